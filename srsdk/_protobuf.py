@@ -1,0 +1,104 @@
+"""Just enough protobuf to read an ONNX file's metadata without its weights.
+
+The format: https://protobuf.dev/programming-guides/encoding/ ; the field numbers: onnx.proto of
+https://github.com/onnx/onnx. The graph (field 7) is skipped by seeking, so a file of any size costs
+a few kilobytes of reading.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from srsdk.errors import ModelError
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+IR_VERSION, GRAPH, METADATA_PROPS = 1, 7, 14
+MAX_METADATA_BYTES = 1 << 20
+
+
+class _Malformed(Exception):  # noqa: N818 - never leaves this file
+    pass
+
+
+def read_onnx_metadata(path: Path) -> dict[str, str]:
+    """Return `metadata_props` of an ONNX file.
+
+    Raises:
+        ModelError: missing, a folder, empty, or not an ONNX file.
+    """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, expected a model file")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise ModelError(f"{path} is empty (0 bytes), expected an ONNX model")
+            return _walk(file, size)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model file") from None
+    except _Malformed as error:
+        raise ModelError(f"{path} is not an ONNX model, or is cut off: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _walk(file: BinaryIO, size: int) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    seen = set()
+    for number, length in _fields(file, size):
+        seen.add(number)
+        if number == METADATA_PROPS:
+            if length > MAX_METADATA_BYTES:
+                raise _Malformed(f"{length} bytes of metadata")
+            key, value = _string_pair(file.read(length))
+            metadata[key] = value
+        elif length:
+            file.seek(length, os.SEEK_CUR)
+    if not {IR_VERSION, GRAPH} <= seen:
+        raise _Malformed("it has no IR version or no graph")
+    return metadata
+
+
+def _string_pair(data: bytes) -> tuple[str, str]:
+    stream, texts = BytesIO(data), {1: "", 2: ""}
+    for number, length in _fields(stream, len(data)):
+        try:
+            texts[number] = stream.read(length).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _Malformed("metadata is not UTF-8") from error
+    return texts[1], texts[2]
+
+
+def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """Yield (field number, payload length); the caller consumes exactly that payload."""
+    while stream.tell() < end:
+        key = _varint(stream)
+        number, wire = key >> 3, key & 7
+        length = 0
+        if wire == VARINT:
+            _varint(stream)
+        elif wire == BYTES:
+            length = _varint(stream)
+        elif wire in (FIXED64, FIXED32):
+            length = 8 if wire == FIXED64 else 4
+        else:
+            raise _Malformed(f"wire type {wire} at byte {stream.tell()}")
+        if number == 0 or stream.tell() + length > end:
+            raise _Malformed(f"field {number} of {length} bytes ends behind the file's end")
+        yield number, length
+
+
+def _varint(stream: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = stream.read(1)
+        if not byte:
+            raise _Malformed("the file ends within a number")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise _Malformed("a number of over 64 bits")

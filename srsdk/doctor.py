@@ -1,0 +1,106 @@
+"""What works on this machine, and the command that mends what does not."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+import srsdk
+from srsdk import models
+from srsdk.engines import BACKENDS, installed
+from srsdk.errors import SrsdkError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding."""
+
+    name: str
+    """What was looked at."""
+    works: bool
+    """Whether it works here."""
+    found: str
+    """The fact: a version, a device, an error."""
+    mend: str = ""
+    """The command that mends it, where there is one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        mend = f"\n      -> {self.mend}" if self.mend else ""
+        return f"[{'ok' if self.works else '--'}] {self.name}: {self.found}{mend}"
+
+
+def examine() -> list[Check]:
+    """Look at everything; each backend upscales a picture for real."""
+    return [
+        Check("python", True, f"{platform.python_version()} on {platform.platform()}"),
+        Check("srsdk", True, srsdk.__version__),
+        *(Check(name, True, _version(name) or "?") for name in ("numpy", "pillow")),
+        Check("cpu", True, f"{os.cpu_count()} logical cores"),
+        *(_backend(name) for name in BACKENDS),
+        _cuda_driver(),
+        _one_onnxruntime(),
+        Check("models", bool(models.shipped()), ", ".join(models.shipped()) or "none shipped"),
+    ]
+
+
+def can_upscale(checks: list[Check]) -> bool:
+    """Say whether at least one backend works."""
+    return any(check.works for check in checks if check.name.startswith("backend "))
+
+
+def _backend(name: str) -> Check:
+    title = f"backend {name}"
+    if not installed(name):
+        return Check(title, False, "not installed", "pip install 'srsdk[cpu]'")
+    version = _version(name) or "version unknown"
+    picture = np.full((16, 24, 3), 128, np.uint8)
+    try:
+        for model in models.shipped():
+            with srsdk.Upscaler(model, backend=name) as up:
+                up(picture)
+    except SrsdkError as error:
+        return Check(title, False, f"{version}, fails: {error}", f"pip install -U {name}")
+    except ImportError as error:
+        return Check(
+            title, False, f"{version}, cannot be imported: {error}", f"pip install -U {name}"
+        )
+    return Check(title, True, f"{version}, ran {', '.join(models.shipped()) or 'no model'} on cpu")
+
+
+def _cuda_driver() -> Check:
+    """Ask the driver itself: libraries that are installed prove nothing about a GPU."""
+    name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return Check("gpu", False, f"no CUDA driver ({name} is not there); the CPU is used")
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return Check("gpu", False, "a CUDA driver, but it starts no device; the CPU is used")
+    return Check("gpu", False, f"{count.value} CUDA device(s), which this version does not use yet")
+
+
+def _one_onnxruntime() -> Check:
+    """Both wheels write the same import package: the one installed last wins, silently."""
+    wheels = [n for n in ("onnxruntime", "onnxruntime-gpu") if _version(n) is not None]
+    if len(wheels) < 2:
+        return Check("onnxruntime wheels", True, ", ".join(wheels) or "none")
+    mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'srsdk[cpu]'"
+    return Check("onnxruntime wheels", False, f"{' and '.join(wheels)} overwrite each other", mend)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

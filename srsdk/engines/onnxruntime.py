@@ -1,0 +1,134 @@
+"""ONNX Runtime: the backend that runs everywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# onnxruntime 1.29 and later report usage to their vendor unless this is set before the import
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+
+from srsdk.engines import Signature, check_single, make_signature
+from srsdk.errors import BackendError, ModelError
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file on the CPU by ONNX Runtime."""
+
+    backend = "onnxruntime"
+    device = "cpu"
+
+    def __init__(self, path: Path, *, threads: int | None) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        # an idle pool that spins takes the cores from the application
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
+            self._session = ort.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_single(path, len(inputs), len(outputs))
+        self.signature: Signature = make_signature(
+            path,
+            (_dtype(inputs[0]), _dtype(outputs[0])),
+            _shape(inputs[0]),
+            _shape(outputs[0]),
+        )
+        # one worker: a run uses all cores by itself, and the caller's thread cuts and lays tiles
+        # meanwhile
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="srsdk-onnxruntime")
+
+    def slot(self, input_shape: tuple[int, ...]) -> OnnxRuntimeSlot:
+        """Make a slot; the session itself takes any shape."""
+        return OnnxRuntimeSlot(self._session, self._worker, self.signature.dtype, input_shape)
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._worker.shutdown(wait=True)
+
+
+class OnnxRuntimeSlot:
+    """One I/O binding on numpy arrays; the output is written in place from the second run on."""
+
+    def __init__(
+        self, session: Any, worker: ThreadPoolExecutor, dtype: str, input_shape: tuple[int, ...]
+    ) -> None:
+        self.input: npt.NDArray[Any] = np.zeros(input_shape, dtype)
+        self._output: npt.NDArray[Any] | None = None
+        self._session = session
+        self._worker = worker
+        self._binding = session.io_binding()
+        self._binding.bind_cpu_input(session.get_inputs()[0].name, self.input)
+        self._output_name = session.get_outputs()[0].name
+        self._future: Future[npt.NDArray[Any]] | None = None
+
+    def submit(self) -> None:
+        """Hand the run to the engine's worker."""
+        try:
+            self._future = self._worker.submit(self._run)
+        except RuntimeError as error:
+            raise BackendError("this Upscaler is closed") from error
+
+    def wait(self) -> npt.NDArray[Any]:
+        """Wait for the output."""
+        assert self._future is not None
+        return self._future.result()
+
+    def close(self) -> None:
+        """Drop the binding and its buffers."""
+        self._binding = None
+
+    def _run(self) -> npt.NDArray[Any]:
+        with _translated("ONNX Runtime failed"):
+            if self._output is None:
+                # the first run tells the output's shape; the later ones write into that array
+                self._binding.bind_output(self._output_name, "cpu")
+                self._session.run_with_iobinding(self._binding)
+                self._output = self._binding.copy_outputs_to_cpu()[0]
+                self._binding.bind_output(
+                    self._output_name,
+                    "cpu",
+                    0,
+                    self._output.dtype.type,
+                    self._output.shape,
+                    self._output.ctypes.data,
+                )
+            else:
+                self._session.run_with_iobinding(self._binding)
+        return self._output
+
+
+def _dtype(port: Any) -> str:
+    return _DTYPES.get(port.type, str(port.type))
+
+
+def _shape(port: Any) -> tuple[int | None, ...]:
+    return tuple(d if isinstance(d, int) else None for d in port.shape or [])
+
+
+@contextmanager
+def _translated(what: str, kind: type[Exception] = BackendError) -> Iterator[None]:
+    """Turn what ONNX Runtime raises into ours, keeping the cause.
+
+    Its exceptions share no base class of their own but `Exception`.
+    """
+    try:
+        yield
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise kind(f"{what}: {first}") from error

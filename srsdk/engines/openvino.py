@@ -1,0 +1,126 @@
+"""OpenVINO: the fast backend on CPUs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from srsdk.engines import Signature, check_single, make_signature
+from srsdk.errors import BackendError, ModelError
+
+log = logging.getLogger("srsdk")
+
+MAX_COMPILED = 8
+"""Shapes whose compiled models are kept; compiling one takes about 50 ms."""
+
+_DTYPES = {"u8": "uint8", "f32": "float32"}
+
+
+class OpenVinoEngine:
+    """An ONNX file on the CPU by OpenVINO, in the precision that the file has.
+
+    The model is compiled for each tile shape: with a static shape it runs 13 % faster than with
+    dynamic dimensions (32x8 net, 640x360 input, 2 cores).
+    """
+
+    backend = "openvino"
+    device = "cpu"
+
+    def __init__(self, path: Path, *, threads: int | None) -> None:
+        self._path = path
+        self._core = ov.Core()
+        with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
+            self._model = self._core.read_model(path)
+            inputs, outputs = self._model.inputs, self._model.outputs
+        check_single(path, len(inputs), len(outputs))
+        self.signature: Signature = make_signature(
+            path,
+            (_dtype(inputs[0]), _dtype(outputs[0])),
+            _shape(inputs[0]),
+            _shape(outputs[0]),
+        )
+        self._config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            # OpenVINO would turn a float32 file into bfloat16 on processors that have it
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        if threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = threads
+        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def slot(self, input_shape: tuple[int, ...]) -> OpenVinoSlot:
+        """Make a slot, compiling for its shape if that is new."""
+        with self._lock, _translated(f"{self._path}: OpenVINO refuses shape {input_shape}"):
+            compiled = self._compiled.get(input_shape)
+            if compiled is None:
+                model = self._model.clone()
+                model.reshape(list(input_shape))
+                compiled = self._core.compile_model(model, "CPU", self._config)
+                self._compiled[input_shape] = compiled
+            self._compiled.move_to_end(input_shape)
+            if len(self._compiled) > MAX_COMPILED:
+                self._compiled.popitem(last=False)
+            return OpenVinoSlot(compiled, self.signature.dtype, input_shape)
+
+    def close(self) -> None:
+        """Forget the compiled models; slots keep their own alive until they are closed."""
+        self._compiled.clear()
+
+
+class OpenVinoSlot:
+    """One infer request whose tensors are numpy arrays, so nothing is copied."""
+
+    def __init__(self, compiled: Any, dtype: str, input_shape: tuple[int, ...]) -> None:
+        self.input: npt.NDArray[Any] = np.zeros(input_shape, dtype)
+        self._output = np.empty(tuple(compiled.outputs[0].shape), dtype)
+        self._request = compiled.create_infer_request()
+        self._request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
+        self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+
+    def submit(self) -> None:
+        """Start computing."""
+        with _translated("OpenVINO failed"):
+            self._request.start_async()
+
+    def wait(self) -> npt.NDArray[Any]:
+        """Wait for the output."""
+        with _translated("OpenVINO failed"):
+            self._request.wait()
+        return self._output
+
+    def close(self) -> None:
+        """Drop the request and its buffers."""
+        self._request = None
+
+
+def _dtype(port: Any) -> str:
+    name = str(port.element_type.get_type_name())
+    return _DTYPES.get(name, name)
+
+
+def _shape(port: Any) -> tuple[int | None, ...]:
+    partial = port.partial_shape
+    if partial.rank.is_dynamic:
+        return ()
+    return tuple(None if d.is_dynamic else d.get_length() for d in partial)
+
+
+@contextmanager
+def _translated(what: str, kind: type[Exception] = BackendError) -> Iterator[None]:
+    """Turn what OpenVINO raises, a RuntimeError, into ours, keeping the cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise kind(f"{what}: {lines[-1] if lines else error!r}") from error

@@ -1,0 +1,38 @@
+"""Everything that srsdk raises on purpose.
+
+Each message is one sentence: the fact, what was got against what was expected, what mends it.
+"""
+
+from __future__ import annotations
+
+
+class SrsdkError(Exception):
+    """The root: `except srsdk.SrsdkError` catches all that can go wrong."""
+
+
+class UsageError(SrsdkError, ValueError):
+    """An argument that can never work, whatever the machine: a tile of -1, an unknown backend."""
+
+
+class ModelError(SrsdkError):
+    """A file that is no usable model: missing, damaged, or not an image network."""
+
+
+class ManifestError(ModelError):
+    """A model file whose manifest is wrong; names file, field, value and what is allowed."""
+
+
+class EngineMismatch(ModelError):  # noqa: N818 - the name that the field's users search for
+    """A sound engine file that this machine cannot run: other GPU, library or version."""
+
+
+class BackendError(SrsdkError):
+    """A backend that is not installed, or that failed."""
+
+
+class PictureError(SrsdkError):
+    """A picture that cannot be read or is of an unsupported kind."""
+
+
+class OutputError(SrsdkError):
+    """A result that cannot be written."""

@@ -1,0 +1,201 @@
+"""The manifest: what a model file says of itself, inside the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from srsdk._protobuf import read_onnx_metadata
+from srsdk.errors import ManifestError
+
+SCHEMA = 1
+METADATA_KEY = "srsdk.manifest"
+
+FAMILIES = ("gan", "ae", "vae", "foreign")
+DTYPES = ("uint8", "float32")
+LAYOUTS = ("NHWC", "NCHW")
+PRECISIONS = ("fp32", "fp16", "int8", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a model file says of itself. One file is one precision and one scale."""
+
+    name: str
+    """Name of the model, such as `gan_x4`."""
+    family: str = "foreign"
+    """`gan`, `ae`, `vae`, or `foreign` for a network that was not exported by us."""
+    scale: int
+    """Output size over input size: 1 to 16."""
+    channels: int
+    """3: RGB. 1: luma; colour is then upscaled bicubically."""
+    dtype: str = "uint8"
+    """Of input and output: `uint8` (0..255) or `float32` (0..1)."""
+    layout: str = "NHWC"
+    """Of input and output: `NHWC` or `NCHW`."""
+    radius_px: int
+    """Receptive-field radius in input pixels: an output pixel depends on no input further away."""
+    multiple_px: int = 1
+    """Height and width of an input are multiples of this."""
+    size_px: tuple[int, int] | None = None
+    """The only (height, width) of an input that the file accepts; None: any."""
+    precision: str = "unknown"
+    """`fp32`, `fp16`, `int8`, or `unknown`."""
+    parity_db: float | None = None
+    """PSNR against the float32 PyTorch network, measured at export; None: not measured or equal."""
+    scores: MappingProxyType[str, MappingProxyType[str, float]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """By test set: `psnr_y_db` and `ssim_y` of this very file, measured at export."""
+    weights_sha256: str = ""
+    """Of the weights that the file was exported from."""
+    licence: str = ""
+    """Terms of the weights."""
+    training_data: str = ""
+    """What the weights were learned from, and on what terms that was had."""
+    built_with: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Versions of the tools that made the file."""
+
+    def to_json(self) -> str:
+        """Return the text that is stored in the file."""
+        return json.dumps({"schema": SCHEMA, **_plain(self)}, separators=(",", ":"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-serialisable values."""
+        return _plain(self)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """Read the manifest of an ONNX file without loading its weights.
+
+    Returns:
+        The manifest, or None where the file is ONNX but carries none.
+
+    Raises:
+        ModelError: missing, empty, or no ONNX file.
+        ManifestError: a manifest is there but is wrong.
+    """
+    text = read_onnx_metadata(path).get(METADATA_KEY)
+    return None if text is None else parse_manifest(text, source=str(path))
+
+
+def parse_manifest(text: str, *, source: str) -> Manifest:
+    """Check the manifest's text field by field.
+
+    Raises:
+        ManifestError: names `source`, the field, its value and what is allowed.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{source}: the manifest is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ManifestError(f"{source}: the manifest is {type(values).__name__}, expected a table")
+    schema = values.pop("schema", None)
+    if schema != SCHEMA:
+        raise _wrong(source, "schema", schema, f"{SCHEMA} (another version of srsdk wrote it)")
+    known = {f.name: f for f in dataclasses.fields(Manifest)}
+    for name in values:
+        if name not in known:
+            raise _wrong(source, name, values[name], f"one of the fields {sorted(known)}")
+    required = (dataclasses.MISSING, dataclasses.MISSING)
+    for name, spec in known.items():
+        if name not in values and (spec.default, spec.default_factory) == required:
+            raise ManifestError(f"{source}: manifest field {name} is missing")
+    checked = {name: _check(source, name, value) for name, value in values.items()}
+    return Manifest(**checked)
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    values = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
+    values["scores"] = {name: dict(score) for name, score in manifest.scores.items()}
+    values["built_with"] = dict(manifest.built_with)
+    return values
+
+
+_CHOICES = {"family": FAMILIES, "dtype": DTYPES, "layout": LAYOUTS, "precision": PRECISIONS}
+_RANGES = {"scale": (1, 16), "radius_px": (0, 4096), "multiple_px": (1, 256)}
+
+
+def _check(source: str, name: str, value: Any) -> Any:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise _wrong(source, name, value, " or ".join(_CHOICES[name]))
+        return value
+    if name in _RANGES:
+        low, high = _RANGES[name]
+        if not _is_int(value) or not low <= value <= high:
+            raise _wrong(source, name, value, f"a whole number from {low} to {high}")
+        return value
+    return _CHECKS[name](source, name, value)
+
+
+def _check_channels(source: str, name: str, value: Any) -> int:
+    if not _is_int(value) or value not in (1, 3):
+        raise _wrong(source, name, value, "1 or 3")
+    return int(value)
+
+
+def _check_size(source: str, name: str, value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if not pair or not all(_is_int(side) and side > 0 for side in value):
+        raise _wrong(source, name, value, "null or [height, width]")
+    return (value[0], value[1])
+
+
+def _check_number(source: str, name: str, value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise _wrong(source, name, value, "null or a number")
+    return value
+
+
+def _check_text(source: str, name: str, value: Any) -> str:
+    if not isinstance(value, str) or (name == "name" and not value):
+        raise _wrong(source, name, value, "a text")
+    return value
+
+
+def _check_versions(source: str, name: str, value: Any) -> MappingProxyType[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise _wrong(source, name, value, "a table of texts")
+    return MappingProxyType(dict(value))
+
+
+def _check_scores(
+    source: str, name: str, value: Any
+) -> MappingProxyType[str, MappingProxyType[str, float]]:
+    tables = isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
+    if not tables or not all(_is_number(n) for v in value.values() for n in v.values()):
+        raise _wrong(source, name, value, "tables of numbers by test set")
+    return MappingProxyType({k: MappingProxyType(dict(v)) for k, v in value.items()})
+
+
+_CHECKS = {
+    "name": _check_text,
+    "channels": _check_channels,
+    "size_px": _check_size,
+    "parity_db": _check_number,
+    "scores": _check_scores,
+    "weights_sha256": _check_text,
+    "licence": _check_text,
+    "training_data": _check_text,
+    "built_with": _check_versions,
+}
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _wrong(source: str, name: str, value: Any, allowed: str) -> ManifestError:
+    return ManifestError(f"{source}: manifest field {name} is {value!r}, allowed: {allowed}")

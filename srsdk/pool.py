@@ -1,0 +1,95 @@
+"""Slots, kept between calls and shared by threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from srsdk.engines import Engine, Slot
+from srsdk.errors import BackendError
+
+Shape = tuple[int, int, int, int]
+
+MAX_IDLE_SHAPES = 4
+"""Input shapes whose idle slots are kept; the longest unused ones are closed first."""
+
+
+class SlotPool:
+    """Lends slots of one engine; at most `slots_per_shape` of a shape exist at a time."""
+
+    def __init__(self, engine: Engine, slots_per_shape: int) -> None:
+        self._engine = engine
+        self._slots_per_shape = slots_per_shape
+        self._idle: OrderedDict[Shape, list[Slot]] = OrderedDict()
+        self._made: dict[Shape, int] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._closed = False
+
+    @contextmanager
+    def lend(self, shape: Shape, wanted: int) -> Iterator[list[Slot]]:
+        """Lend one slot, waiting for it if need be, and up to `wanted` as far as they are free.
+
+        A caller holds what it has until it is done and never waits for a second one, so any number
+        of threads make progress.
+
+        Raises:
+            BackendError: closed, or the engine cannot make a slot.
+        """
+        lent: list[Slot] = []
+        try:
+            lent.append(self._take(shape))
+            while len(lent) < wanted and (slot := self._take_if_free(shape)) is not None:
+                lent.append(slot)
+            yield lent
+        finally:
+            self._give_back(shape, lent)
+
+    def close(self) -> None:
+        """Close idle slots now, and lent ones when they come back."""
+        with self._changed:
+            self._closed = True
+            for slots in self._idle.values():
+                for slot in slots:
+                    slot.close()
+            self._idle.clear()
+            self._changed.notify_all()
+
+    def _take(self, shape: Shape) -> Slot:
+        with self._changed:
+            while (slot := self._take_if_free(shape)) is None:
+                self._changed.wait()
+            return slot
+
+    def _take_if_free(self, shape: Shape) -> Slot | None:
+        with self._changed:
+            if self._closed:
+                raise BackendError("this Upscaler is closed")
+            idle = self._idle.get(shape)
+            if idle:
+                return idle.pop()
+            if self._made.get(shape, 0) >= self._slots_per_shape:
+                return None
+            slot = self._engine.slot(shape)
+            self._made[shape] = self._made.get(shape, 0) + 1
+            return slot
+
+    def _give_back(self, shape: Shape, lent: list[Slot]) -> None:
+        with self._changed:
+            if self._closed:
+                for slot in lent:
+                    slot.close()
+            elif lent:
+                self._idle.setdefault(shape, []).extend(lent)
+                self._idle.move_to_end(shape)
+                while len(self._idle) > MAX_IDLE_SHAPES:
+                    self._forget(*self._idle.popitem(last=False))
+            self._changed.notify_all()
+
+    def _forget(self, shape: Shape, slots: list[Slot]) -> None:
+        for slot in slots:
+            slot.close()
+        self._made[shape] -= len(slots)
+        if not self._made[shape]:
+            del self._made[shape]

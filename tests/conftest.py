@@ -1,0 +1,50 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+Picture = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout."""
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def test_sets() -> Path:
+    """The folder that holds Set5, Set14 and BSD100, or a visible skip."""
+    root = os.environ.get("SRSDK_DATA")
+    if not root:
+        pytest.skip("needs the test sets: set SRSDK_DATA to the folder that holds test/Set5")
+    folder = Path(root) / "test"
+    if not folder.is_dir():
+        pytest.fail(f"SRSDK_DATA={root} holds no folder named test")
+    return folder
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """A picture with smooth parts, edges and noise; sides are primes, height is not width."""
+    return make_picture(67, 101)
+
+
+def make_picture(height: int, width: int, seed: int = 0) -> Picture:
+    """Make (height, width, 3) uint8: a ramp, a disc, and noise in one half."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    ramp = np.stack([x / width, y / height, (x + y) / (width + height)], axis=-1) * 255
+    disc = ((y - height / 2) ** 2 + (x - width / 2) ** 2 < (min(height, width) / 4) ** 2)[..., None]
+    noise = random.normal(0, 30, (height, width, 3)) * (x > width / 2)[..., None]
+    drawn = np.where(disc, 255 - ramp, ramp) + noise
+    result: Picture = np.clip(drawn, 0, 255).astype(np.uint8)
+    return result

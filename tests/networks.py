@@ -1,0 +1,98 @@
+"""Small ONNX files with known answers, built node by node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = helper.make_opsetid("", 20)
+
+
+def save(
+    path: Path,
+    nodes: list[Any],
+    *,
+    dtype: int,
+    input_shape: list[int | str],
+    output_shape: list[int | str],
+    weights: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """Write one graph from `image` to `upscaled`."""
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("image", dtype, input_shape)],
+        [helper.make_tensor_value_info("upscaled", dtype, output_shape)],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[OPSET], ir_version=10)
+    if metadata:
+        helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def nearest(
+    path: Path,
+    *,
+    scale: int = 2,
+    channels: int = 3,
+    size: tuple[int, int] | None = None,
+    channels_last: bool = False,
+) -> Path:
+    """Nearest-neighbour with a float32 boundary (0..1)."""
+    height, width = size or ("h", "w")
+    big_height, big_width = (size[0] * scale, size[1] * scale) if size else ("H", "W")
+    factors = [1.0, scale, scale, 1.0] if channels_last else [1.0, 1.0, scale, scale]
+    resize = helper.make_node(
+        "Resize",
+        ["image", "", "factors"],
+        ["upscaled"],
+        mode="nearest",
+        nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )
+    if channels_last:
+        shapes = ["n", height, width, channels], ["n", big_height, big_width, channels]
+    else:
+        shapes = ["n", channels, height, width], ["n", channels, big_height, big_width]
+    return save(
+        path,
+        [resize],
+        dtype=TensorProto.FLOAT,
+        input_shape=shapes[0],
+        output_shape=shapes[1],
+        weights={"factors": np.array(factors, np.float32)},
+    )
+
+
+def classifier(path: Path) -> Path:
+    """No image model: (N, 3, H, W) to (N, 3)."""
+    return save(
+        path,
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["upscaled"]),
+        ],
+        dtype=TensorProto.FLOAT,
+        input_shape=["n", 3, "h", "w"],
+        output_shape=["n", 3],
+    )
+
+
+def identity(path: Path, *, metadata: dict[str, str] | None = None) -> Path:
+    """uint8 NHWC in and out, unchanged: a x1 model."""
+    return save(
+        path,
+        [helper.make_node("Identity", ["image"], ["upscaled"])],
+        dtype=TensorProto.UINT8,
+        input_shape=["n", "h", "w", 3],
+        output_shape=["n", "h", "w", 3],
+        metadata=metadata,
+    )

@@ -1,0 +1,206 @@
+"""The command line: exit codes, one sentence for each failure, the rest of a batch still done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import srsdk
+from srsdk.cli import main
+from tests import networks
+from tests.conftest import make_picture
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A small picture file."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(make_picture(20, 30)).save(path)
+    return path
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Return (width, height)."""
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_one_file_to_one_file(photo: Path, tmp_path: Path) -> None:
+    """The default model is gan_x4."""
+    assert main(["upscale", str(photo), "-o", str(tmp_path / "large.jpg")]) == 0
+    assert size(tmp_path / "large.jpg") == (120, 80)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--scale", "2"], (60, 40)),
+        (["--model", "gan_x2"], (60, 40)),
+        (["--scale", "4", "--tile", "24", "--backend", "onnxruntime"], (120, 80)),
+        (["--tile", "24x40", "--device", "cpu", "--threads", "1"], (120, 80)),
+    ],
+)
+def test_options(
+    photo: Path, tmp_path: Path, options: list[str], expected: tuple[int, int]
+) -> None:
+    """Each option does what it says."""
+    assert main(["upscale", str(photo), "-o", str(tmp_path / "out"), *options]) == 0
+    assert size(tmp_path / "out" / "photo.png") == expected
+
+
+def test_a_batch_goes_on_after_a_failure(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder, a missing file and a broken one: the good ones are done, a summary ends it."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(make_picture(8, 8)).save(folder / name)
+    (folder / "bad.png").write_text("not a picture")
+    (folder / "notes.txt").write_text("ignored")
+    out = tmp_path / "out"
+    sources = [str(folder), str(tmp_path / "missing.png"), str(photo)]
+    assert main(["upscale", *sources, "-o", str(out), "--scale", "2"]) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "photo.png"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "srsdk: 3 done, 2 failed"
+    assert sum("bad.png" in line for line in lines) == 1
+    assert sum("missing.png" in line for line in lines) == 1
+    assert all(line.startswith("srsdk: ") for line in lines)
+
+
+def test_nothing_is_overwritten_without_force(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The flag is named; with it the file is replaced."""
+    target = tmp_path / "large.png"
+    target.write_bytes(b"precious")
+    call = ["upscale", str(photo), "-o", str(target)]
+    assert main(call) == 1
+    assert "--force" in capsys.readouterr().err
+    assert target.read_bytes() == b"precious"
+    assert main([*call, "--force"]) == 0
+    assert size(target) == (120, 80)
+
+
+def test_side_by_side(photo: Path, tmp_path: Path) -> None:
+    """`--compare` writes bicubic and result next to each other."""
+    out = tmp_path / "out"
+    assert main(["upscale", str(photo), "-o", str(out), "--compare"]) == 0
+    assert size(out / "photo_compare.png") == (2 * 120 + 8, 80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["upscale", "IN", "-o", "OUT", "--model", "nope"], 1, "there are gan_x2, gan_x4"),
+        (["upscale", "gone.png", "-o", "OUT"], 1, "gone.png: no such file"),
+        (["upscale", "IN", "IN", "-o", "x.png"], 2, "is one file, but several"),
+        (["upscale", "IN", "IN", "-o", "OUT"], 2, "would both be written to"),
+        (["upscale", "IN", "-o", "."], 2, "replaced by its own result"),
+        (["upscale", "IN", "-o", "OUT", "--model", "gan_x2", "--scale", "2"], 2, "exclude"),
+        (["upscale", "IN", "-o", "IN/x"], 1, "cannot be made"),
+        (["upscale", "EMPTY", "-o", "OUT"], 1, "no pictures in this folder"),
+        (["info", "gone.onnx"], 1, "no such model file"),
+    ],
+)
+def test_failures(
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    """Exit code 1, or 2 for a wrong call, and one sentence."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    names = {"IN": photo.name, "OUT": "out", "IN/x": f"{photo.name}/x", "EMPTY": "empty"}
+    assert main([names.get(argument, argument) for argument in arguments]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["upscale"], ["upscale", "a", "-o", "b", "--tile", "x"]])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Argparse's own exit code is 2 as well."""
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert "usage: srsdk" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_an_output_folder_that_cannot_be_written(photo: Path, tmp_path: Path) -> None:
+    """Said before any work; run as an ordinary user, because root may write anywhere."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    code = (
+        "import os, sys\n"
+        "from srsdk.cli import main\n"
+        # once before: the other user may not be allowed to read this Python's libraries
+        f"main(['upscale', {str(photo)!r}, '-o', {str(tmp_path / 'fine')!r}])\n"
+        "os.geteuid() == 0 and os.setuid(65534)\n"
+        f"sys.exit(main(['upscale', {str(photo)!r}, '-o', {str(locked)!r}]))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.endswith("cannot be written to\n")
+    assert list(locked.iterdir()) == []
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    """The manifest, readable for people and for programs."""
+    assert main(["info", "gan_x4"]) == 0
+    text = capsys.readouterr().out
+    assert "radius_px" in text
+    assert "PSNR-Y" in text
+    assert main(["info", "gan_x4", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["scale"] == 4
+    assert values["scores"]["Set5"]["psnr_y_db"] > 31.1
+
+
+def test_info_of_a_foreign_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does not say is inferred."""
+    path = networks.nearest(tmp_path / "toy.onnx", scale=3)
+    assert main(["info", str(path), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["family"], values["scale"], values["layout"]) == ("foreign", 3, "NCHW")
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both backends ran the shipped models for real; the GPU line states a fact."""
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for line in ("[ok] backend openvino", "[ok] backend onnxruntime", "ran gan_x2, gan_x4 on cpu"):
+        assert line in text
+    assert main(["doctor", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert {"gpu", "models", "python"} <= {check["name"] for check in checks}
+
+
+def test_doctor_names_the_command_that_mends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a backend the exit code is 1 and the extra is named."""
+    monkeypatch.setattr("srsdk.doctor.installed", lambda _: False)
+    assert main(["doctor"]) == 1
+    assert "-> pip install 'srsdk[cpu]'" in capsys.readouterr().out
+
+
+def test_version_and_module(tmp_path: Path) -> None:
+    """`python -m srsdk` is the same command."""
+    call = [sys.executable, "-m", "srsdk", "--version"]
+    result = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert result.stdout == f"srsdk {srsdk.__version__}\n"

@@ -1,0 +1,103 @@
+"""Real engines: files of others, broken files, and the choice among backends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import srsdk
+from srsdk import engines
+from srsdk.engines import BACKENDS
+from tests import networks
+from tests.conftest import make_picture
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_foreign_rgb_model(tmp_path: Path, backend: str, channels_last: bool) -> None:
+    """Scale, layout and type are inferred from the graph; the answer is known: nearest."""
+    path = networks.nearest(tmp_path / "n.onnx", scale=3, channels_last=channels_last)
+    picture = make_picture(90, 75)
+    with srsdk.Upscaler(path, backend=backend, tile=70) as up:
+        assert (up.manifest.scale, up.manifest.dtype) == (3, "float32")
+        assert up.manifest.layout == ("NHWC" if channels_last else "NCHW")
+        expected = picture.repeat(3, axis=0).repeat(3, axis=1)
+        np.testing.assert_array_equal(up(picture), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_foreign_luma_model(tmp_path: Path, backend: str) -> None:
+    """One channel means luma: brightness goes through the network, colour is resized."""
+    path = networks.nearest(tmp_path / "y.onnx", channels=1)
+    grey = np.repeat(make_picture(40, 50)[:, :, :1], 3, axis=2)
+    with srsdk.Upscaler(path, backend=backend) as up:
+        assert up.manifest.channels == 1
+        result = up(grey).astype(int)
+        assert np.abs(result - grey.repeat(2, axis=0).repeat(2, axis=1)).max() <= 1
+        colour = up(make_picture(40, 50))
+    assert np.ptp(colour[..., 0].astype(int) - colour[..., 2]) > 50
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [(20, 30), (48, 64), (130, 70)])
+def test_a_foreign_model_of_one_size(tmp_path: Path, backend: str, size: tuple[int, int]) -> None:
+    """A fixed input size takes smaller and larger pictures; another tile is refused."""
+    path = networks.nearest(tmp_path / "f.onnx", size=(48, 64))
+    picture = make_picture(*size)
+    with srsdk.Upscaler(path, backend=backend) as up:
+        assert up.manifest.size_px == (48, 64)
+        np.testing.assert_array_equal(up(picture), picture.repeat(2, axis=0).repeat(2, axis=1))
+    with pytest.raises(srsdk.UsageError, match=r"accepts \(48, 64\) only"):
+        srsdk.Upscaler(path, backend=backend, tile=64)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_image_model(tmp_path: Path, backend: str) -> None:
+    """A classifier, a graph of five channels and garbage are refused in one sentence."""
+    with pytest.raises(srsdk.ModelError, match="no image model"):
+        srsdk.Upscaler(networks.classifier(tmp_path / "c.onnx"), backend=backend)
+    with pytest.raises(srsdk.ModelError, match="expected 1 or 3 channels"):
+        srsdk.Upscaler(networks.nearest(tmp_path / "n.onnx", channels=5), backend=backend)
+    empty = tmp_path / "empty.onnx"
+    empty.write_bytes(b"")
+    with pytest.raises(srsdk.ModelError, match="empty"):
+        srsdk.Upscaler(empty, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_graph_that_the_library_refuses(tmp_path: Path, backend: str) -> None:
+    """Whole to our reader, cut off within the graph: the library's reason is passed on."""
+    whole = networks.nearest(tmp_path / "n.onnx").read_bytes()
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(whole.replace(b"Resize", b"Rasize"))
+    with pytest.raises(srsdk.ModelError, match=r"broken\.onnx") as error:
+        srsdk.Upscaler(broken, backend=backend)
+    assert error.value.__cause__ is not None
+    assert "\n" not in str(error.value)
+
+
+def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO first, then ONNX Runtime; nothing installed names the extra."""
+    monkeypatch.setattr(engines, "installed", lambda name: name == "onnxruntime")
+    assert engines.choose_backend("auto", "auto") == "onnxruntime"
+    with pytest.raises(srsdk.BackendError, match=r"pip install 'srsdk\[cpu\]'"):
+        engines.choose_backend("openvino", "cpu")
+    monkeypatch.setattr(engines, "installed", lambda _: False)
+    with pytest.raises(srsdk.BackendError, match=r"pip install 'srsdk\[cpu\]'"):
+        engines.choose_backend("auto", "cpu")
+
+
+def test_onnxruntime_keeps_silent(tmp_path: Path) -> None:
+    """Using srsdk leaves no telemetry files in a fresh home folder."""
+    code = (
+        "import os, numpy as np, srsdk\n"
+        "srsdk.Upscaler('gan_x2', backend='onnxruntime')(np.zeros((9, 9, 3), np.uint8))\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+    )
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(tmp_path.rglob("*")) == []

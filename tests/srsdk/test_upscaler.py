@@ -1,0 +1,309 @@
+"""The user's object, over the fake engine for its logic and over real ones for its pictures."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import srsdk
+from srsdk import upscaler as upscaler_module
+from srsdk.engines import BACKENDS
+from srsdk.manifest import Manifest
+from tests import networks
+from tests.conftest import Picture, make_picture
+from tests.fakes import FakeEngine, fake_manifest
+
+
+def open_fake(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, manifest: Manifest, **options: Any
+) -> srsdk.Upscaler:
+    """Open an Upscaler whose engine is the fake."""
+    monkeypatch.setattr(upscaler_module, "open_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(upscaler_module, "choose_backend", lambda *_: "fake")
+    monkeypatch.setattr(upscaler_module, "read_manifest", lambda _: manifest)
+    return srsdk.Upscaler("gan_x4", **options)
+
+
+def largest_difference(a: Picture, b: Picture) -> int:
+    """Return the largest difference in levels."""
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(np.int16) - b).max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    tile=st.tuples(st.integers(10, 40), st.integers(10, 40)),
+    slots=st.integers(1, 8),
+    multiple=st.sampled_from([1, 2, 4]),
+)
+def test_tiles_over_slots_give_the_whole(
+    height: int, width: int, tile: tuple[int, int], slots: int, multiple: int
+) -> None:
+    """Any size, tile, number of slots and size multiple: exact to the bit, slots used in order."""
+    engine = FakeEngine()
+    manifest = fake_manifest(radius_px=3, multiple_px=multiple)
+    with pytest.MonkeyPatch.context() as patch:
+        up = open_fake(patch, engine, manifest, tile=tile, slots=slots)
+        picture = make_picture(height, width)
+        expected = picture.repeat(2, axis=0).repeat(2, axis=1)
+        np.testing.assert_array_equal(up(picture), expected)
+    assert engine.submitted == engine.waited
+    assert len(engine.slots) <= slots
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (32, 48), (33, 7), (100, 90)])
+def test_a_model_of_one_size_takes_any_picture(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    """Smaller pictures are mirrored to its size and cut again, larger ones are tiled."""
+    engine = FakeEngine()
+    up = open_fake(monkeypatch, engine, fake_manifest(size_px=(32, 48)))
+    picture = make_picture(*shape)
+    np.testing.assert_array_equal(up(picture), picture.repeat(2, axis=0).repeat(2, axis=1))
+    assert {slot.input.shape for slot in engine.slots} == {(1, 32, 48, 3)}
+
+
+def test_a_failure_leaves_the_upscaler_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error comes through; the slots come back at rest; the next picture is right."""
+    engine = FakeEngine(fail_at=3)
+    up = open_fake(monkeypatch, engine, fake_manifest(), tile=16, slots=3)
+    picture = make_picture(60, 60)
+    with pytest.raises(srsdk.BackendError, match="as told"):
+        up(picture)
+    engine.fail_at = None
+    np.testing.assert_array_equal(up(picture), picture.repeat(2, axis=0).repeat(2, axis=1))
+    assert len(engine.slots) == 3
+
+
+def test_progress_counts_tiles_and_can_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`progress` sees every tile once; what it raises ends the call within that tile."""
+
+    class Cancelled(Exception):  # noqa: N818 - it is no error
+        pass
+
+    engine = FakeEngine()
+    up = open_fake(monkeypatch, engine, fake_manifest(), tile=16, slots=2)
+    picture = make_picture(30, 30)
+    seen: list[tuple[int, int]] = []
+    up(picture, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(index + 1, 9) for index in range(9)]
+
+    def cancel(done: int, total: int) -> None:
+        if done == 4:
+            raise Cancelled
+
+    before = engine.submitted
+    with pytest.raises(Cancelled):
+        up(picture, progress=cancel)
+    assert engine.submitted - before <= 4 + 2
+    np.testing.assert_array_equal(up(picture)[::2, ::2], picture)
+
+
+def test_close_gives_everything_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots and engine are closed; closing again is harmless; a later call says so."""
+    engine = FakeEngine()
+    with open_fake(monkeypatch, engine, fake_manifest(), tile=16) as up:
+        up(make_picture(30, 30))
+    assert engine.closed
+    assert all(slot.closed for slot in engine.slots)
+    up.close()
+    with pytest.raises(srsdk.BackendError, match="closed"):
+        up(make_picture(30, 30))
+
+
+def test_slots_of_forgotten_shapes_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of pictures of all sizes does not pile up memory."""
+    engine = FakeEngine()
+    up = open_fake(monkeypatch, engine, fake_manifest())
+    for side in range(10, 30):
+        up(make_picture(side, side))
+    assert sum(not slot.closed for slot in engine.slots) <= 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 97), (83, 1), (2, 3), (67, 101), (64, 128)])
+def test_tiled_equals_untiled(backend: str, model: str, size: tuple[int, int]) -> None:
+    """Whatever the tile, the picture is the same within 1 LSB: single pixels, rows, primes."""
+    picture = make_picture(*size)
+    with srsdk.Upscaler(model, backend=backend) as up:
+        whole = up(picture)
+        assert whole.shape == (size[0] * up.scale, size[1] * up.scale, 3)
+    for tile in (21, 37, (48, 30)):
+        with srsdk.Upscaler(model, backend=backend, tile=tile) as up:
+            assert largest_difference(up(picture), whole) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tiled_equals_untiled_at_twelve_megapixels(backend: str) -> None:
+    """4000x3000: automatic tiles against odd ones, within 1 LSB."""
+    picture = make_picture(3000, 4000)
+    with srsdk.Upscaler("gan_x2", backend=backend) as up:
+        automatic = up(picture)
+    with srsdk.Upscaler("gan_x2", backend=backend, tile=(331, 757)) as up:
+        assert largest_difference(up(picture), automatic) <= 1
+
+
+@pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
+def test_backends_agree(model: str, picture: Picture) -> None:
+    """OpenVINO and ONNX Runtime differ by 1 LSB at most, on hardly any sample."""
+    results = []
+    for backend in BACKENDS:
+        with srsdk.Upscaler(model, backend=backend) as up:
+            results.append(up(picture))
+    assert largest_difference(*results) <= 1
+    assert np.mean(results[0] != results[1]) < 1e-3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_model_upscales(backend: str) -> None:
+    """A shipped model is nearer to the truth than bicubic, on a picture with edges."""
+    y, x = np.mgrid[0:256, 0:256]
+    rings = np.sin(np.hypot(y - 100, x - 140) / 6) > 0
+    truth = np.asarray(
+        Image.fromarray((rings * 200 + 30).astype(np.uint8)).resize((128, 128)).convert("RGB")
+    )
+    small = Image.fromarray(truth).resize((64, 64), Image.Resampling.BICUBIC)
+    bicubic = np.asarray(small.resize((128, 128), Image.Resampling.BICUBIC))
+    with srsdk.Upscaler("gan_x2", backend=backend) as up:
+        ours = up(np.asarray(small))
+
+    def error(result: npt.NDArray[np.uint8]) -> float:
+        return float(np.mean((result[4:-4, 4:-4].astype(float) - truth[4:-4, 4:-4]) ** 2))
+
+    assert error(ours) < 0.8 * error(bicubic)
+
+
+def test_many_threads_one_upscaler() -> None:
+    """Sixteen threads get what one gets, for several sizes at once."""
+    sizes = [(31, 47), (64, 20), (20, 64), (50, 50)]
+    pictures = [make_picture(*sizes[index % 4], seed=index) for index in range(16)]
+    with srsdk.Upscaler("gan_x2", tile=30) as up:
+        serial = [up(picture) for picture in pictures]
+        with ThreadPoolExecutor(16) as pool:
+            together = list(pool.map(up, pictures))
+    for a, b in zip(serial, together, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_kind_of_picture_is_kept(tmp_path: Path, picture: Picture) -> None:
+    """Array in, array out; image in, image out; a path gives an array; all equal."""
+    image = Image.fromarray(picture)
+    image.save(tmp_path / "in.png")
+    with srsdk.Upscaler("gan_x2") as up:
+        array = up(picture)
+        from_image = up(image)
+        assert isinstance(from_image, Image.Image)
+        np.testing.assert_array_equal(np.asarray(from_image), array)
+        np.testing.assert_array_equal(up(tmp_path / "in.png"), array)
+        np.testing.assert_array_equal(up(str(tmp_path / "in.png")), array)
+
+
+def test_the_callers_picture_is_untouched_and_strides_do_not_matter(picture: Picture) -> None:
+    """Views, read-only and Fortran-ordered arrays are fine."""
+    frozen = picture.copy()
+    frozen.flags.writeable = False
+    with srsdk.Upscaler("gan_x2") as up:
+        expected = up(picture)
+        np.testing.assert_array_equal(up(frozen), expected)
+        np.testing.assert_array_equal(up(np.asfortranarray(picture)), expected)
+        np.testing.assert_array_equal(up(picture[::-1, ::-1]), up(picture[::-1, ::-1].copy()))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\), expected \(H, W, 3\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
+        (np.zeros((4, 4, 3), np.float32), "float32, expected uint8"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        ([[1]], "got list, expected a path"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused(bad: Any, message: str) -> None:
+    """One sentence: what was got, what was expected."""
+    with srsdk.Upscaler("gan_x2") as up, pytest.raises(srsdk.PictureError, match=message):
+        up(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 0}, "tile is 0"),
+        ({"tile": -3}, "tile is -3"),
+        ({"tile": "big"}, "tile is 'big'"),
+        ({"tile": (1, 2, 3)}, r"tile is \(1, 2, 3\)"),
+        ({"tile": 20}, "at least 21 px"),
+        ({"slots": 0}, "slots is 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"backend": "tflite"}, "not one of auto, openvino, onnxruntime"),
+        ({"device": "cuda"}, "not one of auto, cpu"),
+    ],
+)
+def test_a_wrong_argument_lists_the_right_ones(options: dict[str, Any], message: str) -> None:
+    """`UsageError` is a `ValueError` too."""
+    with pytest.raises(srsdk.UsageError, match=message):
+        srsdk.Upscaler("gan_x2", **options)
+    assert issubclass(srsdk.UsageError, ValueError)
+
+
+def test_an_unknown_model_lists_the_shipped_ones(tmp_path: Path) -> None:
+    """Names, paths and kinds of file."""
+    with pytest.raises(srsdk.ModelError, match="there are gan_x2, gan_x4"):
+        srsdk.Upscaler("gan_x3")
+    with pytest.raises(srsdk.ModelError, match="no such model file"):
+        srsdk.Upscaler(tmp_path / "gone.onnx")
+    with pytest.raises(srsdk.ModelError, match="is a folder"):
+        srsdk.Upscaler(tmp_path)
+    (tmp_path / "a.pth").write_bytes(b"x")
+    with pytest.raises(srsdk.ModelError, match=r"\.onnx or \.engine"):
+        srsdk.Upscaler(tmp_path / "a.pth")
+    (tmp_path / "a.engine").write_bytes(b"x")
+    with pytest.raises(srsdk.EngineMismatch, match="cannot be opened yet"):
+        srsdk.Upscaler(tmp_path / "a.engine")
+
+
+def test_repr_tells_what_is_used(tmp_path: Path) -> None:
+    """Model, scale, precision, backend, device, tile, overlap; and what had to be inferred."""
+    with srsdk.Upscaler("gan_x4", backend="onnxruntime", tile=(64, 96)) as up:
+        assert repr(up) == (
+            "<Upscaler gan_x4 x4 fp32, onnxruntime on cpu, tile 64x96, overlap 10 px, "
+            "3 channels uint8>"
+        )
+    with srsdk.Upscaler(networks.nearest(tmp_path / "toy.onnx")) as up:
+        assert "no manifest: inferred" in repr(up)
+        assert "overlap 32 px" in repr(up)
+
+
+def test_auto_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The choice is one line in the log, and in `repr`."""
+    with caplog.at_level(logging.INFO, "srsdk"), srsdk.Upscaler("gan_x2") as up:
+        up(make_picture(8, 8))
+        up(make_picture(9, 9))
+    assert [record.message for record in caplog.records] == [
+        "backend auto: openvino on cpu (installed: openvino, onnxruntime)"
+    ]
+    assert up.backend == "openvino"
+
+
+def test_threads_do_not_change_the_picture(picture: Picture) -> None:
+    """The number of threads is the backend's business, the result is not."""
+    for backend in BACKENDS:
+        with srsdk.Upscaler("gan_x2", backend=backend) as up:
+            expected = up(picture)
+        with srsdk.Upscaler("gan_x2", backend=backend, threads=1) as up:
+            assert largest_difference(up(picture), expected) <= 1

@@ -1,0 +1,145 @@
+"""Rules that hold for the whole repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import srsdk
+
+PACKAGES = ("srsdk", "export", "training", "benchmarks")
+HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+FORBIDDEN = {
+    "srsdk": {"export", "training", "benchmarks", "torch", "onnx", "onnxscript", "tests"},
+    "training": {"export", "benchmarks", "tests", "srsdk"},
+    "export": {"benchmarks", "tests"},
+    "benchmarks": {"tests"},
+}
+MAY_IMPORT_UPSCALER = {"__init__", "cli", "video"}
+
+
+def sources(repository: Path, package: str) -> list[Path]:
+    """Return all Python files of a package."""
+    return sorted((repository / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Return all modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_who_may_import_whom(repository: Path, package: str) -> None:
+    """The runtime knows neither its tools nor torch; training stands alone."""
+    for path in sources(repository, package):
+        tops = {name.partition(".")[0] for name in imports(path)}
+        assert not tops & FORBIDDEN[package], path
+
+
+def test_nobody_imports_upscaler(repository: Path) -> None:
+    """The user's object is the top: only the package and the command line know it."""
+    for package in PACKAGES:
+        for path in sources(repository, package):
+            if "srsdk.upscaler" in imports(path):
+                assert path.parent.name == "srsdk", path
+                assert path.stem in MAY_IMPORT_UPSCALER, path
+
+
+def test_import_loads_no_engine() -> None:
+    """`import srsdk` loads none of the heavy libraries."""
+    code = "import sys, srsdk; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+    assert not loaded & set(HEAVY)
+    assert "tqdm" not in loaded
+
+
+def test_public_surface() -> None:
+    """What is promised is exactly this; everything else is private."""
+    assert srsdk.__all__ == sorted(srsdk.__all__)
+    assert set(srsdk.__all__) == {
+        "BackendError",
+        "EngineMismatch",
+        "Manifest",
+        "ManifestError",
+        "ModelError",
+        "OutputError",
+        "PictureError",
+        "SrsdkError",
+        "Upscaler",
+        "UsageError",
+        "__version__",
+    }
+    for name in srsdk.__all__:
+        assert getattr(srsdk, name) is not None
+
+
+def test_every_error_is_ours() -> None:
+    """All of them are caught by `except SrsdkError`."""
+    for name in srsdk.__all__:
+        thing = getattr(srsdk, name)
+        if isinstance(thing, type) and issubclass(thing, Exception):
+            assert issubclass(thing, srsdk.SrsdkError)
+
+
+def test_no_path_of_any_machine(repository: Path) -> None:
+    """The project names no absolute path; shipped files hold none either."""
+    pattern = re.compile(rb"/(home|work|root|Users|opt)/\w")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True
+    ).stdout.split(b"\0")
+    for name in filter(None, tracked):
+        path = repository / name.decode()
+        if path.is_file():
+            assert not pattern.search(path.read_bytes()), path
+
+
+def test_readme_has_two_commands_and_ci_runs_the_second(repository: Path) -> None:
+    """Two blocks set everything up; `.ci/run` calls the one that passes the tests."""
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    commands = [
+        block.strip()
+        for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+        if "venv" in block
+    ]
+    assert len(commands) == 2
+    assert all("\n" not in command for command in commands)
+    assert commands[1] in (repository / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_readme_python_runs(repository: Path, tmp_path: Path) -> None:
+    """The lines of Python in the README work as they stand."""
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "photo.jpg").write_bytes((repository / "samples" / "astronaut.png").read_bytes())
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "large.jpg").stat().st_size > 10_000
+
+
+def test_shipped_models_say_what_they_are() -> None:
+    """Each is under 1 MB, scored on the three sets, and names its data and terms."""
+    names = srsdk.models.shipped()
+    assert {"gan_x2", "gan_x4"} <= set(names)
+    for name in names:
+        path = srsdk.models.find(name)
+        with srsdk.Upscaler(name) as up:
+            manifest = up.manifest
+        assert path.stat().st_size < 1_000_000
+        assert manifest.name == name
+        assert set(manifest.scores) == {"Set5", "Set14", "BSD100"}
+        assert manifest.licence
+        assert manifest.training_data
+        assert manifest.built_with["torch"]

@@ -1,0 +1,56 @@
+"""Score a network on folders of ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.data import Pair
+from training.metrics import psnr_y, ssim_y
+from training.resize import Picture, imresize
+
+Upscale = Callable[[Picture], Picture]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over one folder."""
+
+    psnr_y_db: float
+    """PSNR on luma, dB."""
+    ssim_y: float
+    """Structural similarity on luma."""
+
+    def __str__(self) -> str:
+        return f"{self.psnr_y_db:.2f} dB / {self.ssim_y:.4f}"
+
+
+def score(upscale: Upscale, pairs: Sequence[Pair], scale: int) -> Score:
+    """Upscale every low-resolution picture and compare it with its truth."""
+    results = [(upscale(pair.lr), pair.hr) for pair in pairs]
+    return Score(
+        float(np.mean([psnr_y(sr, hr, border_px=scale) for sr, hr in results])),
+        float(np.mean([ssim_y(sr, hr, border_px=scale) for sr, hr in results])),
+    )
+
+
+def bicubic(scale: int) -> Upscale:
+    """Return MATLAB's bicubic upscaler."""
+    return lambda lr: imresize(lr, scale)
+
+
+def network(net: nn.Module) -> Upscale:
+    """Return an upscaler that runs `net` on one whole picture, uint8 in and out."""
+
+    @torch.no_grad()
+    def upscale(lr: Picture) -> Picture:
+        x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255.0
+        y = net(x)[0].permute(1, 2, 0)
+        sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).numpy()
+        return sr
+
+    return upscale

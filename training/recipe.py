@@ -1,0 +1,155 @@
+"""A training run as a frozen value, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar("T")
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; the message names file, key and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkRecipe:
+    """The plain network: `3 -> width`, `depth` times `width -> width`, `width -> 3 * scale**2`."""
+
+    width: int = 32
+    """Channels of the body; 32 and 64 suit INT8 tensor layouts."""
+    depth: int = 8
+    """Number of 3x3 convolutions between head and tail."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """How pictures become batches."""
+
+    patch_px: int = 48
+    """Side of a low-resolution patch; the high-resolution one is `scale` times larger."""
+    batch: int = 16
+    """Patches per step, pictures drawn in proportion to their area."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimiserRecipe:
+    """AdamW without decay; plain nets want a high learning rate with warm-up and clipping."""
+
+    learning_rate: float = 2e-3
+    """Peak, reached after `warm_up` steps; falls as a cosine to `final_fraction` of it."""
+    final_fraction: float = 0.01
+    """Learning rate of the last step, over the peak."""
+    warm_up: int = 200
+    """Steps of linear warm-up."""
+    beta1: float = 0.9
+    """Decay of the gradient's running mean."""
+    beta2: float = 0.99
+    """Decay of the squared gradient's running mean."""
+    clip_norm: float = 1.0
+    """Largest global gradient norm."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones evaluated and shipped."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run."""
+
+    name: str
+    """Name of the model; becomes the file's name."""
+    scale: int
+    """Upscaling factor: 2, 3 or 4."""
+    family: str = "gan"
+    """`gan`; this stage of it minimises the pixel loss (L1)."""
+    steps: int = 10_000
+    """Optimiser steps."""
+    seed: int = 0
+    """Of initialisation, patches and flips."""
+    bf16: bool = True
+    """Convolutions in bfloat16 autocast; anchor and loss stay in float32."""
+    evaluate_every: int = 2_000
+    """Steps between evaluations."""
+    save_every: int = 1_000
+    """Steps between checkpoints; a killed run loses at most these."""
+    network: NetworkRecipe = NetworkRecipe()
+    """The architecture."""
+    data: DataRecipe = DataRecipe()
+    """The batches."""
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    """The optimiser and its schedule."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain dicts, as written into checkpoints."""
+        return dataclasses.asdict(self)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check one TOML recipe.
+
+    Raises:
+        RecipeError: not TOML, an unknown key (the nearest known one is named), a wrong type or an
+            impossible value.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a folder, expected a .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from error
+    return recipe_from_dict(table, source=str(path))
+
+
+def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
+    """Build a recipe from plain dicts; `source` begins every error message."""
+    recipe = _from_table(Recipe, table, source)
+    checks = [
+        (recipe.scale in (2, 3, 4), "scale", recipe.scale, "2, 3 or 4"),
+        (recipe.family == "gan", "family", recipe.family, "'gan'"),
+        (recipe.steps > 0, "steps", recipe.steps, "a positive number"),
+        (recipe.save_every > 0, "save_every", recipe.save_every, "a positive number"),
+        (recipe.evaluate_every > 0, "evaluate_every", recipe.evaluate_every, "a positive number"),
+        (recipe.data.batch > 0, "data.batch", recipe.data.batch, "a positive number"),
+        (recipe.data.patch_px >= 8, "data.patch_px", recipe.data.patch_px, "at least 8"),
+        (recipe.network.width >= 4, "network.width", recipe.network.width, "at least 4"),
+        (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
+        (0 <= recipe.optimiser.ema < 1, "optimiser.ema", recipe.optimiser.ema, "0 <= ema < 1"),
+    ]
+    for holds, key, got, allowed in checks:
+        if not holds:
+            raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
+    return recipe
+
+
+def _from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known: {sorted(hints)}"
+            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{hint}")
+        values[key] = _checked(hints[key], value, source, f"{prefix}{key}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        missing = str(error).rpartition(": ")[2]
+        raise RecipeError(f"{source}: missing {missing}") from error
+
+
+def _checked(kind: type[Any], value: Any, source: str, name: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise RecipeError(f"{source}: {name} = {value!r}, expected a table")
+        return _from_table(kind, value, source, f"{name}.")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        got = f"{value!r} ({type(value).__name__})"
+        raise RecipeError(f"{source}: {name} = {got}, expected {kind.__name__}")
+    return value
