@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +91,16 @@ def _load_pair(path: Path, scale: int, min_px: int) -> Pair | None:
     return make_pair(hr, scale, path.stem)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth of patches, float32, 0..1, channels last in memory."""
+
+    lr: Tensor
+    """(N, 3, P, P)"""
+    hr: Tensor
+    """(N, 3, P * scale, P * scale)"""
+
+
 class Patches:
     """An endless source of random batches.
 
@@ -107,18 +116,14 @@ class Patches:
         self._batch = batch
         self._random = np.random.default_rng(seed)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            yield self.draw()
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Return (N, 3, P, P) and (N, 3, P * scale, P * scale), float32, 0..1, channels last."""
+    def draw(self) -> Batch:
+        """Return the next batch."""
         picks = self._random.choice(len(self._pairs), self._batch, p=self._chance)
         crops = [self._crop(self._pairs[pick]) for pick in picks]
         lr = torch.from_numpy(np.stack([crop[0] for crop in crops]))
         hr = torch.from_numpy(np.stack([crop[1] for crop in crops]))
         # NHWC in memory seen as NCHW is exactly torch's channels_last
-        return lr.permute(0, 3, 1, 2) / 255.0, hr.permute(0, 3, 1, 2) / 255.0
+        return Batch(lr.permute(0, 3, 1, 2) / 255.0, hr.permute(0, 3, 1, 2) / 255.0)
 
     def _crop(self, pair: Pair) -> tuple[Picture, Picture]:
         size = self._patch_px

@@ -48,7 +48,8 @@ def network(net: nn.Module) -> Upscale:
 
     @torch.no_grad()
     def upscale(lr: Picture) -> Picture:
-        x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255.0
+        # a copy: pictures may be read-only, and torch warns of tensors that are
+        x = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255.0
         y = net(x)[0].permute(1, 2, 0)
         sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).numpy()
         return sr

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import checkpoint, networks
+from training import checkpoint, networks, objectives, optim
 from training.data import Pair, Patches
 from training.evaluate import Score, network, score
+from training.objectives import Objective
 from training.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def train(
 ) -> Path:
     """Train one network and return the path of its averaged weights.
 
-    The loss is L1 between the network's output and the high-resolution patch. A run continues from
+    What is minimised is the objective's business (`training.objectives`). A run continues from
     `out/last.safetensors` where there is one, bit for bit as if it had never stopped.
 
     Args:
@@ -65,65 +65,37 @@ def train(
         on_step: called after every step.
 
     Raises:
-        TrainingError: the loss is not finite, or `out` holds a run of another recipe.
+        TrainingError: a loss is not finite, or `out` holds a run of another recipe.
         checkpoint.CheckpointError: a damaged checkpoint.
     """
     torch.manual_seed(recipe.seed)
-    net = networks.build(recipe.network, recipe.scale).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    net.bf16 = recipe.bf16
-    optimiser = torch.optim.AdamW(
-        net.parameters(),
-        lr=recipe.optimiser.learning_rate,
-        betas=(recipe.optimiser.beta1, recipe.optimiser.beta2),
-        weight_decay=0.0,
-    )
+    objective = objectives.build(recipe)
     patches = Patches(list(pairs), recipe.data.patch_px, recipe.data.batch, recipe.seed)
     step = 0
+    if start_from is not None and not (out / LAST).exists():
+        networks.warm_start(objective.network, load_weights(start_from)[0])
+    ema = copy.deepcopy(objective.network).eval()
     if (out / LAST).exists():
-        ema = copy.deepcopy(net)
-        step = _resume(out / LAST, recipe, net, ema, optimiser, patches)
+        step = _resume(out / LAST, recipe, objective, ema, patches)
         log.info("continuing at step %d", step)
-    else:
-        if start_from is not None:
-            networks.warm_start(net, load_weights(start_from)[0])
-        ema = copy.deepcopy(net)
-    ema.bf16 = False
     began, first_step = time.perf_counter(), step
 
     while step < recipe.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        lr, hr = patches.draw()  # (N, 3, P, P), (N, 3, P*s, P*s)
-        loss = F.l1_loss(net(lr), hr)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(net.parameters(), recipe.optimiser.clip_norm)
-        optimiser.step()
-        _average(ema, net, recipe.optimiser.ema, step)
+        losses = objective.step(patches.draw(), step)
+        optim.average(ema, objective.network, recipe.optimiser.ema, step)
         step += 1
-
-        loss_value = loss.item()
-        if not math.isfinite(loss_value):
-            raise TrainingError(f"step {step}: the loss is {loss_value}; lower the learning rate")
+        _check_finite(losses, step)
         if on_step is not None:
             seconds = (time.perf_counter() - began) / (step - first_step)
-            on_step(Progress(step, recipe.steps, loss_value, seconds))
+            on_step(Progress(step, recipe.steps, losses["loss"], seconds))
         if step % recipe.evaluate_every == 0 or step == recipe.steps:
-            _journal(out, step, loss_value, _scores(ema, tests or {}, recipe.scale))
+            _journal(out, step, losses, _scores(ema, tests or {}, recipe.scale))
         if step % recipe.save_every == 0 or step == recipe.steps:
-            _save(out / LAST, recipe, step, net, ema, optimiser, patches)
+            _save(out / LAST, recipe, step, objective, ema, patches)
 
     facts = {"recipe": recipe.to_dict(), "step": step}
     checkpoint.save(out / WEIGHTS, ema.state_dict(), facts)
     return out / WEIGHTS
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Return the learning rate of a step: linear warm-up, then a cosine."""
-    peak, low = recipe.optimiser.learning_rate, recipe.optimiser.final_fraction
-    warm = min(1.0, (step + 1) / max(1, recipe.optimiser.warm_up))
-    cosine = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-    return peak * warm * (low + (1 - low) * cosine)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -132,40 +104,34 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return checkpoint.without_prefix("ema", tensors) or tensors, facts
 
 
-@torch.no_grad()
-def _average(ema: nn.Module, net: nn.Module, decay: float, step: int) -> None:
-    # the first steps count fully: an average that remembers the initialisation scores badly early
-    decay = min(decay, (1 + step) / (10 + step))
-    for mean, value in zip(ema.parameters(), net.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
+def _check_finite(losses: Mapping[str, float], step: int) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise TrainingError(f"step {step}: {name} is {value}; lower the learning rate")
 
 
 def _scores(ema: nn.Module, tests: Mapping[str, Sequence[Pair]], scale: int) -> dict[str, Score]:
     return {name: score(network(ema), pairs, scale) for name, pairs in tests.items()}
 
 
-def _journal(out: Path, step: int, loss: float, scores: Mapping[str, Score]) -> None:
-    line = {"step": step, "loss": loss, **{name: asdict(s) for name, s in scores.items()}}
+def _journal(
+    out: Path, step: int, losses: Mapping[str, float], scores: Mapping[str, Score]
+) -> None:
+    line = {"step": step, **losses, **{name: asdict(value) for name, value in scores.items()}}
     out.mkdir(parents=True, exist_ok=True)
     with (out / JOURNAL).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    shown = "  ".join(f"{name} {value}" for name, value in scores.items())
-    log.info("step %d  loss %.5f  %s", step, loss, shown)
+    shown = [f"{name} {value:.5f}" for name, value in losses.items()]
+    shown += [f"{name} {value}" for name, value in scores.items()]
+    log.info("step %d  %s", step, "  ".join(shown))
 
 
 def _save(
-    path: Path,
-    recipe: Recipe,
-    step: int,
-    net: nn.Module,
-    ema: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    patches: Patches,
+    path: Path, recipe: Recipe, step: int, objective: Objective, ema: nn.Module, patches: Patches
 ) -> None:
     tensors = {
-        **checkpoint.prefixed("net", net.state_dict()),
+        **checkpoint.prefixed("objective", objective.tensors()),
         **checkpoint.prefixed("ema", ema.state_dict()),
-        **checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(optimiser)),
         "random.torch": torch.get_rng_state(),
     }
     facts = {"recipe": recipe.to_dict(), "step": step, "patches": patches.state()}
@@ -173,19 +139,13 @@ def _save(
 
 
 def _resume(
-    path: Path,
-    recipe: Recipe,
-    net: nn.Module,
-    ema: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    patches: Patches,
+    path: Path, recipe: Recipe, objective: Objective, ema: nn.Module, patches: Patches
 ) -> int:
     tensors, facts = checkpoint.load(path)
     if facts["recipe"] != recipe.to_dict():
         raise TrainingError(f"{path} belongs to another recipe; choose another --out or delete it")
-    net.load_state_dict(checkpoint.without_prefix("net", tensors))
+    objective.restore(checkpoint.without_prefix("objective", tensors))
     ema.load_state_dict(checkpoint.without_prefix("ema", tensors))
-    checkpoint.restore_optimiser(optimiser, checkpoint.without_prefix("optimiser", tensors))
     torch.set_rng_state(tensors["random.torch"])
     patches.restore(facts["patches"])
     return int(facts["step"])

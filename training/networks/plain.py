@@ -1,12 +1,10 @@
-"""The networks, as plain `torch.nn.Module`s that map LR to HR in floating point."""
+"""The plain network: nothing but 3x3 convolutions."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from training.recipe import NetworkRecipe
 
 
 class PlainNet(nn.Module):
@@ -17,7 +15,7 @@ class PlainNet(nn.Module):
     shuffle) leaves only the difference from nearest-neighbour to be learned
     (Du et al. 2021, "Anchor-based Plain Net", arXiv:2105.09750).
 
-    `bf16 = True` runs the convolutions under bfloat16 autocast, which is how it is trained.
+    `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
     """
 
     anchor: Tensor
@@ -54,7 +52,7 @@ class PlainNet(nn.Module):
         Returns:
             (N, C, H * scale, W * scale), float, not clipped.
         """
-        if self.bf16:
+        if self.bf16 and self.training:
             with torch.autocast(lr.device.type, torch.bfloat16):
                 residual = self._residual(lr)
         else:
@@ -69,11 +67,6 @@ class PlainNet(nn.Module):
             x = F.relu(conv(x))
         tail: Tensor = self.convs[-1](x)
         return tail
-
-
-def build(network: NetworkRecipe, scale: int) -> PlainNet:
-    """Build the network that a recipe describes, freshly initialised."""
-    return PlainNet(scale, network.width, network.depth)
 
 
 def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
