@@ -33,6 +33,7 @@ def srsdk_with(backend: str) -> Callable[[str, Picture], Upscale]:
 
 def bare_openvino(model: str, picture: Picture) -> Upscale:
     """OpenVINO at its best for one picture: compiled for its very size, nothing copied."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # it would phone home
     import openvino as ov
 
     core = ov.Core()

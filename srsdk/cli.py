@@ -8,9 +8,12 @@ import importlib.util
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 import srsdk
 from srsdk import compare, doctor, jobs, models, pictures
@@ -25,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 after a failure, 2 after a wrong call, 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(format="srsdk: %(message)s", level=logging.WARNING)
+    # Pillow warns at half of the size at which it refuses; the refusal is what counts
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if arguments.verbose:
         logging.getLogger("srsdk").setLevel(logging.INFO)
     try:

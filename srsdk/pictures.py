@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,23 +91,22 @@ def read(path: Path) -> Pixels:
     if path.is_dir():
         raise PictureError(f"{path} is a folder, expected a picture file")
     try:
-        # Pillow warns at half of its bomb limit and raises at the limit; the limit is the rule
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                pixels = from_image(upright)
-                carried = _carried(upright)
+        with Image.open(path) as image:
+            _refuse_what_would_be_lost(image)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            pixels = from_image(upright)
+            carried = _carried(upright)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture that Pillow can read") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"{path} is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
+        # a damaged file makes Pillow's many decoders raise whatever they stumble over
         raise PictureError(f"{path} is damaged or cannot be read: {error}") from error
     return Pixels(pixels.rgb, pixels.alpha, pixels.is_grey, carried)
 
@@ -151,6 +149,16 @@ def write(image: Image.Image, target: Path, carried: dict[str, Any]) -> None:
         raise OutputError(f"{target} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refuse_what_would_be_lost(image: Image.Image) -> None:
+    """Refuse what Pillow would reduce in silence: later frames, and the low byte of 16 bits."""
+    frames = getattr(image, "n_frames", 1)
+    # MPO is a photograph with previews behind it, as telephones write them
+    if frames > 1 and image.format != "MPO":
+        raise PictureError(f"got {frames} frames, expected a single picture")
+    if any(";16" in str(part) for part in image.tile):
+        raise PictureError("got 16 bits a channel, expected 8")
 
 
 def _carried(image: Image.Image) -> dict[str, Any]:

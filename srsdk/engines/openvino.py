@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,12 +12,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
+
+# `import openvino` sends an event to an analytics service, without asking; where its sender cannot
+# be imported it takes a stub instead (openvino/tools/ovc/telemetry_utils.py). An application that
+# has imported openvino before has decided for itself.
+if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino as ov
+    finally:
+        del sys.modules["openvino_telemetry"]
+else:
+    import openvino as ov
 
 from srsdk.engines import Signature, check_single, make_signature
 from srsdk.errors import BackendError, ModelError
-
-log = logging.getLogger("srsdk")
 
 MAX_COMPILED = 8
 """Shapes whose compiled models are kept; compiling one takes about 50 ms."""

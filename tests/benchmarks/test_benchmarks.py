@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "| srsdk-openvino |" in text
 
 
-def test_all_candidates_compute_the_same() -> None:
+def test_all_candidates_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compared is one and the same work."""
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
     picture = make_picture(20, 30)
     results = [open_it("gan_x4", picture)(picture).copy() for open_it in WORKERS.values()]
     for result in results[1:]:

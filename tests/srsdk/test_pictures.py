@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,31 @@ def test_orientation_profile_and_exif(tmp_path: Path, up: srsdk.Upscaler) -> Non
         assert result.info["dpi"] == (300, 300)
         difference = np.asarray(result).astype(int) - up(upright)
     assert np.abs(difference).mean() < 10
+
+
+def test_a_colour_png_of_16_bits_is_refused(tmp_path: Path, up: srsdk.Upscaler) -> None:
+    """Pillow would drop the low byte of each sample without a word."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = zlib.compress(2 * (b"\0" + 12 * b"\x12"))
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(srsdk.PictureError, match=r"deep\.png: got 16 bits a channel, expected 8"):
+        up(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tiff"])
+def test_animations_are_refused(tmp_path: Path, up: srsdk.Upscaler, suffix: str) -> None:
+    """No frame is lost in silence."""
+    frames = [Image.fromarray(make_picture(12, 12, seed)) for seed in range(3)]
+    path = tmp_path / f"moving{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(srsdk.PictureError, match="got 3 frames, expected a single picture"):
+        up(path)
 
 
 def damaged_jpeg() -> bytes:
