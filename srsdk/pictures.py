@@ -157,7 +157,7 @@ def _refuse_what_would_be_lost(image: Image.Image) -> None:
     # MPO is a photograph with previews behind it, as telephones write them
     if frames > 1 and image.format != "MPO":
         raise PictureError(f"got {frames} frames, expected a single picture")
-    if any(";16" in str(part) for part in image.tile):
+    if any(";16" in str(part) for part in getattr(image, "tile", ())):
         raise PictureError("got 16 bits a channel, expected 8")
 
 
