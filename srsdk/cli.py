@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("stopped")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output has left; nothing more to say to it
-        sys.stderr.close()
+        # the reader of our output has left: nothing more to say, not even when Python flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     return code
 
@@ -145,7 +146,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
 def _flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
     rows = [(name, str(value)) for name, value in values.items() if not isinstance(value, dict)]
     for name, score in manifest.scores.items():
-        rows.append((name, f"{score['psnr_y_db']:.2f} dB PSNR-Y, {score['ssim_y']:.4f} SSIM"))
+        rows.append((name, ", ".join(f"{key} {value:g}" for key, value in score.items())))
     rows += [(f"built with {name}", version) for name, version in manifest.built_with.items()]
     return rows
 

@@ -164,7 +164,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "gan_x4"]) == 0
     text = capsys.readouterr().out
     assert "radius_px" in text
-    assert "PSNR-Y" in text
+    assert "Set5" in text
     assert main(["info", "gan_x4", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["scale"] == 4
