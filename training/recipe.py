@@ -86,6 +86,9 @@ class LossRecipe:
     """The game against the discriminator; only with `objective = "gan"`."""
     adversarial_kind: str = "rpgan"
     """`bce` (classical, non-saturating), `ragan` or `rpgan`."""
+    balance: float = 0.0
+    """Above 0: in each step the adversarial term is scaled so that its pull on the made picture is
+    `balance` times that of all other terms; 0: its weight is taken as it is."""
     feature_matching: float = 0.0
     """L1 between the discriminator's features."""
     ldl: float = 0.0
@@ -210,11 +213,18 @@ def _loss_checks(recipe: Recipe) -> list[Check]:
     weights = {name: value for name, value in vars(loss).items() if isinstance(value, float)}
     side_px = recipe.data.patch_px * recipe.scale
     multiple = f"such that {recipe.scale} times it is a multiple of 8"
-    games = ("adversarial", "feature_matching", "ldl")
+    games = ("adversarial", "balance", "feature_matching", "ldl")
+    others = weights.keys() - {"adversarial", "balance", "ldl_from"}
     return [
         *((value >= 0, f"loss.{name}", value, "0 or more") for name, value in weights.items()),
         *((gan or not weights[n], f"loss.{n}", weights[n], "0 without a gan") for n in games),
-        (any(weights[n] for n in weights if n != "ldl_from"), "loss", 0, "at least one weight"),
+        (gan or any(weights[n] for n in others), "loss", 0, "at least one weight over 0"),
+        (
+            not loss.balance or any(weights[n] for n in others),
+            "loss.balance",
+            loss.balance,
+            "0 without other terms",
+        ),
         (not gan or loss.adversarial > 0, "loss.adversarial", loss.adversarial, "over 0 in a gan"),
         (not gan or side_px % 8 == 0, "data.patch_px", recipe.data.patch_px, multiple),
         (judge.width >= 4, "discriminator.width", judge.width, "at least 4"),

@@ -146,10 +146,25 @@ def test_every_loss_has_its_name() -> None:
     assert found[1]["loss"] == pytest.approx(total, rel=1e-5)
 
 
+def test_the_game_is_balanced() -> None:
+    """With `balance` b its pull on the picture is b times that of the rest, however steep it is."""
+    gan = Gan(changed("loss", balance=0.5, feature_matching=0.0, ldl=0.0))
+    made = torch.rand(1, 3, 8, 8, requires_grad=True)
+    steep, flat = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    terms = {"pixel": (flat * made).sum(), "adversarial": 1e4 * (steep * made).sum()}
+    _, pull = gan._pull(made, terms)
+    torch.testing.assert_close(pull, flat + 0.5 * steep * flat.norm() / steep.norm())
+    terms = {"pixel": (flat * made).sum(), "adversarial": (steep * made).sum()}
+    loss, pull = Gan(TINY)._pull(made, terms)
+    torch.testing.assert_close(pull, flat + 0.1 * steep)
+    assert loss == pytest.approx(((flat + 0.1 * steep) * made).sum().item(), rel=1e-5)
+
+
 def test_all_terms_together() -> None:
     """Every weight of the recipe at once gives finite losses, each by its name."""
     names = [f.name for f in dataclasses.fields(LossRecipe) if f.default in (0.0, 1.0)]
     recipe = changed("loss", **dict.fromkeys(names, 0.1), ldl_from=0.0)
+    names.remove("balance")
     found = Gan(recipe).step(batch(), 0)
     assert set(names) <= found.keys()
     assert all(torch.isfinite(torch.tensor(value)) for value in found.values())
