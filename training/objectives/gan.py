@@ -43,6 +43,7 @@ class Gan:
         self._terms = Terms(recipe)
         self._optimiser = optim.adamw(self.network, recipe.optimiser)
         self._judge_optimiser = optim.adamw(self.discriminator, recipe.optimiser)
+        self._optimisers = {"optimiser": self._optimiser, "judge_optimiser": self._judge_optimiser}
         self._averaged: nn.Module | None = None
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
@@ -132,11 +133,10 @@ class Gan:
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and optimiser states of both, and the average that LDL needs."""
         averaged = {} if self._averaged is None else self._averaged.state_dict()
-        optimisers = {"optimiser": self._optimiser, "judge_optimiser": self._judge_optimiser}
         found = checkpoint.prefixed("net", self.network.state_dict())
         found |= checkpoint.prefixed("judge", self.discriminator.state_dict())
         found |= checkpoint.prefixed("averaged", averaged)
-        for name, optimiser in optimisers.items():
+        for name, optimiser in self._optimisers.items():
             found |= checkpoint.prefixed(name, checkpoint.optimiser_tensors(optimiser))
         return found
 
@@ -147,8 +147,5 @@ class Gan:
         if averaged := checkpoint.without_prefix("averaged", tensors):
             self._averaged = copy.deepcopy(self.network).eval()
             self._averaged.load_state_dict(averaged)
-        for name, optimiser in (
-            ("optimiser", self._optimiser),
-            ("judge_optimiser", self._judge_optimiser),
-        ):
+        for name, optimiser in self._optimisers.items():
             checkpoint.restore_optimiser(optimiser, checkpoint.without_prefix(name, tensors))
