@@ -74,6 +74,8 @@ class LossRecipe:
     """L1 between stationary Haar bands."""
     downscaled: float = 0.0
     """L1 after reduction by the scale: leaves texture free."""
+    grid: float = 0.0
+    """L1 of what repeats every `scale` pixels: against screen doors of the adversarial stage."""
     consistency: float = 0.0
     """L1 between the reduced result and the input; for bicubic inputs only."""
     perceptual: float = 0.0

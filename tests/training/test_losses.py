@@ -116,6 +116,19 @@ def test_the_downscaled_loss_leaves_texture_free() -> None:
     assert float(inside) < 0.01 * float(F.l1_loss(board, flat))
 
 
+def test_the_grid_loss_sees_what_repeats() -> None:
+    """A pattern with the scale's period costs its L1 in full, noise of that L1 a tenth of it."""
+    flat = torch.full((1, 1, 128, 128), 0.5)
+    pattern = 0.1 * torch.sign(noise(1, 1, 4, 4) - 0.5)
+    door = flat + pattern.repeat(1, 1, 32, 32)
+    texture = flat + 0.1 * torch.sign(noise(1, 1, 128, 128, seed=1) - 0.5)
+    assert float(losses.grid_l1(door, flat, 4)) == pytest.approx(0.1, rel=1e-5)
+    # the mean of 64 signs has a standard deviation of 1/8, hence a mean of 1/8 * sqrt(2 / pi)
+    expected = 0.1 / 8 * (2 / np.pi) ** 0.5
+    assert float(losses.grid_l1(texture, flat, 4)) == pytest.approx(expected, rel=0.1)
+    assert float(losses.grid_l1(door, door, 4)) == 0
+
+
 def test_ldl_is_the_papers_code() -> None:
     """By unfolding every 7x7 window, as the authors' implementation does."""
     sr, hr, ema = (noise(2, 3, 12, 14, seed=seed) for seed in range(3))

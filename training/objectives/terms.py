@@ -26,6 +26,7 @@ class Terms:
             "fourier": lambda sr, batch: losses.fourier_l1(sr, batch.hr),
             "wavelet": lambda sr, batch: losses.wavelet_l1(sr, batch.hr),
             "downscaled": lambda sr, batch: losses.downscaled_l1(sr, batch.hr, scale),
+            "grid": lambda sr, batch: losses.grid_l1(sr, batch.hr, scale),
             "consistency": lambda sr, batch: losses.lr_consistency(sr, batch.lr),
         }
         if loss.perceptual:
