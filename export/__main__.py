@@ -108,7 +108,7 @@ def _network(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
     recipe = recipe_from_dict(facts["recipe"], source=str(weights))
     net = networks.build(recipe.network, recipe.scale)
     networks.warm_start(net, tensors)
-    return net.eval(), facts
+    return networks.deployed(net).eval(), facts
 
 
 def _scores(

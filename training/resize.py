@@ -31,6 +31,18 @@ def imresize(picture: Picture, scale: float) -> Picture:
     return columns.swapaxes(0, 1)
 
 
+def resize_matrix(in_length: int, out_length: int, scale: float) -> Floats:
+    """Return the resampling of one axis as a matrix, (out_length, in_length) float32.
+
+    `imresize` is this matrix along the rows and one along the columns, each followed by rounding.
+    """
+    weights, indices = _contributions(in_length, out_length, scale)
+    matrix = np.zeros((out_length, in_length), np.float32)
+    # add.at: at the border several taps fall on the same mirrored sample
+    np.add.at(matrix, (np.arange(out_length)[:, None], indices), weights)
+    return matrix
+
+
 def _output_length(length_px: int, scale: float) -> int:
     # 1e-9: 3 * (1 / 3) must not become 2 by a rounding error
     return int(np.ceil(length_px * scale - 1e-9))

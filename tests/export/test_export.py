@@ -170,3 +170,21 @@ def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     ):
         assert main(bad) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:
+    """The file holds as many convolutions as a plain net, and computes the same."""
+    table = RECIPE.to_dict() | {"network": {"width": 8, "depth": 3, "reparam": True}}
+    recipe = recipe_from_dict(table, source="test")
+    torch.manual_seed(1)
+    net = networks.build(recipe.network, 2).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    checkpoint.save(tmp_path / "w.safetensors", net.state_dict(), {"recipe": table})
+    export(tmp_path / "w.safetensors", tmp_path / "toy.onnx")
+    nodes = [node.op_type for node in onnx.load(tmp_path / "toy.onnx").graph.node]
+    assert nodes.count("Conv") == 6  # head, 3, tail, anchor
+    picture = make_picture(20, 31)
+    with srsdk.Upscaler(tmp_path / "toy.onnx", backend="onnxruntime") as up:
+        assert np.abs(up(picture).astype(int) - network(net)(picture)).max() <= 1

@@ -8,15 +8,27 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from training.networks import plain
+from training.networks.interpolation import interpolate
 from training.networks.plain import PlainNet
 from training.recipe import NetworkRecipe
 
-__all__ = ["PlainNet", "build", "warm_start"]
+__all__ = ["PlainNet", "build", "deployed", "interpolate", "warm_start"]
 
 
 def build(network: NetworkRecipe, scale: int) -> PlainNet:
     """Build the network that a recipe describes, freshly initialised."""
-    return PlainNet(scale, network.width, network.depth)
+    return PlainNet(
+        scale,
+        network.width,
+        network.depth,
+        attention=network.attention,
+        reparam=network.reparam,
+    )
+
+
+def deployed(net: nn.Module) -> nn.Module:
+    """Return what is exported: training-only parts merged; any other net as it is."""
+    return net.deployed() if isinstance(net, PlainNet) else net
 
 
 def warm_start(net: nn.Module, state: dict[str, Tensor]) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from training.networks import blocks
+
+_ADDED = ("along_width", "along_height", "centre")
+"""Parameters that `reparam` adds to a convolution."""
 
 
 class PlainNet(nn.Module):
@@ -15,29 +22,40 @@ class PlainNet(nn.Module):
     shuffle) leaves only the difference from nearest-neighbour to be learned
     (Du et al. 2021, "Anchor-based Plain Net", arXiv:2105.09750).
 
+    With `attention` every second convolution of the body is followed by one (`networks.blocks`);
+    with `reparam` each convolution is a sum of four, which `deployed` merges.
+
     `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
     """
 
     anchor: Tensor
 
-    def __init__(self, scale: int, width: int, depth: int, *, colours: int = 3) -> None:
+    def __init__(
+        self,
+        scale: int,
+        width: int,
+        depth: int,
+        *,
+        colours: int = 3,
+        attention: str = "none",
+        reparam: bool = False,
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.width = width
         self.depth = depth
         self.colours = colours
         self.bf16 = False
-        body = [nn.Conv2d(width, width, 3, padding=1) for _ in range(depth)]
-        self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(colours, width, 3, padding=1),
-                *body,
-                nn.Conv2d(width, colours * scale**2, 3, padding=1),
-            ]
-        )
+        self.attention = attention
+        self.reparam = reparam
+        widths = [colours, *[width] * (depth + 1), colours * scale**2]
+        conv = blocks.CollapsedConv if reparam else _conv3x3
+        self.convs = nn.ModuleList([conv(a, b) for a, b in itertools.pairwise(widths)])
+        count = 0 if attention == "none" else depth // 2
+        self.attentions = nn.ModuleList([blocks.attention(attention, width) for _ in range(count)])
         self.register_buffer("anchor", _repeat_kernel(colours, scale), persistent=False)
-        for conv in self.convs:
-            _identity_init(conv)
+        for layer in self.convs:
+            _identity_init(layer)
         with torch.no_grad():
             tail = self.convs[-1].weight
             assert isinstance(tail, Tensor)
@@ -62,11 +80,36 @@ class PlainNet(nn.Module):
         return F.pixel_shuffle(anchored, self.scale)
 
     def _residual(self, lr: Tensor) -> Tensor:
-        x = lr
-        for conv in self.convs[:-1]:
-            x = F.relu(conv(x))
+        x = F.relu(self.convs[0](lr))
+        before = x
+        for number, conv in enumerate(self.convs[1:-1], start=1):
+            x = conv(x)
+            if self.attentions and number % 2 == 0:
+                x = before = self.attentions[number // 2 - 1](x, before)
+            else:
+                x = F.relu(x)
         tail: Tensor = self.convs[-1](x)
         return tail
+
+    @property
+    def int8_friendly(self) -> bool:
+        """Whether post-training INT8 is worth trying: convolutions only, no products of maps."""
+        return self.attention == "none"
+
+    def deployed(self) -> PlainNet:
+        """Return the net for inference: itself, or a copy whose convolutions are merged."""
+        if not self.reparam:
+            return self
+        net = PlainNet(
+            self.scale, self.width, self.depth, colours=self.colours, attention=self.attention
+        )
+        state = {n: t for n, t in self.state_dict().items() if n in net.state_dict()}
+        for index, conv in enumerate(self.convs):
+            assert isinstance(conv, blocks.CollapsedConv)
+            state[f"convs.{index}.weight"] = conv.kernel().detach()
+        net.load_state_dict(state)
+        net.bf16 = self.bf16
+        return net.train(self.training)
 
 
 def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
@@ -80,6 +123,9 @@ def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
     """
     tail = f"convs.{len(net.convs) - 1}"
     own_state = net.state_dict()
+    # what a plain net lacks begins as in a new net, where it changes nothing
+    given = state
+    state = {n: t for n, t in own_state.items() if n.endswith(_ADDED)} | given
     if state.keys() != own_state.keys():
         odd = sorted(state.keys() ^ own_state.keys())
         raise ValueError(f"weights of another architecture: {odd[:4]} differ")
@@ -88,7 +134,7 @@ def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
     if small * times != net.scale:
         raise ValueError(f"cannot start a x{net.scale} net from a x{small} one")
     adapted = dict(state)
-    for name in (f"{tail}.weight", f"{tail}.bias"):
+    for name in [name for name in given if name.startswith(f"{tail}.")]:
         value = state[name]
         grid = value.reshape(net.colours, small, small, *value.shape[1:])
         grid = grid.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
@@ -100,6 +146,10 @@ def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
                 f"expected {tuple(own_state[name].shape)}"
             )
     net.load_state_dict(adapted)
+
+
+def _conv3x3(before: int, after: int) -> nn.Conv2d:
+    return nn.Conv2d(before, after, 3, padding=1)
 
 
 def _repeat_kernel(colours: int, scale: int) -> Tensor:

@@ -11,10 +11,11 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from training.data import Batch
+from training.objectives.gan import Gan
 from training.objectives.pixel import Pixel
 from training.recipe import Recipe
 
-__all__ = ["Objective", "Pixel", "build"]
+__all__ = ["Gan", "Objective", "Pixel", "build"]
 
 
 class Objective(Protocol):
@@ -38,4 +39,6 @@ class Objective(Protocol):
 
 def build(recipe: Recipe) -> Objective:
     """Build the objective that a recipe describes, freshly initialised."""
+    if recipe.objective == "gan":
+        return Gan(recipe)
     return Pixel(recipe)

@@ -1,0 +1,53 @@
+"""The terms of a loss that need no discriminator, chosen by the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from training import losses, perceptual
+from training.adversarial import feature_distance
+from training.data import Batch
+from training.recipe import Recipe
+
+Term = Callable[[Tensor, Batch], Tensor]
+
+
+class Terms:
+    """The wanted terms of a recipe's `[loss]`, by name; a term of weight 0 is never computed."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        loss, scale = recipe.loss, recipe.scale
+        pixel = losses.PIXEL_LOSSES[loss.pixel_kind]
+        known: dict[str, Term] = {
+            "pixel": lambda sr, batch: pixel(sr, batch.hr),
+            "fourier": lambda sr, batch: losses.fourier_l1(sr, batch.hr),
+            "wavelet": lambda sr, batch: losses.wavelet_l1(sr, batch.hr),
+            "downscaled": lambda sr, batch: losses.downscaled_l1(sr, batch.hr, scale),
+            "grid": lambda sr, batch: losses.grid_l1(sr, batch.hr, scale),
+            "consistency": lambda sr, batch: losses.lr_consistency(sr, batch.lr),
+        }
+        if loss.perceptual:
+            net = perceptual.build(loss)
+            known["perceptual"] = lambda sr, batch: _perceptual(net, sr, batch.hr)
+        self._terms = {name: term for name, term in known.items() if getattr(loss, name)}
+
+    def __call__(self, sr: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return each term, not weighted."""
+        return {name: term(sr, batch) for name, term in self._terms.items()}
+
+
+def weighted(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
+    """Return the sum of the terms times their weights in `recipe.loss`."""
+    return torch.stack([getattr(recipe.loss, name) * term for name, term in terms.items()]).sum()
+
+
+def values(terms: dict[str, Tensor]) -> dict[str, float]:
+    """Return plain numbers."""
+    return {name: term.item() for name, term in terms.items()}
+
+
+def _perceptual(net: nn.Module, sr: Tensor, hr: Tensor) -> Tensor:
+    return feature_distance(net(sr), net(hr))
