@@ -8,7 +8,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from training.family_recipes import AeRecipe, Check, CorruptRecipe, SmallRecipe, VaeRecipe
+
 T = TypeVar("T")
+
+FAMILIES = ("gan", "ae", "vae")
 
 
 class RecipeError(ValueError):
@@ -62,9 +66,9 @@ class Recipe:
     name: str
     """Name of the model; becomes the file's name."""
     scale: int
-    """Upscaling factor: 2, 3 or 4."""
+    """Upscaling factor: 2, 3 or 4; families `ae` and `vae`: also 1."""
     family: str = "gan"
-    """`gan`; this stage of it minimises the pixel loss (L1)."""
+    """`gan`, whose first stage minimises the pixel loss (L1), `ae` or `vae`."""
     steps: int = 10_000
     """Optimiser steps."""
     seed: int = 0
@@ -81,6 +85,14 @@ class Recipe:
     """The batches."""
     optimiser: OptimiserRecipe = OptimiserRecipe()
     """The optimiser and its schedule."""
+    ae: AeRecipe = dataclasses.field(default_factory=AeRecipe)
+    """Family `ae`."""
+    vae: VaeRecipe = dataclasses.field(default_factory=VaeRecipe)
+    """Family `vae`."""
+    small: SmallRecipe = dataclasses.field(default_factory=SmallRecipe)
+    """The textbook forms on small pictures."""
+    corrupt: CorruptRecipe = dataclasses.field(default_factory=CorruptRecipe)
+    """Damage to be undone."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain dicts, as written into checkpoints."""
@@ -109,8 +121,8 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
     """Build a recipe from plain dicts; `source` begins every error message."""
     recipe = _from_table(Recipe, table, source)
     checks = [
-        (recipe.scale in (2, 3, 4), "scale", recipe.scale, "2, 3 or 4"),
-        (recipe.family == "gan", "family", recipe.family, "'gan'"),
+        (recipe.family in FAMILIES, "family", recipe.family, " or ".join(map(repr, FAMILIES))),
+        *_family_checks(recipe),
         (recipe.steps > 0, "steps", recipe.steps, "a positive number"),
         (recipe.save_every > 0, "save_every", recipe.save_every, "a positive number"),
         (recipe.evaluate_every > 0, "evaluate_every", recipe.evaluate_every, "a positive number"),
@@ -124,6 +136,34 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
         if not holds:
             raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
     return recipe
+
+
+def _family_checks(recipe: Recipe) -> list[Check]:
+    """Return what must hold of the tables of the families, and between them and the rest."""
+    side = recipe.data.patch_px - recipe.corrupt.trim_px
+    scales = [2, 3, 4] if recipe.family == "gan" else [1, 2, 3, 4]
+    if recipe.small.on:
+        scales = [1]
+    *most, last = map(str, scales)
+    eighths = recipe.family == "ae" or recipe.small.on
+    return [
+        (
+            recipe.scale in scales,
+            "scale",
+            recipe.scale,
+            f"{', '.join(most)} or {last}" if most else last,
+        ),
+        (
+            not eighths or (side % 8 == 0 and side > 0),
+            "data.patch_px",
+            recipe.data.patch_px,
+            f"a multiple of 8, plus {recipe.corrupt.trim_px}",
+        ),
+        *recipe.ae.checks(),
+        *recipe.vae.checks(),
+        *recipe.small.checks(),
+        *recipe.corrupt.checks(),
+    ]
 
 
 def _from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:

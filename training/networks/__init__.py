@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.networks import plain
+from training.networks import blocks, plain, vae
+from training.networks.autoencoder import Autoencoder
 from training.networks.plain import PlainNet
-from training.recipe import NetworkRecipe
+from training.networks.vae import ConditionalVae
+from training.recipe import NetworkRecipe, Recipe
 
-__all__ = ["PlainNet", "build", "warm_start"]
+__all__ = ["Autoencoder", "ConditionalVae", "PlainNet", "build", "for_recipe", "warm_start"]
 
 
 def build(network: NetworkRecipe, scale: int) -> PlainNet:
@@ -19,11 +21,26 @@ def build(network: NetworkRecipe, scale: int) -> PlainNet:
     return PlainNet(scale, network.width, network.depth)
 
 
+def for_recipe(recipe: Recipe) -> nn.Module:
+    """Build the network that a recipe of any family ships, freshly initialised."""
+    if recipe.family == "ae":
+        return Autoencoder(recipe.ae, recipe.scale)
+    if recipe.family == "vae":
+        return ConditionalVae(recipe.network, recipe.vae, recipe.scale)
+    return build(recipe.network, recipe.scale)
+
+
 def warm_start(net: nn.Module, state: dict[str, Tensor]) -> None:
-    """Take over trained weights; a plain net also takes those of a smaller scale.
+    """Take over trained weights.
+
+    A plain net also takes those of a smaller scale, and a `vae` those of a plain net.
 
     Raises:
         ValueError: the weights belong to another architecture.
     """
-    assert isinstance(net, PlainNet)
-    plain.warm_start(net, state)
+    if isinstance(net, ConditionalVae):
+        vae.warm_start(net, state)
+    elif isinstance(net, PlainNet):
+        plain.warm_start(net, state)
+    else:
+        blocks.load_exactly(net, state)

@@ -11,10 +11,12 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from training.data import Batch
+from training.objectives.ae import Restore
 from training.objectives.pixel import Pixel
+from training.objectives.vae import Elbo
 from training.recipe import Recipe
 
-__all__ = ["Objective", "Pixel", "build"]
+__all__ = ["Elbo", "Objective", "Pixel", "Restore", "build"]
 
 
 class Objective(Protocol):
@@ -38,4 +40,8 @@ class Objective(Protocol):
 
 def build(recipe: Recipe) -> Objective:
     """Build the objective that a recipe describes, freshly initialised."""
+    if recipe.family == "ae":
+        return Restore(recipe)
+    if recipe.family == "vae":
+        return Elbo(recipe)
     return Pixel(recipe)
