@@ -66,9 +66,14 @@ def train(
         on_step: called after every step.
 
     Raises:
-        TrainingError: a loss is not finite, or `out` holds a run of another recipe.
+        TrainingError: a loss is not finite, `out` holds a run of another recipe, or there is
+            nothing to score.
         checkpoint.CheckpointError: a damaged checkpoint.
     """
+    if tests and recipe.small.on and recipe.family == "gan":
+        raise TrainingError(
+            "a generator's pictures have no truth to be scored on: leave --test out"
+        )
     torch.manual_seed(recipe.seed)
     objective = objectives.build(recipe)
     clean = Patches(list(pairs), recipe.data.patch_px, recipe.data.batch, recipe.seed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.networks import blocks, plain, vae
+from training.networks import blocks, plain, small, vae
 from training.networks.autoencoder import Autoencoder
 from training.networks.plain import PlainNet
 from training.networks.vae import ConditionalVae
@@ -23,6 +23,8 @@ def build(network: NetworkRecipe, scale: int) -> PlainNet:
 
 def for_recipe(recipe: Recipe) -> nn.Module:
     """Build the network that a recipe of any family ships, freshly initialised."""
+    if recipe.small.on:
+        return small.build(recipe.family, recipe.small, recipe.data.patch_px)
     if recipe.family == "ae":
         return Autoencoder(recipe.ae, recipe.scale)
     if recipe.family == "vae":

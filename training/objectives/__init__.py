@@ -11,6 +11,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from training.data import Batch
+from training.objectives import small
 from training.objectives.ae import Restore
 from training.objectives.pixel import Pixel
 from training.objectives.vae import Elbo
@@ -40,6 +41,8 @@ class Objective(Protocol):
 
 def build(recipe: Recipe) -> Objective:
     """Build the objective that a recipe describes, freshly initialised."""
+    if recipe.small.on:
+        return small.build(recipe)
     if recipe.family == "ae":
         return Restore(recipe)
     if recipe.family == "vae":
