@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training import checkpoint, networks, objectives, optim
+from training import checkpoint, corrupt, networks, objectives, optim
+from training.corrupt import Source
 from training.data import Pair, Patches
 from training.evaluate import Score, network, score
 from training.objectives import Objective
@@ -65,12 +66,19 @@ def train(
         on_step: called after every step.
 
     Raises:
-        TrainingError: a loss is not finite, or `out` holds a run of another recipe.
+        TrainingError: a loss is not finite, `out` holds a run of another recipe, or there is
+            nothing to score.
         checkpoint.CheckpointError: a damaged checkpoint.
     """
+    if tests and recipe.small.on and recipe.family == "gan":
+        raise TrainingError(
+            "a generator's pictures have no truth to be scored on: leave --test out"
+        )
     torch.manual_seed(recipe.seed)
     objective = objectives.build(recipe)
-    patches = Patches(list(pairs), recipe.data.patch_px, recipe.data.batch, recipe.seed)
+    clean = Patches(list(pairs), recipe.data.patch_px, recipe.data.batch, recipe.seed)
+    patches = corrupt.wrap(clean, recipe)
+    tests = corrupt.versions_of(tests or {}, recipe.corrupt)
     step = 0
     if start_from is not None and not (out / LAST).exists():
         networks.warm_start(objective.network, load_weights(start_from)[0])
@@ -89,7 +97,7 @@ def train(
             seconds = (time.perf_counter() - began) / (step - first_step)
             on_step(Progress(step, recipe.steps, losses["loss"], seconds))
         if step % recipe.evaluate_every == 0 or step == recipe.steps:
-            _journal(out, step, losses, _scores(ema, tests or {}, recipe.scale))
+            _journal(out, step, losses, _scores(ema, tests, recipe.scale))
         if step % recipe.save_every == 0 or step == recipe.steps:
             _save(out / LAST, recipe, step, objective, ema, patches)
 
@@ -127,7 +135,7 @@ def _journal(
 
 
 def _save(
-    path: Path, recipe: Recipe, step: int, objective: Objective, ema: nn.Module, patches: Patches
+    path: Path, recipe: Recipe, step: int, objective: Objective, ema: nn.Module, patches: Source
 ) -> None:
     tensors = {
         **checkpoint.prefixed("objective", objective.tensors()),
@@ -139,7 +147,7 @@ def _save(
 
 
 def _resume(
-    path: Path, recipe: Recipe, objective: Objective, ema: nn.Module, patches: Patches
+    path: Path, recipe: Recipe, objective: Objective, ema: nn.Module, patches: Source
 ) -> int:
     tensors, facts = checkpoint.load(path)
     if facts["recipe"] != recipe.to_dict():

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import networks
-from training.recipe import LossRecipe, recipe_from_dict
+from training.loss_recipes import LossRecipe
+from training.recipe import recipe_from_dict
 
 RANDOM_SEED = 20260101
 VGG19_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))

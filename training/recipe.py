@@ -6,9 +6,15 @@ import dataclasses
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
+
+from training import loss_recipes
+from training.family_recipes import AeRecipe, Check, CorruptRecipe, SmallRecipe, VaeRecipe
+from training.loss_recipes import DiscriminatorRecipe, LossRecipe
 
 T = TypeVar("T")
+
+FAMILIES = ("gan", "ae", "vae")
 
 
 class RecipeError(ValueError):
@@ -61,72 +67,17 @@ class OptimiserRecipe:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossRecipe:
-    """The weight of each term of the loss, 0 for none; `training.losses` has the formulas."""
-
-    pixel: float = 1.0
-    """Distance of pixels, see `pixel_kind`."""
-    pixel_kind: str = "l1"
-    """`l1`, `mse` or `charbonnier`."""
-    fourier: float = 0.0
-    """L1 between Fourier coefficients."""
-    wavelet: float = 0.0
-    """L1 between stationary Haar bands."""
-    downscaled: float = 0.0
-    """L1 after reduction by the scale: leaves texture free."""
-    grid: float = 0.0
-    """L1 of what repeats every `scale` pixels: against screen doors of the adversarial stage."""
-    consistency: float = 0.0
-    """L1 between the reduced result and the input; for bicubic inputs only."""
-    perceptual: float = 0.0
-    """L1 between features, see `perceptual_net`."""
-    perceptual_net: str = "random"
-    """`random` (fixed, needs nothing), `ae` (an encoder of ours) or `vgg` (VGG19)."""
-    perceptual_file: str = ""
-    """Checkpoint for `ae`, torchvision state dict for `vgg`."""
-    adversarial: float = 0.0
-    """The game against the discriminator; only with `objective = "gan"`."""
-    adversarial_kind: str = "rpgan"
-    """`bce` (classical, non-saturating), `ragan` or `rpgan`."""
-    balance: float = 0.0
-    """Above 0: in each step the adversarial term is scaled so that its pull on the made picture is
-    `balance` times that of all other terms; 0: its weight is taken as it is."""
-    feature_matching: float = 0.0
-    """L1 between the discriminator's features."""
-    ldl: float = 0.0
-    """L1 where artefacts are likely (LDL)."""
-    ldl_from: float = 1 / 3
-    """Share of the run after which LDL begins."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DiscriminatorRecipe:
-    """The judge of the adversarial stage; it shares the generator's optimiser settings."""
-
-    width: int = 16
-    """Channels at full resolution; 16 has 0.27 M parameters, 32 has 1.1 M."""
-    sees: str = "rgb"
-    """`rgb`, or `details`: the Haar bands LH, HL, HH only, so that colours stay out of the game."""
-    learning_rate: float = 1e-4
-    """Peak; follows the generator's schedule."""
-    r1_gamma: float = 0.0
-    """Weight of the gradient penalty on real pictures (R1), 0 for none."""
-    r1_every: int = 16
-    """Steps between gradient penalties; each then counts `r1_every` times."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One training run."""
 
     name: str
     """Name of the model; becomes the file's name."""
     scale: int
-    """Upscaling factor: 2, 3 or 4."""
+    """Upscaling factor: 2, 3 or 4; families `ae` and `vae`: also 1."""
     family: str = "gan"
-    """`gan`."""
+    """`gan`, `ae` or `vae`."""
     objective: str = "pixel"
-    """`pixel` (fidelity) or `gan` (fidelity and texture; start it from a `pixel` run)."""
+    """Of family `gan`: `pixel` (fidelity) or `gan` (texture too; start it from a `pixel` run)."""
     steps: int = 10_000
     """Optimiser steps."""
     seed: int = 0
@@ -143,10 +94,18 @@ class Recipe:
     """The batches."""
     optimiser: OptimiserRecipe = OptimiserRecipe()
     """The optimiser and its schedule."""
-    loss: LossRecipe = LossRecipe()
-    """The terms of the loss."""
-    discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
+    loss: LossRecipe = dataclasses.field(default_factory=LossRecipe)
+    """The terms of the loss of family `gan`."""
+    discriminator: DiscriminatorRecipe = dataclasses.field(default_factory=DiscriminatorRecipe)
     """The judge, for `objective = "gan"`."""
+    ae: AeRecipe = dataclasses.field(default_factory=AeRecipe)
+    """Family `ae`."""
+    vae: VaeRecipe = dataclasses.field(default_factory=VaeRecipe)
+    """Family `vae`."""
+    small: SmallRecipe = dataclasses.field(default_factory=SmallRecipe)
+    """The textbook forms on small pictures."""
+    corrupt: CorruptRecipe = dataclasses.field(default_factory=CorruptRecipe)
+    """Damage to be undone."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain dicts, as written into checkpoints."""
@@ -174,9 +133,18 @@ def read_recipe(path: Path) -> Recipe:
 def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
     """Build a recipe from plain dicts; `source` begins every error message."""
     recipe = _from_table(Recipe, table, source)
-    checks: list[Check] = [
-        (recipe.scale in (2, 3, 4), "scale", recipe.scale, "2, 3 or 4"),
-        (recipe.family == "gan", "family", recipe.family, "'gan'"),
+    checks = [
+        (recipe.family in FAMILIES, "family", recipe.family, " or ".join(map(repr, FAMILIES))),
+        *_family_checks(recipe),
+        _known("objective", recipe.objective, ("pixel", "gan")),
+        _known("network.attention", recipe.network.attention, ("none", "se", "span")),
+        *loss_recipes.checks(
+            recipe.loss,
+            recipe.discriminator,
+            gan=recipe.objective == "gan",
+            patch_px=recipe.data.patch_px,
+            scale=recipe.scale,
+        ),
         (recipe.steps > 0, "steps", recipe.steps, "a positive number"),
         (recipe.save_every > 0, "save_every", recipe.save_every, "a positive number"),
         (recipe.evaluate_every > 0, "evaluate_every", recipe.evaluate_every, "a positive number"),
@@ -185,8 +153,6 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
         (recipe.network.width >= 4, "network.width", recipe.network.width, "at least 4"),
         (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
         (0 <= recipe.optimiser.ema < 1, "optimiser.ema", recipe.optimiser.ema, "0 <= ema < 1"),
-        *_choices(recipe),
-        *_loss_checks(recipe),
     ]
     for holds, key, got, allowed in checks:
         if not holds:
@@ -194,44 +160,35 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
     return recipe
 
 
-Check: TypeAlias = tuple[bool, str, object, str]
-"""Whether it holds, the key, its value, what is allowed."""
+def _known(key: str, got: str, known: tuple[str, ...]) -> Check:
+    return (got in known, key, got, ", ".join(map(repr, known)))
 
 
-def _choices(recipe: Recipe) -> list[Check]:
-    choices = [
-        ("objective", recipe.objective, ("pixel", "gan")),
-        ("network.attention", recipe.network.attention, ("none", "se", "span")),
-        ("loss.pixel_kind", recipe.loss.pixel_kind, ("l1", "mse", "charbonnier")),
-        ("loss.perceptual_net", recipe.loss.perceptual_net, ("random", "ae", "vgg")),
-        ("loss.adversarial_kind", recipe.loss.adversarial_kind, ("bce", "ragan", "rpgan")),
-        ("discriminator.sees", recipe.discriminator.sees, ("rgb", "details")),
-    ]
-    return [(got in known, key, got, ", ".join(map(repr, known))) for key, got, known in choices]
-
-
-def _loss_checks(recipe: Recipe) -> list[Check]:
-    loss, judge, gan = recipe.loss, recipe.discriminator, recipe.objective == "gan"
-    weights = {name: value for name, value in vars(loss).items() if isinstance(value, float)}
-    side_px = recipe.data.patch_px * recipe.scale
-    multiple = f"such that {recipe.scale} times it is a multiple of 8"
-    games = ("adversarial", "balance", "feature_matching", "ldl")
-    others = weights.keys() - {"adversarial", "balance", "ldl_from"}
+def _family_checks(recipe: Recipe) -> list[Check]:
+    """Return what must hold of the tables of the families, and between them and the rest."""
+    side = recipe.data.patch_px - recipe.corrupt.trim_px
+    scales = [2, 3, 4] if recipe.family == "gan" else [1, 2, 3, 4]
+    if recipe.small.on:
+        scales = [1]
+    *most, last = map(str, scales)
+    eighths = recipe.family == "ae" or recipe.small.on
     return [
-        *((value >= 0, f"loss.{name}", value, "0 or more") for name, value in weights.items()),
-        *((gan or not weights[n], f"loss.{n}", weights[n], "0 without a gan") for n in games),
-        (gan or any(weights[n] for n in others), "loss", 0, "at least one weight over 0"),
         (
-            not loss.balance or any(weights[n] for n in others),
-            "loss.balance",
-            loss.balance,
-            "0 without other terms",
+            recipe.scale in scales,
+            "scale",
+            recipe.scale,
+            f"{', '.join(most)} or {last}" if most else last,
         ),
-        (not gan or loss.adversarial > 0, "loss.adversarial", loss.adversarial, "over 0 in a gan"),
-        (not gan or side_px % 8 == 0, "data.patch_px", recipe.data.patch_px, multiple),
-        (judge.width >= 4, "discriminator.width", judge.width, "at least 4"),
-        (judge.r1_gamma >= 0, "discriminator.r1_gamma", judge.r1_gamma, "0 or more"),
-        (judge.r1_every > 0, "discriminator.r1_every", judge.r1_every, "a positive number"),
+        (
+            not eighths or (side % 8 == 0 and side > 0),
+            "data.patch_px",
+            recipe.data.patch_px,
+            f"a multiple of 8, plus {recipe.corrupt.trim_px}",
+        ),
+        *recipe.ae.checks(),
+        *recipe.vae.checks(),
+        *recipe.small.checks(),
+        *recipe.corrupt.checks(),
     ]
 
 

@@ -15,9 +15,10 @@ from training import checkpoint, networks, objectives, perceptual
 from training.__main__ import main
 from training.data import Batch, Patches
 from training.loop import load_weights, train
+from training.loss_recipes import LossRecipe
 from training.networks.discriminator import UNetDiscriminator
 from training.objectives.gan import Gan
-from training.recipe import LossRecipe, NetworkRecipe, Recipe, RecipeError, recipe_from_dict
+from training.recipe import NetworkRecipe, Recipe, RecipeError, recipe_from_dict
 
 TABLE = {
     "name": "tiny",

@@ -11,11 +11,14 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from training.data import Batch
+from training.objectives import small
+from training.objectives.ae import Restore
 from training.objectives.gan import Gan
 from training.objectives.pixel import Pixel
+from training.objectives.vae import Elbo
 from training.recipe import Recipe
 
-__all__ = ["Gan", "Objective", "Pixel", "build"]
+__all__ = ["Elbo", "Gan", "Objective", "Pixel", "Restore", "build"]
 
 
 class Objective(Protocol):
@@ -39,6 +42,12 @@ class Objective(Protocol):
 
 def build(recipe: Recipe) -> Objective:
     """Build the objective that a recipe describes, freshly initialised."""
+    if recipe.small.on:
+        return small.build(recipe)
+    if recipe.family == "ae":
+        return Restore(recipe)
+    if recipe.family == "vae":
+        return Elbo(recipe)
     if recipe.objective == "gan":
         return Gan(recipe)
     return Pixel(recipe)

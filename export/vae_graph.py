@@ -1,0 +1,36 @@
+"""The exported graph of a `vae`: uint8 picture and noise in, uint8 picture and confidence out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+INPUTS = ("image", "eps")
+OUTPUTS = ("upscaled", "confidence")
+
+
+class VaeGraph(nn.Module):
+    """Wrap a `ConditionalVae` as `Uint8Graph` does; the noise is an input, so files have no luck.
+
+    Zeros for `eps` give the mean, standard normal noise a sample, that noise times 0..1 samples
+    nearer to the mean.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Upscale.
+
+        Args:
+            image: (N, H, W, 3) uint8.
+            eps: (N, latent, H, W) float32.
+
+        Returns:
+            (N, H * scale, W * scale, 3) uint8 and (N, H * scale, W * scale, 1) float32, 0..1.
+        """
+        x = (image.to(torch.float32) / 255.0).permute(0, 3, 1, 2)
+        y, confidence = self.network(x, eps)
+        levels = torch.round(torch.clamp(y * 255.0, 0.0, 255.0))
+        return levels.permute(0, 2, 3, 1).to(torch.uint8), confidence.permute(0, 2, 3, 1)

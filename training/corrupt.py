@@ -1,0 +1,165 @@
+"""Damage that `ae` learns to undo: Gaussian noise, JPEG, lost texture; and where it is done."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.data import Batch, Pair
+from training.family_recipes import BLOCK_PX, CorruptRecipe
+from training.recipe import Recipe
+from training.resize import Picture, imresize
+
+TEST_SIGMA = 25.0
+TEST_QUALITY = 10
+
+
+class Source(Protocol):
+    """What batches are drawn from."""
+
+    def draw(self) -> Batch:
+        """Return the next batch."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what an exact resume needs, plain and JSON-serialisable."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+
+
+def add_noise(picture: Picture, sigma: float, random: np.random.Generator) -> Picture:
+    """Add Gaussian noise, independent in each sample; rounded and clipped to uint8.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        sigma: standard deviation, levels of 255.
+        random: where the noise comes from.
+    """
+    noisy = picture + random.normal(0.0, sigma, picture.shape)
+    rounded: Picture = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+    return rounded
+
+
+def jpeg(picture: Picture, quality: int, *, subsampling: int = 2) -> Picture:
+    """Compress and decompress (H, W, 3) uint8 by libjpeg.
+
+    Args:
+        picture: the picture.
+        quality: 1..100.
+        subsampling: Pillow's: 0 is 4:4:4, 2 is 4:2:0, its default.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    with Image.open(buffer) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def soften(picture: Picture, factor: int) -> Picture:
+    """Reduce by `factor` and enlarge again, bicubically; (H, W, 3) uint8 of the same size."""
+    height, width = picture.shape[:2]
+    return imresize(imresize(picture, 1 / factor), factor)[:height, :width]
+
+
+class Corrupting:
+    """A source whose low-resolution patches are damaged. Its randomness is a state of its own."""
+
+    def __init__(self, source: Source, recipe: CorruptRecipe, seed: int) -> None:
+        self._source = source
+        self._recipe = recipe
+        self._random = np.random.default_rng((seed, 1))
+
+    def draw(self) -> Batch:
+        """Return the next batch: `lr` damaged, `hr` as it was, both trimmed to the block offset."""
+        batch = self._source.draw()
+        scale = batch.hr.shape[-1] // batch.lr.shape[-1]
+        side = batch.lr.shape[-1] - self._recipe.trim_px
+        pairs = [
+            self._damaged(lr, hr, side, scale)
+            for lr, hr in zip(_pictures(batch.lr), _pictures(batch.hr), strict=True)
+        ]
+        return Batch(_tensor([lr for lr, _ in pairs]), _tensor([hr for _, hr in pairs]))
+
+    def _damaged(self, lr: Picture, hr: Picture, side: int, scale: int) -> tuple[Picture, Picture]:
+        lr = self._damage(np.ascontiguousarray(lr))
+        top, left = self._random.integers(BLOCK_PX, size=2) if self._recipe.trim_px else (0, 0)
+        return (
+            lr[top : top + side, left : left + side],
+            hr[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
+        )
+
+    def _damage(self, picture: Picture) -> Picture:
+        recipe, random = self._recipe, self._random
+        if recipe.reduce > 1:
+            picture = soften(picture, recipe.reduce)
+        noise, blocks = recipe.noise_max > 0, recipe.jpeg_max > 0
+        if noise and blocks:
+            kind = random.random()
+            noise = not recipe.noise_share <= kind < recipe.noise_share + recipe.jpeg_share
+            blocks = kind >= recipe.noise_share
+        if noise:
+            picture = add_noise(picture, random.uniform(0, recipe.noise_max), random)
+        if blocks:
+            quality = int(random.integers(recipe.jpeg_min, recipe.jpeg_max + 1))
+            picture = jpeg(picture, quality, subsampling=int(random.choice([0, 2])))
+        return picture
+
+    def state(self) -> dict[str, Any]:
+        """Return the source's state and that of the damage."""
+        return {"source": self._source.state(), "damage": dict(self._random.bit_generator.state)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put both back."""
+        self._source.restore(state["source"])
+        self._random.bit_generator.state = state["damage"]
+
+
+def wrap(source: Source, recipe: Recipe) -> Source:
+    """Return the source, damaged where the recipe says so."""
+    return Corrupting(source, recipe.corrupt, recipe.seed) if recipe.corrupt.on else source
+
+
+def versions_of(
+    tests: Mapping[str, Sequence[Pair]], recipe: CorruptRecipe
+) -> dict[str, list[Pair]]:
+    """Return each folder once per kind of damage that the recipe does, always the same.
+
+    `Set5 noise 25`, `Set5 JPEG 10`, `Set5 soft 4`; a folder as it is where there is no damage.
+    """
+    versions: dict[str, list[Pair]] = {}
+    for name, pairs in tests.items():
+        if not recipe.on:
+            versions[name] = list(pairs)
+        if recipe.reduce > 1:
+            made = [soften(pair.lr, recipe.reduce) for pair in pairs]
+            versions[f"{name} soft {recipe.reduce}"] = _with_lr(pairs, made)
+        if recipe.noise_max > 0:
+            made = [
+                add_noise(pair.lr, TEST_SIGMA, np.random.default_rng(index))
+                for index, pair in enumerate(pairs)
+            ]
+            versions[f"{name} noise {TEST_SIGMA:.0f}"] = _with_lr(pairs, made)
+        if recipe.jpeg_max > 0:
+            made = [jpeg(pair.lr, TEST_QUALITY) for pair in pairs]
+            versions[f"{name} JPEG {TEST_QUALITY}"] = _with_lr(pairs, made)
+    return versions
+
+
+def _with_lr(pairs: Sequence[Pair], pictures: Sequence[Picture]) -> list[Pair]:
+    return [Pair(pair.name, lr, pair.hr) for pair, lr in zip(pairs, pictures, strict=True)]
+
+
+def _pictures(batch: Tensor) -> Picture:
+    """(N, 3, H, W) in 0..1, exact levels of 255, to (N, H, W, 3) uint8."""
+    pictures: Picture = (batch * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pictures
+
+
+def _tensor(pictures: list[Picture]) -> Tensor:
+    # NHWC in memory seen as NCHW is exactly torch's channels_last
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0

@@ -1,0 +1,151 @@
+"""What the families `ae` and `vae` and the small textbook forms add to a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Check: TypeAlias = tuple[bool, str, object, str]
+"""Whether it holds, the key, the value that was got, what is allowed."""
+
+BLOCK_PX = 8
+"""Side of JPEG's blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptRecipe:
+    """Damage done to the low-resolution patch; `ae` learns to undo it. Off by default.
+
+    A patch is damaged by noise, or by JPEG, or by noise and then JPEG.
+    """
+
+    noise_max: float = 0.0
+    """Gaussian noise, independent in each colour: sigma is uniform in 0..this, levels of 255."""
+    jpeg_min: int = 10
+    """Lowest JPEG quality; qualities are uniform in `jpeg_min..jpeg_max`."""
+    jpeg_max: int = 0
+    """Highest JPEG quality; 0: no JPEG. With JPEG a patch loses 8 px of `data.patch_px`: the blocks
+    begin at a random place, as they do in a picture that was cut after compression."""
+    noise_share: float = 0.45
+    """Share of patches with noise alone, where both are on."""
+    jpeg_share: float = 0.40
+    """Share of patches with JPEG alone, where both are on; the rest has both."""
+    reduce: int = 1
+    """Reduce the patch by this and enlarge it again, bicubically: what is lost is texture, which
+    a `vae` at x1 then learns to synthesise. 1: off."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is damaged at all."""
+        return self.noise_max > 0 or self.jpeg_max > 0 or self.reduce > 1
+
+    @property
+    def trim_px(self) -> int:
+        """What a patch loses of its side."""
+        return BLOCK_PX if self.jpeg_max > 0 else 0
+
+    def checks(self) -> list[Check]:
+        """Return what must hold."""
+        shares = self.noise_share + self.jpeg_share
+        return [
+            (self.noise_max >= 0, "corrupt.noise_max", self.noise_max, "0 or more"),
+            (0 <= self.jpeg_max <= 100, "corrupt.jpeg_max", self.jpeg_max, "0 to 100"),
+            (
+                self.jpeg_max == 0 or 1 <= self.jpeg_min <= self.jpeg_max,
+                "corrupt.jpeg_min",
+                self.jpeg_min,
+                "1 to jpeg_max",
+            ),
+            (self.noise_share >= 0, "corrupt.noise_share", self.noise_share, "0 or more"),
+            (
+                self.jpeg_share >= 0 and shares <= 1,
+                "corrupt.jpeg_share",
+                self.jpeg_share,
+                "0 to 1 - noise_share",
+            ),
+            (1 <= self.reduce <= 8, "corrupt.reduce", self.reduce, "1 to 8"),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AeRecipe:
+    """The autoencoder and its loss."""
+
+    width: int = 32
+    """Channels at half resolution; twice as many at a quarter, three times at an eighth."""
+    skips: bool = True
+    """Add the encoder's maps to the decoder's and the input to the output (restoration). Without:
+    the pure bottleneck autoencoder, all of whose output comes out of the latent."""
+    latent: int = 0
+    """Channels of the latent at an eighth of the resolution, without skips; 0: `3 * width`."""
+    loss: str = "l1"
+    """`l1` (median, sharper) or `mse` (mean, highest PSNR)."""
+    fft: float = 0.05
+    """Weight of the L1 distance of the spectra."""
+
+    def checks(self) -> list[Check]:
+        """Return what must hold."""
+        return [
+            (self.width >= 4, "ae.width", self.width, "at least 4"),
+            (self.latent >= 0, "ae.latent", self.latent, "0 or more"),
+            (not (self.skips and self.latent), "ae.latent", self.latent, "0 where skips = true"),
+            (self.loss in ("l1", "mse"), "ae.loss", self.loss, "'l1' or 'mse'"),
+            (self.fft >= 0, "ae.fft", self.fft, "0 or more"),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeRecipe:
+    """The conditional variational autoencoder, whose trunk is `network` (the plain net)."""
+
+    latent: int = 8
+    """Channels of z, at the input's resolution."""
+    decoder_depth: int = 3
+    """3x3 convolutions of the decoder after the one that takes z in."""
+    posterior_width: int = 64
+    """Channels of the posterior network, which is used in training only."""
+    beta: float = 1.0
+    """Weight of the KL divergence after warm-up; 1 is the ELBO."""
+    kl_warm_up: float = 0.3
+    """Share of the steps over which that weight rises from 0."""
+    free_nats: float = 0.05
+    """KL per channel and position below which nothing is charged."""
+    mean_weight: float = 1.0
+    """Weight of L1 at the prior's mean, which is the picture that `eps = 0` gives."""
+
+    def checks(self) -> list[Check]:
+        """Return what must hold."""
+        return [
+            (self.latent >= 1, "vae.latent", self.latent, "at least 1"),
+            (self.decoder_depth >= 0, "vae.decoder_depth", self.decoder_depth, "0 or more"),
+            (self.posterior_width >= 4, "vae.posterior_width", self.posterior_width, "at least 4"),
+            (self.beta >= 0, "vae.beta", self.beta, "0 or more"),
+            (0 <= self.kl_warm_up <= 1, "vae.kl_warm_up", self.kl_warm_up, "0 to 1"),
+            (self.free_nats >= 0, "vae.free_nats", self.free_nats, "0 or more"),
+            (self.mean_weight >= 0, "vae.mean_weight", self.mean_weight, "0 or more"),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallRecipe:
+    """The textbook form of a family on small pictures of one size, `data.patch_px` on each side."""
+
+    on: bool = False
+    """Train it instead of the family's form for pictures of any size."""
+    latent: int = 128
+    """Numbers in the flat latent (`ae`, `vae`) or in the noise z (`gan`)."""
+    width: int = 32
+    """Channels after the first convolution; doubled at each halving, 256 at most."""
+    mask: float = 0.0
+    """`ae`: largest side of the hidden rectangle over the picture's; it learns to complete it."""
+    beta: float = 1.0
+    """`vae`: weight of the KL divergence; 1 is the ELBO."""
+
+    def checks(self) -> list[Check]:
+        """Return what must hold."""
+        return [
+            (self.latent >= 1, "small.latent", self.latent, "at least 1"),
+            (self.width >= 4, "small.width", self.width, "at least 4"),
+            (0 <= self.mask < 1, "small.mask", self.mask, "0 <= mask < 1"),
+            (self.beta >= 0, "small.beta", self.beta, "0 or more"),
+        ]

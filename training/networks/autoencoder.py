@@ -1,0 +1,136 @@
+"""The autoencoder: restoration with skips, or a pure bottleneck without."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.family_recipes import AeRecipe
+from training.networks.blocks import bf16_if, conv3
+
+
+class Autoencoder(nn.Module):
+    """Three resolutions (a half, a quarter, an eighth), 3x3 convolutions and ReLU.
+
+    The picture enters by PixelUnshuffle, so that no convolution works at full resolution (FFDNet:
+    Zhang, Zuo and Zhang 2018, arXiv:1710.04026); going down is a strided convolution, going up a
+    PixelShuffle. With skips, which are added, and the input added to the output, it restores
+    (RED-Net: Mao, Shen and Yang 2016, arXiv:1603.09056). Without, it is the autoencoder of the
+    textbooks: encoder f, latent, decoder g, and nothing goes around the latent.
+
+    The same decoder reconstructs at `scale` 2 or more: only its last convolution grows.
+    `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
+    """
+
+    multiple_px = 8
+    """Height and width of an input are multiples of this."""
+
+    def __init__(self, recipe: AeRecipe, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.skips = recipe.skips
+        self.bf16 = False
+        half, quarter, eighth = recipe.width, 2 * recipe.width, 3 * recipe.width
+        self.down1 = _stack(12, half, 2)
+        self.down2 = _stack(half, quarter, 4, stride=2)
+        self.down3 = _stack(quarter, eighth, 5, stride=2)
+        latent = recipe.latent or eighth
+        # with skips the deepest map goes on as it is: one convolution less, and it may be ReLU's
+        self.to_latent = nn.Identity() if recipe.skips else conv3(eighth, latent)
+        self.from_latent = nn.Identity() if recipe.skips else _stack(latent, eighth, 1)
+        self.up3 = _up(eighth, quarter)
+        self.body2 = _stack(quarter, quarter, 3)
+        self.up2 = _up(quarter, half)
+        self.body1 = _stack(half, half, 2)
+        self.tail = conv3(half, 3 * (2 * scale) ** 2, noise=0.1, identity=False)
+        if not recipe.skips:
+            assert self.tail.bias is not None
+            nn.init.constant_(self.tail.bias, 0.5)  # begin at grey: no anchor brings the mean
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Restore, or reconstruct, a batch.
+
+        Args:
+            picture: (N, 3, H, W), float, 0..1; H and W multiples of 8.
+
+        Returns:
+            (N, 3, H * scale, W * scale), float, not clipped.
+        """
+        with bf16_if(self.bf16 and self.training, picture):
+            maps = self.features(picture)
+            out = self._decoded(self.to_latent(maps[2]), maps if self.skips else None)
+        out = out.to(picture.dtype)
+        if not self.skips:
+            return out
+        anchor = F.interpolate(picture, scale_factor=self.scale) if self.scale > 1 else picture
+        return out + anchor
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        """Return the encoder's maps, for perceptual losses.
+
+        Returns:
+            (N, width, H/2, W/2), (N, 2 * width, H/4, W/4), (N, 3 * width, H/8, W/8), none negative.
+        """
+        first = self.down1(F.pixel_unshuffle(picture, 2))
+        second = self.down2(first)
+        return [first, second, self.down3(second)]
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Return f(x), the latent: (N, latent, H/8, W/8); without skips it is all there is."""
+        latent: Tensor = self.to_latent(self.features(picture)[2])
+        return latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return g(latent), (N, 3, H * scale, W * scale).
+
+        Raises:
+            ValueError: the net has skips, so a latent alone is not enough.
+        """
+        if self.skips:
+            raise ValueError("an autoencoder with skips cannot decode a latent alone")
+        return self._decoded(latent, None)
+
+    def _decoded(self, latent: Tensor, maps: list[Tensor] | None) -> Tensor:
+        x = self.up3(self.from_latent(latent))
+        x = self.body2(F.relu(x + maps[1] if maps else x))
+        x = self.up2(x)
+        x = self.body1(F.relu(x + maps[0] if maps else x))
+        return F.pixel_shuffle(self.tail(x), 2 * self.scale)
+
+
+class Encoder(nn.Module):
+    """f alone, as a module that can be exported: picture to latent."""
+
+    def __init__(self, net: Autoencoder) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Encode (N, 3, H, W)."""
+        return self.net.encode(picture)
+
+
+class Decoder(nn.Module):
+    """g alone, as a module that can be exported: latent to picture, clipped to 0..1."""
+
+    def __init__(self, net: Autoencoder) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Decode (N, latent, H/8, W/8)."""
+        return torch.clamp(self.net.decode(latent), 0.0, 1.0)
+
+
+def _stack(inputs: int, outputs: int, count: int, *, stride: int = 1) -> nn.Sequential:
+    """`count` convolutions, each with a ReLU; the first takes the stride."""
+    layers: list[nn.Module] = [conv3(inputs, outputs, stride=stride), nn.ReLU()]
+    for _ in range(count - 1):
+        layers += [conv3(outputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _up(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the resolution: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
+    return nn.Sequential(conv3(inputs, 4 * outputs, noise=0.7, identity=False), nn.PixelShuffle(2))
