@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, optim
 from training.data import Batch
-from training.networks.blocks import bf16_if
+from training.networks.layers import bf16_if
 from training.networks.vae import ConditionalVae, Posterior
 from training.recipe import Recipe
 
