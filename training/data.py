@@ -57,7 +57,8 @@ def make_pair(hr: Picture, scale: int, name: str = "") -> Pair:
     """Crop the truth to a multiple of the scale and reduce it with MATLAB's bicubic."""
     height, width = (side - side % scale for side in hr.shape[:2])
     cropped = np.ascontiguousarray(hr[:height, :width])
-    return Pair(name, cropped if scale == 1 else imresize(cropped, 1 / scale), cropped)
+    lr = cropped if scale == 1 else imresize(cropped, 1 / scale)
+    return Pair(name, lr, cropped)
 
 
 def load_pairs(folder: Path, scale: int, *, min_px: int = 1) -> list[Pair]:

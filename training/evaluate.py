@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from training.data import Pair
@@ -47,18 +46,17 @@ def bicubic(scale: int) -> Upscale:
 def network(net: nn.Module) -> Upscale:
     """Return an upscaler that runs `net` on one whole picture, uint8 in and out.
 
-    A picture is extended (its edge repeated) to the multiple that the net asks for; of a net that
-    returns more than a picture, the picture is taken.
+    A picture is mirrored at its edge up to the multiple that the net asks for, as srsdk does; of a
+    net that returns more than a picture, the picture is taken.
     """
     multiple = int(getattr(net, "multiple_px", 1))
 
     @torch.no_grad()
     def upscale(lr: Picture) -> Picture:
-        # a copy: pictures may be read-only, and torch warns of tensors that are
-        x = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255.0
         bottom, right = (-side % multiple for side in lr.shape[:2])
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        # also a copy: pictures may be read-only, and torch warns of tensors that are
+        padded = np.pad(lr, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+        x = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255.0
         result = net(x)
         picture = result[0] if isinstance(result, tuple) else result
         height, width = (side * picture.shape[-1] // x.shape[-1] for side in lr.shape[:2])

@@ -70,10 +70,7 @@ def train(
             nothing to score.
         checkpoint.CheckpointError: a damaged checkpoint.
     """
-    if tests and recipe.small.on and recipe.family == "gan":
-        raise TrainingError(
-            "a generator's pictures have no truth to be scored on: leave --test out"
-        )
+    _check_tests(recipe, tests or {})
     torch.manual_seed(recipe.seed)
     objective = objectives.build(recipe)
     clean = Patches(list(pairs), recipe.data.patch_px, recipe.data.batch, recipe.seed)
@@ -110,6 +107,23 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the averaged weights in a run's `weights` or `last` file, and its facts."""
     tensors, facts = checkpoint.load(path)
     return checkpoint.without_prefix("ema", tensors) or tensors, facts
+
+
+def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:
+    """Refuse folders that the textbook forms on small pictures cannot be scored on."""
+    if not recipe.small.on:
+        return
+    if tests and recipe.family == "gan":
+        raise TrainingError(
+            "a generator's pictures have no truth to be scored on: leave --test out"
+        )
+    size = (recipe.data.patch_px, recipe.data.patch_px)
+    for name, pairs in tests.items():
+        for pair in pairs:
+            if pair.hr.shape[:2] != size:
+                raise TrainingError(
+                    f"test folder {name}: {pair.name} is {pair.hr.shape[:2]}, expected {size}"
+                )
 
 
 def _check_finite(losses: Mapping[str, float], step: int) -> None:

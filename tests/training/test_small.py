@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from tests.training.runs import assert_exports, assert_resumes_exactly, pairs, tiny
 from training import networks, objectives
 from training.compress import Quantiser, fit, rate_distortion
-from training.data import Batch, Patches
+from training.data import Batch, Pair, Patches
 from training.loop import TrainingError, train
 from training.networks.small import Decoder, FlatAutoencoder, FlatVae, interpolate
 from training.objectives.small import FromNoise, GaussianElbo, generator_loss, hide, judge_loss
@@ -186,6 +186,15 @@ def test_a_generator_is_not_scored(tmp_path: Path) -> None:
     """There is no truth to its pictures; that is said at once."""
     with pytest.raises(TrainingError, match="leave --test out"):
         train(recipe_of("gan"), pairs(1), tmp_path, tests={"drawn": pairs(1)})
+
+
+def test_only_pictures_of_the_size_are_scored(tmp_path: Path) -> None:
+    """A flat latent knows one size; another is named."""
+    whole = [Pair("a", pair.lr[:16, :16], pair.hr[:16, :16]) for pair in pairs(1, 1)]
+    train(recipe_of("ae"), pairs(1), tmp_path, tests={"right": whole})
+    assert '"right": {"psnr_y_db":' in (tmp_path / "log.jsonl").read_text()
+    with pytest.raises(TrainingError, match=r"wrong: 0 is \(64, 80\), expected \(16, 16\)"):
+        train(recipe_of("ae"), pairs(1), tmp_path / "b", tests={"wrong": pairs(1)})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.networks import blocks, plain, small, vae
+from training.networks import layers, plain, small, vae
 from training.networks.autoencoder import Autoencoder
 from training.networks.interpolation import interpolate
 from training.networks.plain import PlainNet
@@ -66,4 +66,4 @@ def warm_start(net: nn.Module, state: dict[str, Tensor]) -> None:
     elif isinstance(net, PlainNet):
         plain.warm_start(net, state)
     else:
-        blocks.load_exactly(net, state)
+        layers.load_exactly(net, state)

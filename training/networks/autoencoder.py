@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.family_recipes import AeRecipe
-from training.networks.blocks import bf16_if, conv3
+from training.networks.layers import bf16_if, conv3
 
 
 class Autoencoder(nn.Module):

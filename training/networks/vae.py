@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.family_recipes import VaeRecipe
-from training.networks.blocks import bf16_if, conv3, load_exactly, repeat_kernel, set_identity
+from training.networks.layers import bf16_if, conv3, load_exactly, repeat_kernel, set_identity
 from training.recipe import NetworkRecipe
 
 CONFIDENT_WITHIN = 8 / 255

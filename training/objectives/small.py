@@ -111,7 +111,8 @@ class FromNoise:
         clip_norm = self._recipe.optimiser.clip_norm
         for optimiser in self._optimisers:
             optim.set_learning_rate(optimiser, rate)
-        fake = self._generator(torch.randn(len(batch.hr), self._generator.latent))
+        z = torch.randn(len(batch.hr), self._generator.latent, device=batch.hr.device)
+        fake = self._generator(z)
         judged = judge_loss(self._judge(batch.hr), self._judge(fake.detach()))
         optim.descend(self._optimisers[1], self._judge, judged, clip_norm)
         self._judge.requires_grad_(False)
@@ -157,10 +158,12 @@ def hide(picture: Tensor, largest: float) -> Tensor:
     if largest == 0:
         return picture
     count, _, height, width = picture.shape
-    corner = torch.rand(count, 4)
+    device = picture.device
+    corner = torch.rand(count, 4, device=device)
     sides = corner[:, :2] * largest
     begin = corner[:, 2:] * (1 - sides)
-    y, x = torch.arange(height) / height, torch.arange(width) / width
+    y = torch.arange(height, device=device) / height
+    x = torch.arange(width, device=device) / width
     rows = (y >= begin[:, :1]) & (y < begin[:, :1] + sides[:, :1])
     columns = (x >= begin[:, 1:]) & (x < begin[:, 1:] + sides[:, 1:])
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], GREY, picture)

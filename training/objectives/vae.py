@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, optim
 from training.data import Batch
-from training.networks.blocks import bf16_if
+from training.networks.layers import bf16_if
 from training.networks.vae import ConditionalVae, Posterior
 from training.recipe import Recipe
 
@@ -62,7 +62,8 @@ class Elbo:
         optim.descend(self._optimiser, self._both, losses["loss"], self._recipe.optimiser.clip_norm)
         report = {name: value.item() for name, value in losses.items()}
         warm = step >= self._recipe.vae.kl_warm_up * self._recipe.steps
-        if warm and report["active"] == 0 and step % 1000 == 0:
+        told = step % 1000 == 0 or step == self._recipe.steps - 1
+        if warm and report["active"] == 0 and told:
             log.warning("step %d: posterior collapse: no channel of z is active", step)
         return report
 
