@@ -45,13 +45,14 @@ def bicubic(scale: int) -> Upscale:
 
 def network(net: nn.Module) -> Upscale:
     """Return an upscaler that runs `net` on one whole picture, uint8 in and out."""
+    device = next(net.parameters()).device
 
     @torch.no_grad()
     def upscale(lr: Picture) -> Picture:
         # a copy: pictures may be read-only, and torch warns of tensors that are
-        x = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255.0
+        x = torch.from_numpy(lr.copy()).to(device).permute(2, 0, 1)[None].float() / 255.0
         y = net(x)[0].permute(1, 2, 0)
-        sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).numpy()
+        sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).cpu().numpy()
         return sr
 
     return upscale
