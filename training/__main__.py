@@ -17,7 +17,8 @@ from training.board import Board, BoardError
 from training.checkpoint import CheckpointError
 from training.data import DataError, load_pairs
 from training.loop import Progress, TrainingError, train
-from training.recipe import Recipe, RecipeError, read_recipe, to_toml
+from training.recipe import Recipe, RecipeError, read_recipe
+from training.show import to_toml
 
 EPILOG = """\
 python -m training --show RECIPE.toml          every value of a recipe, defaults included

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from training.recipe import DegradationRecipe, StageRecipe
+from training.data_recipes import DegradationRecipe, StageRecipe
 from training.resize import Picture, imresize
 
 Floats: TypeAlias = npt.NDArray[np.float32]

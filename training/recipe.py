@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
-import inspect
-import itertools
-import json
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from training.data_recipes import DataRecipe, DegradationRecipe, UnpairedRecipe
 
 T = TypeVar("T")
 
@@ -27,108 +25,6 @@ class NetworkRecipe:
     """Channels of the body; 32 and 64 suit INT8 tensor layouts."""
     depth: int = 8
     """Number of 3x3 convolutions between head and tail."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataRecipe:
-    """How pictures become batches."""
-
-    patch_px: int = 48
-    """Side of a low-resolution patch; the high-resolution one is `scale` times larger."""
-    batch: int = 16
-    """Patches per step, pictures drawn in proportion to their area."""
-    pictures: str = "folder"
-    """`folder` takes `--data`; `dead_leaves` generates pictures from the seed and needs none."""
-    generated: int = 24
-    """Number of dead-leaves pictures."""
-    generated_px: int = 192
-    """Their side."""
-    rescale_from: float = 1.0
-    """Each HR patch is first reduced by a random factor between this and 1; 1 never reduces."""
-    grey: bool = False
-    """Also train on pictures without colour; they are skipped and counted otherwise."""
-    holdout: float = 0.02
-    """Share of the pictures, chosen by a hash of their names, kept for validation."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StageRecipe:
-    """One stage of the real-world degradation: blur, resize, noise, JPEG (arXiv:2107.10833)."""
-
-    blur: float = 1.0
-    """Probability of any blur."""
-    sinc: float = 0.1
-    """Probability that the blur is a sinc filter (ringing); else a kernel of `kernels`."""
-    kernels: tuple[float, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
-    """Weights of isotropic and anisotropic Gaussian, generalised Gaussian, plateau kernels."""
-    blur_sigma_px: tuple[float, float] = (0.2, 3.0)
-    """Range of the kernels' standard deviations."""
-    generalised_shape: tuple[float, float] = (0.5, 4.0)
-    """Range of the generalised Gaussian's exponent; 1 is the Gaussian."""
-    plateau_shape: tuple[float, float] = (1.0, 2.0)
-    """Range of the plateau kernel's exponent."""
-    resize: tuple[float, ...] = (0.2, 0.7, 0.1)
-    """Weights of enlarging, reducing and keeping the size."""
-    resize_range: tuple[float, float] = (0.15, 1.5)
-    """Smallest and largest factor."""
-    gaussian: float = 0.5
-    """Probability that the noise is Gaussian; else it is Poisson."""
-    gaussian_sigma: tuple[float, float] = (1.0, 30.0)
-    """Range of its standard deviation, in levels of 255."""
-    poisson_scale: tuple[float, float] = (0.05, 3.0)
-    """Range of the factor on Poisson noise."""
-    grey_noise: float = 0.4
-    """Probability that the three channels share one noise."""
-    jpeg_quality: tuple[float, float] = (30.0, 95.0)
-    """Range of the JPEG quality."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SecondStageRecipe(StageRecipe):
-    """The second stage has the same keys and milder defaults."""
-
-    blur: float = 0.8
-    blur_sigma_px: tuple[float, float] = (0.2, 1.5)
-    resize: tuple[float, ...] = (0.3, 0.4, 0.3)
-    resize_range: tuple[float, float] = (0.3, 1.2)
-    gaussian_sigma: tuple[float, float] = (1.0, 25.0)
-    poisson_scale: tuple[float, float] = (0.05, 2.5)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DegradationRecipe:
-    """What makes a low-resolution patch of a high-resolution one."""
-
-    kind: str = "bicubic"
-    """`bicubic` is MATLAB's reduction; `realworld` the second-order model below."""
-    kernel_px: tuple[int, int] = (7, 21)
-    """Smallest and largest side of a blur kernel; sides are odd."""
-    final_sinc: float = 0.8
-    """Probability of a sinc filter at the end."""
-    first: StageRecipe = StageRecipe()
-    """The first stage."""
-    second: SecondStageRecipe = SecondStageRecipe()
-    """The second stage."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class UnpairedRecipe:
-    """`mode = "unpaired"`: a learned degrader between two domains (DASR, arXiv:2004.01178)."""
-
-    degrader_width: int = 24
-    """Channels of the degrader."""
-    degrader_depth: int = 3
-    """3x3 convolutions of the degrader between head and tail."""
-    discriminator_width: int = 24
-    """Channels of the domain discriminator's first layer."""
-    learning_rate: float = 2e-4
-    """Of the degrader and the discriminator."""
-    content: float = 1.0
-    """Weight of the low-frequency distance between the degrader's picture and the bicubic one."""
-    domain: float = 0.05
-    """Weight of the adversarial loss between generated and real low-resolution pictures."""
-    content_px: int = 7
-    """Side of the box that defines low frequencies."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,54 +74,18 @@ class Recipe:
     """Steps between checkpoints; a killed run loses at most these."""
     network: NetworkRecipe = NetworkRecipe()
     """The architecture."""
-    data: DataRecipe = DataRecipe()
+    data: DataRecipe = dataclasses.field(default_factory=DataRecipe)
     """The batches."""
     optimiser: OptimiserRecipe = OptimiserRecipe()
     """The optimiser and its schedule."""
-    degradation: DegradationRecipe = DegradationRecipe()
+    degradation: DegradationRecipe = dataclasses.field(default_factory=DegradationRecipe)
     """How low-resolution patches are made."""
-    unpaired: UnpairedRecipe = UnpairedRecipe()
+    unpaired: UnpairedRecipe = dataclasses.field(default_factory=UnpairedRecipe)
     """Only read in that mode."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain dicts, as written into checkpoints."""
         return dataclasses.asdict(self)
-
-
-def to_toml(recipe: Recipe) -> str:
-    """Return every value as TOML, each under its explanation."""
-    return "\n".join(_toml_lines(recipe, "")) + "\n"
-
-
-def _toml_lines(table: Any, prefix: str) -> list[str]:
-    explained = _explanations(type(table))
-    plain, tables = [], []
-    for field in dataclasses.fields(table):
-        value = getattr(table, field.name)
-        comment = [f"# {line.strip()}" for line in explained.get(field.name, "").splitlines()]
-        if dataclasses.is_dataclass(value):
-            name = f"{prefix}{field.name}"
-            tables += ["", *comment, f"[{name}]", *_toml_lines(value, f"{name}.")]
-        else:
-            # JSON's strings, numbers, booleans and arrays are TOML's
-            plain += [*comment, f"{field.name} = {json.dumps(value)}"]
-    return plain + tables
-
-
-def _explanations(kind: type[Any]) -> dict[str, str]:
-    """Return the string under each field of a dataclass, its bases' first."""
-    found = {}
-    for base in reversed(kind.__mro__[:-1]):
-        body = cast(ast.ClassDef, ast.parse(inspect.getsource(base)).body[0]).body
-        for field, text in itertools.pairwise(body):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-            ):
-                found[field.target.id] = str(text.value.value)
-    return found
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -261,61 +121,20 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
         (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
         (0 <= recipe.optimiser.ema < 1, "optimiser.ema", recipe.optimiser.ema, "0 <= ema < 1"),
     ]
-    for holds, key, got, allowed in [*checks, *_data_checks(recipe)]:
+    for holds, key, got, allowed in [*checks, *_mode_checks(recipe)]:
         if not holds:
             raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
     return recipe
 
 
-def _data_checks(recipe: Recipe) -> list[tuple[bool, str, Any, str]]:
-    """What must hold for `mode`, `data` and `degradation`: (holds, key, value, allowed)."""
-    data, made = recipe.data, recipe.degradation
+def _mode_checks(recipe: Recipe) -> list[tuple[bool, str, Any, str]]:
     modes = ("selfsup", "paired", "unpaired", "adapt")
-    low, high = made.kernel_px
-    checks = [
+    return [
         (recipe.mode in modes, "mode", recipe.mode, f"one of {', '.join(modes)}"),
         (recipe.check_step >= 0, "check_step", recipe.check_step, "0 or more"),
-        (
-            data.pictures in ("folder", "dead_leaves"),
-            "data.pictures",
-            data.pictures,
-            "'folder' or 'dead_leaves'",
-        ),
-        (data.generated > 0, "data.generated", data.generated, "a positive number"),
-        (0 < data.rescale_from <= 1, "data.rescale_from", data.rescale_from, "0 < factor <= 1"),
-        (0 <= data.holdout < 1, "data.holdout", data.holdout, "0 <= share < 1"),
-        (
-            made.kind in ("bicubic", "realworld"),
-            "degradation.kind",
-            made.kind,
-            "'bicubic' or 'realworld'",
-        ),
-        (
-            3 <= low <= high and low % 2 == high % 2 == 1,
-            "degradation.kernel_px",
-            made.kernel_px,
-            "two odd numbers, 3 or more, the smaller one first",
-        ),
+        *recipe.data.checks(),
+        *recipe.degradation.checks(),
     ]
-    for name, stage in (("first", made.first), ("second", made.second)):
-        checks += _stage_checks(f"degradation.{name}", stage)
-    return checks
-
-
-def _stage_checks(prefix: str, stage: StageRecipe) -> list[tuple[bool, str, Any, str]]:
-    checks = []
-    for field in dataclasses.fields(stage):
-        name, value = f"{prefix}.{field.name}", getattr(stage, field.name)
-        if isinstance(value, float):
-            checks.append((0 <= value <= 1, name, value, "a probability"))
-        elif field.name in ("kernels", "resize"):
-            count = 6 if field.name == "kernels" else 3
-            fine = len(value) == count and min(value) >= 0 and sum(value) > 0
-            checks.append((fine, name, value, f"{count} weights"))
-        else:
-            fine = 0 < value[0] <= value[1]
-            checks.append((fine, name, value, "two positive numbers, the smaller one first"))
-    return checks
 
 
 def _from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:

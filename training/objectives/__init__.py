@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from training.data import Batch
 from training.objectives.pixel import Pixel
+from training.objectives.unpaired import Unpaired
 from training.recipe import Recipe
 
-__all__ = ["Objective", "Pixel", "build"]
+__all__ = ["Objective", "Pixel", "Unpaired", "build"]
 
 
 class Objective(Protocol):
@@ -38,4 +39,6 @@ class Objective(Protocol):
 
 def build(recipe: Recipe) -> Objective:
     """Build the objective that a recipe describes, freshly initialised."""
+    if recipe.mode == "unpaired":
+        return Unpaired(recipe)
     return Pixel(recipe)
