@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from training import distributed, sources
 from training.board import Board, BoardError
 from training.checkpoint import CheckpointError
+from training.commands import COMMANDS
 from training.data import DataError, load_pairs
 from training.loop import Progress, TrainingError, train
 from training.recipe import Recipe, RecipeError, read_recipe
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
+        if words and words[0] in COMMANDS:
+            COMMANDS[words[0]](words[1:])
+            return 0
         arguments = _parser().parse_args(words)
         if arguments.threads:
             torch.set_num_threads(arguments.threads)

@@ -30,6 +30,7 @@ from training.data import (
     make_batch,
     refuse,
 )
+from training.data_recipes import DegradationRecipe
 from training.recipe import Recipe
 from training.resize import Picture, imresize
 
@@ -77,7 +78,7 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> Supply:
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
         return Supply(TwoDomains(real, [pair.hr for pair in pairs], recipe, shard), [])
     train, held = _split(pairs, recipe.data.holdout)
-    held = _degraded(_central(held, recipe.scale), recipe)
+    held = degraded(_central(held, recipe.scale), recipe.scale, recipe.degradation)
     if recipe.degradation.kind == "bicubic" and recipe.data.rescale_from == 1:
         return Supply(Patches(train, size, batch, seed, shard), held)
     return Supply(Degrading([pair.hr for pair in train], recipe, shard), held)
@@ -260,16 +261,14 @@ def _central(pairs: list[Pair], scale: int) -> list[Pair]:
     return cut
 
 
-def _degraded(pairs: list[Pair], recipe: Recipe) -> list[Pair]:
-    """Give held-out pictures the degradation of the recipe, the same one in every run."""
-    if recipe.degradation.kind == "bicubic":
+def degraded(pairs: list[Pair], scale: int, recipe: DegradationRecipe) -> list[Pair]:
+    """Give ready pairs the inputs of another degradation, the same ones in every run."""
+    if recipe.kind == "bicubic":
         return pairs
     return [
         Pair(
             pair.name,
-            degrade.reduce(
-                pair.hr, recipe.scale, recipe.degradation, np.random.default_rng(number)
-            ),
+            degrade.reduce(pair.hr, scale, recipe, np.random.default_rng(number)),
             pair.hr,
         )
         for number, pair in enumerate(pairs)
