@@ -102,7 +102,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _train(recipe: Recipe, arguments: argparse.Namespace, device: torch.device) -> None:
     folders = sources.Folders(arguments.data, arguments.lr, arguments.cache)
-    supply = sources.build(recipe, folders, distributed.shard())
+    with distributed.first_goes_ahead():
+        supply = sources.build(recipe, folders, distributed.shard())
     tests = {folder.name: load_pairs(folder, recipe.scale) for folder in arguments.test}
     first = distributed.is_first()
     board = Board(arguments.out / "tensorboard") if arguments.tensorboard and first else None

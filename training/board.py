@@ -30,7 +30,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise BoardError("--tensorboard needs: pip install tensorboard") from error
+            raise BoardError('--tensorboard needs: pip install "srsdk[tensorboard]"') from error
         self._writer: Any = SummaryWriter(str(folder))
 
     def add(

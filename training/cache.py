@@ -56,20 +56,22 @@ def pairs(
         Pairs named by their path below `folder`; read-only views of a memory-mapped file.
 
     Raises:
-        DataError: nothing usable was found.
-        OSError: the cache cannot be written, the disk is full.
+        DataError: nothing usable was found, or the cache cannot be written (the disk is full).
     """
     files = cifar.find_batches(folder) or find_pictures(folder)
     options = {"layout": LAYOUT, "scale": scale, "min_px": min_px, "grey": grey}
     stored = (cache or default_folder()) / _key(folder, files, options)
     if not (stored / INDEX).is_file():
         small = cifar.find_batches(folder)
-        _write(
-            stored,
+        made = (
             (make_pair(picture, scale, name) for name, picture in cifar.read(small, min_px=min_px))
             if small
-            else _decoded(folder, files, scale, min_px=min_px, grey=grey),
+            else _decoded(folder, files, scale, min_px=min_px, grey=grey)
         )
+        try:
+            _write(stored, made)
+        except OSError as error:
+            raise DataError(f"{stored}: cannot be written: {error}; see --cache") from error
         log.info("%s: decoded into %s", folder, stored)
     return _read(stored)
 

@@ -23,6 +23,8 @@ from training.resize import Picture, imresize
 Floats: TypeAlias = npt.NDArray[np.float32]
 Kernel: TypeAlias = npt.NDArray[np.float64]
 
+PHOTONS = 256
+"""Counted where the picture is white."""
 RESIZERS = ("area", "bilinear", "bicubic")
 
 
@@ -206,15 +208,15 @@ def gaussian_noise(x: Floats, sigma: float, *, grey: bool, random: np.random.Gen
 
 
 def poisson_noise(x: Floats, scale: float, *, grey: bool, random: np.random.Generator) -> Floats:
-    """Add `scale` times the noise of counting photons, as many levels as the picture has.
+    """Add `scale` times the noise of counting photons, of which white has 256.
 
-    If `grey`, the noise of the luma is added to all channels.
+    If `grey`, the noise of the luma is added to all channels. The paper's code takes the number of
+    different levels in the patch instead of 256, which is the same for a rich patch, but buries a
+    flat one in noise.
     """
     x = np.clip(x, 0, 255)
     clean = np.round(x @ np.array([[0.299], [0.587], [0.114]], np.float32) if grey else x)
-    # the paper's code: counts at full scale are the next power of two above the number of levels
-    levels = 2.0 ** math.ceil(math.log2(max(2, len(np.unique(clean)))))
-    noise = random.poisson(clean / 255 * levels).astype(np.float32) / levels * 255 - clean
+    noise = random.poisson(clean / 255 * PHOTONS).astype(np.float32) / PHOTONS * 255 - clean
     return np.clip(x + scale * noise, 0, 255)
 
 

@@ -43,6 +43,16 @@ def is_first() -> bool:
     return shard().rank == 0
 
 
+@contextmanager
+def first_goes_ahead() -> Iterator[None]:
+    """Let the first process do something, decode pictures for example, that the rest then finds."""
+    if _active() and not is_first():
+        dist.barrier()
+    yield
+    if _active() and is_first():
+        dist.barrier()
+
+
 def average_gradients(net: nn.Module) -> None:
     """Replace each gradient by its mean over the processes."""
     if not _active():

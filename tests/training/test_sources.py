@@ -78,7 +78,7 @@ def test_a_cache_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_append", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match=r"cannot be written: .* No space left"):
         cache.pairs(folder, 2, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
