@@ -20,13 +20,20 @@ class CheckpointError(ValueError):
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and a JSON-serialisable dict to one safetensors file, all or nothing."""
+    """Write tensors and a JSON-serialisable dict to one safetensors file, all or nothing.
+
+    Raises:
+        CheckpointError: the file cannot be written, the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     metadata = {"schema": SCHEMA, "facts": json.dumps(facts)}
     try:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
         os.replace(temporary, path)
+    except SafetensorError as error:
+        # safetensors reports a full disk as its own error
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -50,18 +50,19 @@ def network(net: nn.Module) -> Upscale:
     net that returns more than a picture, the picture is taken.
     """
     multiple = int(getattr(net, "multiple_px", 1))
+    device = next(net.parameters()).device
 
     @torch.no_grad()
     def upscale(lr: Picture) -> Picture:
         bottom, right = (-side % multiple for side in lr.shape[:2])
         # also a copy: pictures may be read-only, and torch warns of tensors that are
         padded = np.pad(lr, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-        x = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255.0
+        x = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float() / 255.0
         result = net(x)
         picture = result[0] if isinstance(result, tuple) else result
         height, width = (side * picture.shape[-1] // x.shape[-1] for side in lr.shape[:2])
         y = picture[0, :, :height, :width].permute(1, 2, 0)
-        sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).numpy()
+        sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).cpu().numpy()
         return sr
 
     return upscale

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,22 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training import checkpoint, corrupt, networks, objectives, optim
-from training.corrupt import Source
-from training.data import Pair, Patches
+from training import checkpoint, corrupt, distributed, health, networks, objectives, optim
+from training.board import Board
+from training.data import Batch, Pair, Patches, Source
 from training.evaluate import Score, network, score
 from training.objectives import Objective
-from training.recipe import Recipe
+from training.recipe import Recipe, recipe_from_dict
 
+TrainingError = health.TrainingError
 log = logging.getLogger(__name__)
 
 LAST = "last.safetensors"
 WEIGHTS = "weights.safetensors"
 JOURNAL = "log.jsonl"
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message says at which step and why."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,15 @@ class Progress:
 
 def train(
     recipe: Recipe,
-    pairs: Sequence[Pair],
+    source: Source | Sequence[Pair],
     out: Path,
     *,
     tests: Mapping[str, Sequence[Pair]] | None = None,
+    holdout: Sequence[Pair] = (),
     start_from: Path | None = None,
     on_step: Callable[[Progress], None] | None = None,
+    device: torch.device = CPU,
+    board: Board | None = None,
 ) -> Path:
     """Train one network and return the path of its averaged weights.
 
@@ -59,47 +59,62 @@ def train(
 
     Args:
         recipe: what to do.
-        pairs: training pictures with their low-resolution twins, made for `recipe.scale`.
+        source: of batches (`training.sources`); pairs stand for random patches of them.
         out: folder of the run; made if missing.
         tests: folders by name, scored every `recipe.evaluate_every` steps and at the end.
+        holdout: training pictures that `source` leaves out; scored as `validation`, and what the
+            early check looks at (`recipe.check_step`).
         start_from: weights of a trained net to begin with (same scale, or a divisor of it).
         on_step: called after every step.
+        device: where to compute.
+        board: takes losses, scores and sample pictures whenever there is an evaluation.
 
     Raises:
-        TrainingError: a loss is not finite, `out` holds a run of another recipe, or there is
-            nothing to score.
+        TrainingError: a loss is not finite, the early check failed, `out` holds a run of another
+            recipe, or there is nothing to score.
         checkpoint.CheckpointError: a damaged checkpoint.
     """
     _check_tests(recipe, tests or {})
     torch.manual_seed(recipe.seed)
-    objective = objectives.build(recipe)
-    clean = Patches(list(pairs), recipe.data.patch_px, recipe.data.batch, recipe.seed)
-    patches = corrupt.wrap(clean, recipe)
-    tests = corrupt.versions_of(tests or {}, recipe.corrupt)
+    with device:
+        objective = objectives.build(recipe)
+    if isinstance(source, Sequence):
+        data, shard = recipe.data, distributed.shard()
+        source = Patches(list(source), data.patch_px, data.batch, recipe.seed, shard)
+    source = corrupt.wrap(source, recipe)
+    if recipe.small.on:
+        holdout = ()  # of any size, but these networks know one
+    clean = {**({"validation": holdout} if holdout else {}), **(tests or {})}
+    sets = corrupt.versions_of(clean, recipe.corrupt)
     step = 0
     if start_from is not None and not (out / LAST).exists():
         networks.warm_start(objective.network, load_weights(start_from)[0])
     ema = copy.deepcopy(objective.network).eval()
     if (out / LAST).exists():
-        step = _resume(out / LAST, recipe, objective, ema, patches)
+        step = _resume(out / LAST, recipe, objective, ema, source)
         log.info("continuing at step %d", step)
     began, first_step = time.perf_counter(), step
 
     while step < recipe.steps:
-        losses = objective.step(patches.draw(), step)
+        batch = _on(source.draw(), device)
+        losses = distributed.mean(objective.step(batch, step), device)
         optim.average(ema, objective.network, recipe.optimiser.ema, step)
         step += 1
-        _check_finite(losses, step)
+        health.check_finite(losses, step)
+        if step == recipe.check_step:
+            health.check_against_bicubic(objective.network, holdout, recipe.scale, step)
         if on_step is not None:
             seconds = (time.perf_counter() - began) / (step - first_step)
             on_step(Progress(step, recipe.steps, losses["loss"], seconds))
-        if step % recipe.evaluate_every == 0 or step == recipe.steps:
-            _journal(out, step, losses, _scores(ema, tests, recipe.scale))
-        if step % recipe.save_every == 0 or step == recipe.steps:
-            _save(out / LAST, recipe, step, objective, ema, patches)
+        last = step == recipe.steps
+        if distributed.is_first() and (step % recipe.evaluate_every == 0 or last):
+            _evaluate(out, step, losses, ema, sets, recipe.scale, board)
+        if distributed.is_first() and (step % recipe.save_every == 0 or last):
+            _save(out / LAST, recipe, step, objective, ema, source)
 
     facts = {"recipe": recipe.to_dict(), "step": step}
-    checkpoint.save(out / WEIGHTS, ema.state_dict(), facts)
+    if distributed.is_first():
+        checkpoint.save(out / WEIGHTS, ema.state_dict(), facts)
     return out / WEIGHTS
 
 
@@ -126,14 +141,27 @@ def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:
                 )
 
 
-def _check_finite(losses: Mapping[str, float], step: int) -> None:
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"step {step}: {name} is {value}; lower the learning rate")
+def _on(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    moved = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items()}
+    return type(batch)(**moved)
 
 
-def _scores(ema: nn.Module, tests: Mapping[str, Sequence[Pair]], scale: int) -> dict[str, Score]:
-    return {name: score(network(ema), pairs, scale) for name, pairs in tests.items()}
+def _evaluate(
+    out: Path,
+    step: int,
+    losses: Mapping[str, float],
+    ema: nn.Module,
+    sets: Mapping[str, Sequence[Pair]],
+    scale: int,
+    board: Board | None,
+) -> None:
+    scores = {name: score(network(ema), pairs, scale) for name, pairs in sets.items()}
+    _journal(out, step, losses, scores)
+    if board is not None:
+        shown = [pair for pairs in sets.values() for pair in pairs]
+        board.add(step, losses, scores, ema, shown)
 
 
 def _journal(
@@ -149,25 +177,30 @@ def _journal(
 
 
 def _save(
-    path: Path, recipe: Recipe, step: int, objective: Objective, ema: nn.Module, patches: Source
+    path: Path, recipe: Recipe, step: int, objective: Objective, ema: nn.Module, source: Source
 ) -> None:
     tensors = {
         **checkpoint.prefixed("objective", objective.tensors()),
         **checkpoint.prefixed("ema", ema.state_dict()),
         "random.torch": torch.get_rng_state(),
     }
-    facts = {"recipe": recipe.to_dict(), "step": step, "patches": patches.state()}
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    facts = {"recipe": recipe.to_dict(), "step": step, "patches": source.state()}
     checkpoint.save(path, tensors, facts)
 
 
 def _resume(
-    path: Path, recipe: Recipe, objective: Objective, ema: nn.Module, patches: Source
+    path: Path, recipe: Recipe, objective: Objective, ema: nn.Module, source: Source
 ) -> int:
     tensors, facts = checkpoint.load(path)
-    if facts["recipe"] != recipe.to_dict():
+    # read as a recipe: one that was saved before a key existed means that key's default
+    if recipe_from_dict(facts["recipe"], source=str(path)) != recipe:
         raise TrainingError(f"{path} belongs to another recipe; choose another --out or delete it")
     objective.restore(checkpoint.without_prefix("objective", tensors))
     ema.load_state_dict(checkpoint.without_prefix("ema", tensors))
     torch.set_rng_state(tensors["random.torch"])
-    patches.restore(facts["patches"])
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    source.restore(facts["patches"])
     return int(facts["step"])

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from training import distributed
 from training.recipe import OptimiserRecipe, Recipe
 
 
@@ -40,6 +41,7 @@ def descend(
     """One step against the gradient of `loss`, its global norm clipped."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    distributed.average_gradients(net)
     nn.utils.clip_grad_norm_(net.parameters(), clip_norm)
     optimiser.step()
 

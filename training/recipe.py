@@ -6,9 +6,10 @@ import dataclasses
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from training import loss_recipes
+from training.data_recipes import DataRecipe, DegradationRecipe, UnpairedRecipe
 from training.family_recipes import AeRecipe, Check, CorruptRecipe, SmallRecipe, VaeRecipe
 from training.loss_recipes import DiscriminatorRecipe, LossRecipe
 
@@ -34,16 +35,6 @@ class NetworkRecipe:
     `span` (parameter-free). Multiplications of feature maps do not survive INT8."""
     reparam: bool = False
     """Train each convolution as the sum of a 3x3, 1x3, 3x1 and 1x1 one; merged before export."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataRecipe:
-    """How pictures become batches."""
-
-    patch_px: int = 48
-    """Side of a low-resolution patch; the high-resolution one is `scale` times larger."""
-    batch: int = 16
-    """Patches per step, pictures drawn in proportion to their area."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,13 +75,18 @@ class Recipe:
     """Of initialisation, patches and flips."""
     bf16: bool = True
     """Convolutions in bfloat16 autocast; anchor and loss stay in float32."""
+    mode: str = "selfsup"
+    """`selfsup`: HR pictures only. `paired`: `--lr` holds their twins. `unpaired`: `--lr` holds
+    other pictures as they come. `adapt`: `--data` holds LR pictures, `--start-from` a net."""
+    check_step: int = 500
+    """After so many steps the net must be within 0.5 dB of bicubic or the run stops; 0 never."""
     evaluate_every: int = 2_000
     """Steps between evaluations."""
     save_every: int = 1_000
     """Steps between checkpoints; a killed run loses at most these."""
     network: NetworkRecipe = NetworkRecipe()
     """The architecture."""
-    data: DataRecipe = DataRecipe()
+    data: DataRecipe = dataclasses.field(default_factory=DataRecipe)
     """The batches."""
     optimiser: OptimiserRecipe = OptimiserRecipe()
     """The optimiser and its schedule."""
@@ -106,6 +102,10 @@ class Recipe:
     """The textbook forms on small pictures."""
     corrupt: CorruptRecipe = dataclasses.field(default_factory=CorruptRecipe)
     """Damage to be undone."""
+    degradation: DegradationRecipe = dataclasses.field(default_factory=DegradationRecipe)
+    """How low-resolution patches are made."""
+    unpaired: UnpairedRecipe = dataclasses.field(default_factory=UnpairedRecipe)
+    """Only read in that mode."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain dicts, as written into checkpoints."""
@@ -154,7 +154,7 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
         (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
         (0 <= recipe.optimiser.ema < 1, "optimiser.ema", recipe.optimiser.ema, "0 <= ema < 1"),
     ]
-    for holds, key, got, allowed in checks:
+    for holds, key, got, allowed in [*checks, *_mode_checks(recipe)]:
         if not holds:
             raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
     return recipe
@@ -192,6 +192,16 @@ def _family_checks(recipe: Recipe) -> list[Check]:
     ]
 
 
+def _mode_checks(recipe: Recipe) -> list[Check]:
+    modes = ("selfsup", "paired", "unpaired", "adapt")
+    return [
+        (recipe.mode in modes, "mode", recipe.mode, f"one of {', '.join(modes)}"),
+        (recipe.check_step >= 0, "check_step", recipe.check_step, "0 or more"),
+        *recipe.data.checks(),
+        *recipe.degradation.checks(),
+    ]
+
+
 def _from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
@@ -213,6 +223,13 @@ def _checked(kind: type[Any], value: Any, source: str, name: str) -> Any:
         if not isinstance(value, dict):
             raise RecipeError(f"{source}: {name} = {value!r}, expected a table")
         return _from_table(kind, value, source, f"{name}.")
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise RecipeError(f"{source}: {name} = {value!r}, expected an array")
+        kinds = get_args(kind)
+        if kinds[-1] is not Ellipsis and len(kinds) != len(value):
+            raise RecipeError(f"{source}: {name} = {value!r}, expected {len(kinds)} values")
+        return tuple(_checked(kinds[0], each, source, name) for each in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

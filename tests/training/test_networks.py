@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training import networks
 from training.networks import interpolate
-from training.networks.options import CollapsedConv, SpanAttention, SqueezeExcite
+from training.networks.blocks import CollapsedConv, SpanAttention, SqueezeExcite
 from training.recipe import NetworkRecipe
 
 SMALL = NetworkRecipe(width=8, depth=4)

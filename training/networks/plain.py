@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks import options
+from training.networks import blocks
 
 _ADDED = ("along_width", "along_height", "centre")
 """Parameters that `reparam` adds to a convolution."""
@@ -22,7 +22,7 @@ class PlainNet(nn.Module):
     shuffle) leaves only the difference from nearest-neighbour to be learned
     (Du et al. 2021, "Anchor-based Plain Net", arXiv:2105.09750).
 
-    With `attention` every second convolution of the body is followed by one (`networks.options`);
+    With `attention` every second convolution of the body is followed by one (`networks.blocks`);
     with `reparam` each convolution is a sum of four, which `deployed` merges.
 
     `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
@@ -49,10 +49,10 @@ class PlainNet(nn.Module):
         self.attention = attention
         self.reparam = reparam
         widths = [colours, *[width] * (depth + 1), colours * scale**2]
-        conv = options.CollapsedConv if reparam else _conv3x3
+        conv = blocks.CollapsedConv if reparam else _conv3x3
         self.convs = nn.ModuleList([conv(a, b) for a, b in itertools.pairwise(widths)])
         count = 0 if attention == "none" else depth // 2
-        self.attentions = nn.ModuleList([options.attention(attention, width) for _ in range(count)])
+        self.attentions = nn.ModuleList([blocks.attention(attention, width) for _ in range(count)])
         self.register_buffer("anchor", _repeat_kernel(colours, scale), persistent=False)
         for layer in self.convs:
             _identity_init(layer)
@@ -105,7 +105,7 @@ class PlainNet(nn.Module):
         )
         state = {n: t for n, t in self.state_dict().items() if n in net.state_dict()}
         for index, conv in enumerate(self.convs):
-            assert isinstance(conv, options.CollapsedConv)
+            assert isinstance(conv, blocks.CollapsedConv)
             state[f"convs.{index}.weight"] = conv.kernel().detach()
         net.load_state_dict(state)
         net.bf16 = self.bf16

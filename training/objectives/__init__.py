@@ -15,10 +15,11 @@ from training.objectives import small
 from training.objectives.ae import Restore
 from training.objectives.gan import Gan
 from training.objectives.pixel import Pixel
+from training.objectives.unpaired import Unpaired
 from training.objectives.vae import Elbo
 from training.recipe import Recipe
 
-__all__ = ["Elbo", "Gan", "Objective", "Pixel", "Restore", "build"]
+__all__ = ["Elbo", "Gan", "Objective", "Pixel", "Restore", "Unpaired", "build"]
 
 
 class Objective(Protocol):
@@ -50,4 +51,6 @@ def build(recipe: Recipe) -> Objective:
         return Elbo(recipe)
     if recipe.objective == "gan":
         return Gan(recipe)
+    if recipe.mode == "unpaired":
+        return Unpaired(recipe)
     return Pixel(recipe)

@@ -1,0 +1,138 @@
+"""`evaluate`: the table is right, the sheet is complete, mistakes are one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from tests.conftest import make_picture
+from training import checkpoint, naturalness, networks, report
+from training.__main__ import main
+from training.data import load_pairs
+from training.data_recipes import DegradationRecipe
+from training.evaluate import bicubic, network, score
+from training.recipe import recipe_from_dict
+
+RECIPE = recipe_from_dict(
+    {"name": "tiny", "scale": 2, "network": {"width": 4, "depth": 1}}, source="test"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures."""
+    (tmp_path / "set").mkdir()
+    for seed in range(2):
+        Image.fromarray(make_picture(110, 130, seed)).save(tmp_path / "set" / f"{seed}.png")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of a new net."""
+    net = networks.build(RECIPE.network, 2)
+    path = tmp_path / "weights.safetensors"
+    checkpoint.save(path, net.state_dict(), {"recipe": RECIPE.to_dict(), "step": 0})
+    return path
+
+
+def test_the_command_writes_table_and_sheet(folder: Path, weights: Path, tmp_path: Path) -> None:
+    """Three rows; PSNR as everywhere else; infinities are null in JSON; four crops per picture."""
+    out = tmp_path / "out"
+    call = ["evaluate", str(weights), "--data", str(folder), "--out", str(out), "--crop", "64"]
+    assert main(call) == 0
+    facts = json.loads((out / "report.json").read_text())
+    assert facts["model"] == "tiny"
+    rows = {row["method"]: row for row in facts["rows"]}
+    assert list(rows) == ["bicubic", "tiny", "HR"]
+    pairs = load_pairs(folder, 2)
+    assert rows["bicubic"]["psnr_y_db"] == pytest.approx(score(bicubic(2), pairs, 2).psnr_y_db)
+    assert rows["HR"]["psnr_y_db"] is None
+    assert rows["HR"]["spectrum_db"] == 0
+    table = (out / "report.md").read_text()
+    assert f"| set | bicubic | {rows['bicubic']['psnr_y_db']:.2f} |" in table
+    with Image.open(out / "set.png") as page:
+        assert page.size == (4 + 4 * 68, 2 * (22 + 64 + 4))
+
+
+def test_mistakes_are_one_sentence(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file, no checkpoint, no pictures."""
+    for model, data, message in (
+        (tmp_path / "none", folder, "no such file"),
+        (folder / "0.png", folder, "not a safetensors file"),
+        (tmp_path / "none.onnx", folder, "no such file"),
+        (weights, tmp_path / "none", "no such folder"),
+    ):
+        assert main(["evaluate", str(model), "--data", str(data), "--out", str(tmp_path)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_the_shown_crop_is_where_bicubic_is_worst() -> None:
+    """The window holds the error."""
+    truth = np.zeros((60, 90, 3), np.uint8)
+    wrong = truth.copy()
+    wrong[42:48, 70:75] = 90
+    rows, columns = report.worst_window(wrong, truth, 20)
+    assert rows.start <= 42 < 48 <= rows.stop
+    assert columns.start <= 70 < 75 <= columns.stop
+
+
+class Distribution(nn.Module):
+    """A net with a prior: nearest-neighbour plus noise, sure of itself on the left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def encode(self, lr: Tensor) -> Tensor:
+        """Return the input."""
+        return lr
+
+    def prior_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a standard normal's moments, 2 channels."""
+        return torch.zeros_like(h[:, :2]), torch.zeros_like(h[:, :2])
+
+    def forward(self, lr: Tensor, eps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return picture and confidence."""
+        noise = 0 if eps is None else 0.1 * eps[:, :1]
+        sure = torch.zeros_like(lr[:, :1])
+        sure[..., : sure.shape[-1] // 2] = 1
+        return tuple(nn.functional.interpolate(x, scale_factor=2) for x in (lr + noise, sure))  # type: ignore[return-value]
+
+
+def test_a_distribution_shows_samples_and_confidence() -> None:
+    """Three different samples, and white where it is sure."""
+    net = Distribution()
+    lr = make_picture(12, 16)
+    shown = dict(report._more(net, lr))
+    assert list(shown) == ["sample 1", "sample 2", "sample 3", "confidence"]
+    assert not np.array_equal(shown["sample 1"], shown["sample 2"])
+    assert np.all(shown["confidence"][:, :16] == 255)
+    assert np.all(shown["confidence"][:, 16:] == 0)
+
+
+def test_inputs_are_made_as_the_recipe_says(folder: Path) -> None:
+    """A model of the real world is scored on real-world inputs, the same ones every time."""
+    net = networks.build(RECIPE.network, 2)
+    kind = DegradationRecipe(kind="realworld")
+    model = report.Model("m", 2, network(net), kind, net)
+    a, b = report.load_set(folder, model), report.load_set(folder, model)
+    np.testing.assert_array_equal(a[0].lr, b[0].lr)
+    assert not np.array_equal(a[0].lr, load_pairs(folder, 2)[0].lr)
+
+
+def test_the_shipped_statistics_are_readable() -> None:
+    """36 features of many patches."""
+    fitted = naturalness.load()
+    assert fitted.mean.shape == (36,)
+    assert np.linalg.matrix_rank(fitted.covariance) == 36
+    assert fitted.patches > 1000

@@ -1,0 +1,275 @@
+"""Where batches come from: every mode of a recipe as one `Source`.
+
+`build` is the only place that knows which recipe means which source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training import cache, dead_leaves, degrade
+from training.data import (
+    WHOLE,
+    Batch,
+    DataError,
+    Pair,
+    Patches,
+    Shard,
+    Source,
+    area_chance,
+    decode,
+    dihedral,
+    find_pictures,
+    make_batch,
+    refuse,
+)
+from training.data_recipes import DegradationRecipe
+from training.recipe import Recipe
+from training.resize import Picture, imresize
+
+MARGIN_PX = 4
+"""Low-resolution pixels around a patch that are made and cut away: no filter sees a border."""
+HOLDOUT_PICTURES = 16
+"""At most so many pictures are scored for validation, ..."""
+HOLDOUT_PX = 256
+"""... and of each at most a central square of this side."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run finds its pictures."""
+
+    data: Path | None = None
+    """High-resolution pictures; the low-resolution ones to adapt to in mode `adapt`."""
+    lr: Path | None = None
+    """Low-resolution pictures of the modes `paired` and `unpaired`."""
+    cache: Path | None = None
+    """Decoded pictures; the user's cache folder if not given."""
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a run trains on, and what of it was held out."""
+
+    source: Source
+    holdout: list[Pair]
+    """Never trained on; empty where there are too few pictures or no truth."""
+
+
+def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> Supply:
+    """Find or make the pictures of a recipe.
+
+    Raises:
+        DataError: a folder that the mode needs is missing or holds nothing usable.
+    """
+    size, batch, seed = recipe.data.patch_px, recipe.data.batch, recipe.seed
+    if recipe.mode == "paired":
+        train, held = _split(_paired(recipe, folders), recipe.data.holdout)
+        return Supply(Patches(train, size, batch, seed, shard), _central(held, recipe.scale))
+    pairs = _pictures(recipe, folders)
+    if recipe.mode == "unpaired":
+        real = [pair.hr for pair in _low_resolution(recipe, folders)]
+        return Supply(TwoDomains(real, [pair.hr for pair in pairs], recipe, shard), [])
+    train, held = _split(pairs, recipe.data.holdout)
+    held = degraded(_central(held, recipe.scale), recipe.scale, recipe.degradation)
+    if recipe.degradation.kind == "bicubic" and recipe.data.rescale_from == 1:
+        return Supply(Patches(train, size, batch, seed, shard), held)
+    return Supply(Degrading([pair.hr for pair in train], recipe, shard), held)
+
+
+class Degrading:
+    """Random patches whose low-resolution twins are made as they are drawn.
+
+    The generator draws one seed per patch and all else follows from it, so that threads and
+    processes share the work without changing its result.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], recipe: Recipe, shard: Shard = WHOLE) -> None:
+        self._pictures = pictures
+        self._chance = area_chance(pictures)
+        self._recipe = recipe
+        self._mine = shard(recipe.data.batch)
+        self._random = np.random.default_rng(recipe.seed)
+        self._pool = ThreadPoolExecutor(max_workers=4)
+
+    def draw(self) -> Batch:
+        """Return the next batch."""
+        count = self._recipe.data.batch
+        picks = self._random.choice(len(self._pictures), count, p=self._chance).tolist()
+        seeds = self._random.integers(2**63, size=count).tolist()
+        made = list(self._pool.map(lambda i: self._make(picks[i], seeds[i]), self._mine))
+        return make_batch([lr for lr, _ in made], [hr for _, hr in made])
+
+    def _make(self, pick: int, seed: int) -> tuple[Picture, Picture]:
+        random = np.random.default_rng(seed)
+        scale, size = self._recipe.scale, self._recipe.data.patch_px
+        picture = self._pictures[pick]
+        margin = min(MARGIN_PX, (min(picture.shape[:2]) // scale - size) // 2)
+        hr = _rescaled_crop(
+            picture, (size + 2 * margin) * scale, self._recipe.data.rescale_from, random
+        )
+        lr = degrade.reduce(hr, scale, self._recipe.degradation, random)
+        flip = int(random.integers(8))
+        inner, outer = slice(margin, margin + size), slice(margin * scale, (margin + size) * scale)
+        return dihedral(lr[inner, inner], flip), dihedral(hr[outer, outer], flip)
+
+    def state(self) -> dict[str, Any]:
+        """Return the generator's state, plain and JSON-serialisable."""
+        return dict(self._random.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._random.bit_generator.state = state
+
+
+class TwoDomains:
+    """Low-resolution patches of one set beside high-resolution ones of another: no pairs."""
+
+    def __init__(
+        self, real: Sequence[Picture], hr: Sequence[Picture], recipe: Recipe, shard: Shard = WHOLE
+    ) -> None:
+        self._sets = (
+            (real, area_chance(real), recipe.data.patch_px),
+            (hr, area_chance(hr), recipe.data.patch_px * recipe.scale),
+        )
+        self._rescale_from = recipe.data.rescale_from
+        self._batch = recipe.data.batch
+        self._mine = shard(recipe.data.batch)
+        self._random = np.random.default_rng(recipe.seed)
+
+    def draw(self) -> Batch:
+        """Return the next batch; `lr` and `hr` show different pictures."""
+        drawn: list[list[Picture]] = []
+        for pictures, chance, size in self._sets:
+            picks = self._random.choice(len(pictures), self._batch, p=chance).tolist()
+            seeds = self._random.integers(2**63, size=self._batch).tolist()
+            # what comes from a camera is not reduced: its noise is what is to be learned
+            low = 1.0 if pictures is self._sets[0][0] else self._rescale_from
+            drawn.append([_patch(pictures[picks[i]], size, low, seeds[i]) for i in self._mine])
+        return make_batch(*drawn)
+
+    def state(self) -> dict[str, Any]:
+        """Return the generator's state, plain and JSON-serialisable."""
+        return dict(self._random.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._random.bit_generator.state = state
+
+
+def _patch(picture: Picture, size: int, rescale_from: float, seed: int) -> Picture:
+    random = np.random.default_rng(seed)
+    patch = _rescaled_crop(picture, size, rescale_from, random)
+    return dihedral(patch, int(random.integers(8)))
+
+
+def _rescaled_crop(
+    picture: Picture, size: int, rescale_from: float, random: np.random.Generator
+) -> Picture:
+    """Cut a random square and reduce it to (size, size, 3) by a factor of `rescale_from` to 1.
+
+    A picture that is too small for the drawn factor is reduced less.
+    """
+    factor = random.uniform(rescale_from, 1)
+    side = min(round(size / factor), *picture.shape[:2])
+    top = int(random.integers(picture.shape[0] - side + 1))
+    left = int(random.integers(picture.shape[1] - side + 1))
+    patch = picture[top : top + side, left : left + side]
+    return patch if side == size else imresize(patch, size / side)
+
+
+def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
+    """Return the high-resolution pictures of all modes but `paired`."""
+    data, min_px = recipe.data, recipe.data.patch_px * recipe.scale
+    if data.pictures == "dead_leaves":
+        side = max(data.generated_px, min_px)
+        return dead_leaves.pairs(data.generated, side, recipe.scale, recipe.seed)
+    folder = _needed(folders.data, "--data", "a folder of pictures")
+    return cache.pairs(folder, recipe.scale, min_px=min_px, grey=data.grey, cache=folders.cache)
+
+
+def _low_resolution(recipe: Recipe, folders: Folders) -> list[Pair]:
+    folder = _needed(folders.lr, "--lr", "low-resolution pictures as they come")
+    size = recipe.data.patch_px
+    return cache.pairs(folder, 1, min_px=size, grey=recipe.data.grey, cache=folders.cache)
+
+
+def _needed(folder: Path | None, flag: str, what: str) -> Path:
+    if folder is None:
+        raise DataError(f"this recipe needs {flag} DIR: {what}")
+    return folder
+
+
+def _paired(recipe: Recipe, folders: Folders) -> list[Pair]:
+    """Return the pictures of two folders, matched by their paths without suffix or `x4`."""
+    truth = _needed(folders.data, "--data", "the high-resolution pictures")
+    twins = _needed(folders.lr, "--lr", "their low-resolution twins")
+    by_name = {_bare(p, twins, recipe.scale): p for p in find_pictures(twins)}
+    paths = find_pictures(truth)
+
+    def load(path: Path) -> Pair | str:
+        name = _bare(path, truth, recipe.scale)
+        if name not in by_name:
+            return f"no {name}.* in {twins}"
+        hr, lr = decode(path), decode(by_name[name], min_px=recipe.data.patch_px)
+        if isinstance(hr, str) or isinstance(lr, str):
+            return hr if isinstance(hr, str) else f"its twin: {lr}"
+        if hr.shape[:2] != (lr.shape[0] * recipe.scale, lr.shape[1] * recipe.scale):
+            return f"{hr.shape[:2]} is not {recipe.scale} times its twin's {lr.shape[:2]}"
+        return Pair(name, lr, hr)
+
+    with ThreadPoolExecutor() as pool:
+        loaded = list(zip(paths, pool.map(load, paths), strict=True))
+    refuse(truth, {path: what for path, what in loaded if isinstance(what, str)}, len(paths))
+    return [pair for _, pair in loaded if isinstance(pair, Pair)]
+
+
+def _bare(path: Path, folder: Path, scale: int) -> str:
+    """`0001x4.png` of DIV2K's low-resolution folders belongs to `0001.png`."""
+    return path.relative_to(folder).with_suffix("").as_posix().removesuffix(f"x{scale}")
+
+
+def _split(pairs: list[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
+    """Hold out a share of the pictures by a hash of their names, so that it never changes.
+
+    Of ten pictures or more at least one is held out; of fewer, none.
+    """
+    if share == 0 or len(pairs) < 10:
+        return pairs, []
+    ranks = [int(hashlib.sha256(pair.name.encode()).hexdigest()[:12], 16) for pair in pairs]
+    limit = max(share * 16**12, min(ranks) + 1)
+    held = [pair for pair, rank in zip(pairs, ranks, strict=True) if rank < limit]
+    return [pair for pair, rank in zip(pairs, ranks, strict=True) if rank >= limit], held
+
+
+def _central(pairs: list[Pair], scale: int) -> list[Pair]:
+    """Return the central squares that validation looks at."""
+    cut = []
+    for pair in pairs[:HOLDOUT_PICTURES]:
+        side = min(HOLDOUT_PX // scale, *pair.lr.shape[:2])
+        top, left = ((length - side) // 2 for length in pair.lr.shape[:2])
+        lr = pair.lr[top : top + side, left : left + side]
+        top, left, side = top * scale, left * scale, side * scale
+        cut.append(Pair(pair.name, lr, pair.hr[top : top + side, left : left + side]))
+    return cut
+
+
+def degraded(pairs: list[Pair], scale: int, recipe: DegradationRecipe) -> list[Pair]:
+    """Give ready pairs the inputs of another degradation, the same ones in every run."""
+    if recipe.kind == "bicubic":
+        return pairs
+    return [
+        Pair(
+            pair.name,
+            degrade.reduce(pair.hr, scale, recipe, np.random.default_rng(number)),
+            pair.hr,
+        )
+        for number, pair in enumerate(pairs)
+    ]
