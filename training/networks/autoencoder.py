@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.family_recipes import AeRecipe
-from training.networks.layers import bf16_if, conv3
+from training.networks.layers import balanced_conv3, bf16_if
 
 
 class Autoencoder(nn.Module):
@@ -37,13 +37,13 @@ class Autoencoder(nn.Module):
         self.down3 = _stack(quarter, eighth, 5, stride=2)
         latent = recipe.latent or eighth
         # with skips the deepest map goes on as it is: one convolution less, and it may be ReLU's
-        self.to_latent = nn.Identity() if recipe.skips else conv3(eighth, latent)
+        self.to_latent = nn.Identity() if recipe.skips else balanced_conv3(eighth, latent)
         self.from_latent = nn.Identity() if recipe.skips else _stack(latent, eighth, 1)
         self.up3 = _up(eighth, quarter)
         self.body2 = _stack(quarter, quarter, 3)
         self.up2 = _up(quarter, half)
         self.body1 = _stack(half, half, 2)
-        self.tail = conv3(half, 3 * (2 * scale) ** 2, noise=0.1, identity=False)
+        self.tail = balanced_conv3(half, 3 * (2 * scale) ** 2, gain=0.1)
         if not recipe.skips:
             assert self.tail.bias is not None
             nn.init.constant_(self.tail.bias, 0.5)  # begin at grey: no anchor brings the mean
@@ -125,12 +125,12 @@ class Decoder(nn.Module):
 
 def _stack(inputs: int, outputs: int, count: int, *, stride: int = 1) -> nn.Sequential:
     """`count` convolutions, each with a ReLU; the first takes the stride."""
-    layers: list[nn.Module] = [conv3(inputs, outputs, stride=stride), nn.ReLU()]
+    layers: list[nn.Module] = [balanced_conv3(inputs, outputs, stride=stride), nn.ReLU()]
     for _ in range(count - 1):
-        layers += [conv3(outputs, outputs), nn.ReLU()]
+        layers += [balanced_conv3(outputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
 def _up(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the resolution: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
-    return nn.Sequential(conv3(inputs, 4 * outputs, noise=0.7, identity=False), nn.PixelShuffle(2))
+    return nn.Sequential(balanced_conv3(inputs, 4 * outputs), nn.PixelShuffle(2))
