@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from training.data import Batch, Pair
+from training.data import Batch, Pair, Source
 from training.family_recipes import BLOCK_PX, CorruptRecipe
 from training.recipe import Recipe
 from training.resize import Picture, imresize
 
 TEST_SIGMA = 25.0
 TEST_QUALITY = 10
-
-
-class Source(Protocol):
-    """What batches are drawn from."""
-
-    def draw(self) -> Batch:
-        """Return the next batch."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what an exact resume needs, plain and JSON-serialisable."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
 
 
 def add_noise(picture: Picture, sigma: float, random: np.random.Generator) -> Picture:

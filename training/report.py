@@ -75,7 +75,7 @@ def load_model(path: Path, device: torch.device) -> Model:
         return _onnx_model(path)
     state, facts = load_weights(path)
     recipe = recipe_from_dict(facts["recipe"], source=str(path))
-    net = networks.build(recipe.network, recipe.scale)
+    net = networks.for_recipe(recipe)
     networks.warm_start(net, state)
     net = net.to(device).eval()
     return Model(recipe.name, recipe.scale, network(net), recipe.degradation, net)
