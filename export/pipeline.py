@@ -1,0 +1,317 @@
+"""One export from source to files: build, measure, gate, describe, write, and only then rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import onnx
+import torch
+
+import srsdk
+from export.calibrate import Calibration, Crops, Shape, calibrate, draw_crops
+from export.engine import Library, build_engine, open_library, seconds_since
+from export.int8 import Quantised, quantise
+from export.judge import Judge, Scores
+from export.layers import body, conv_layers
+from export.onnx_file import ExportError, attach, write
+from export.options import Artefact, Options, plan
+from export.parity import Parity, check
+from export.quantise import Flavour
+from export.sources import Source, open_source, session_run
+from export.staging import Staging
+from srsdk.manifest import Manifest, read_manifest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Made:
+    """One finished file."""
+
+    artefact: Artefact
+    """What it is."""
+    manifest: Manifest
+    """What it says of itself."""
+    parity: Parity | None
+    """Against the float32 network; None: it was there already."""
+    seconds: float
+    """To build and to measure it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the report."""
+        path = self.artefact.path
+        return {
+            "file": str(path),
+            "bytes": path.stat().st_size,
+            "precision": self.artefact.precision,
+            "flavour": self.artefact.flavour,
+            "up_to_date": self.parity is None,
+            "seconds": self.seconds,
+            "parity": None if self.parity is None else self.parity.to_dict(),
+            "manifest": self.manifest.to_dict(),
+        }
+
+
+@dataclass
+class Report:
+    """What an export did."""
+
+    source: str
+    """The file that it started from."""
+    made: list[Made] = field(default_factory=list)
+    """All files, in the order in which they were made."""
+    calibration: Calibration | None = None
+    """Of INT8."""
+    quantised: dict[str, Quantised] = field(default_factory=dict)
+    """By flavour."""
+    seconds: float = 0.0
+    """In all."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-serialisable values."""
+        return {
+            "source": self.source,
+            "seconds": self.seconds,
+            "files": [made.to_dict() for made in self.made],
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "int8": {name: q.to_dict() for name, q in self.quantised.items()},
+        }
+
+
+def export(source_path: Path, output: Path, options: Options, *, force: bool = False) -> Report:
+    """Make all files that the options ask for; none appears unless all of them pass.
+
+    Files that were made from the same source by the same options and tools are left as they are.
+
+    Args:
+        source_path: a checkpoint, foreign weights, or an ONNX file.
+        output: a folder, a base name, or the name of the only file.
+        options: what to make.
+        force: replace files that exist.
+
+    Raises:
+        ExportError: something is wrong with source, options or output, or a gate does not hold.
+        DataError: a folder of pictures is unusable.
+    """
+    began = time.perf_counter()
+    source = open_source(source_path)
+    artefacts = plan(output, source.facts.name, options)
+    libraries = {a.flavour: open_library(a.flavour) for a in artefacts if a.is_engine}
+    key = build_key(source, options, libraries)
+    report = Report(str(source_path))
+    kept = _up_to_date(artefacts, key)
+    if len(kept) == len(artefacts):
+        report.made = kept
+        return report
+    _check_free([a for a in artefacts if a not in [k.artefact for k in kept]], force=force)
+    work = Work(source, options, libraries, key, report)
+    with Staging() as staging:
+        for artefact in artefacts:
+            report.made.append(work.make(artefact, staging.path(artefact.path)))
+        staging.publish()
+    report.seconds = seconds_since(began)
+    return report
+
+
+def build_key(source: Source, options: Options, libraries: dict[str, Library]) -> str:
+    """Return one hash over everything that shapes the files."""
+    versions = {"srsdk": srsdk.__version__, "torch": torch.__version__, "onnx": onnx.__version__}
+    versions |= {library.flavour: library.version for library in libraries.values()}
+    values = [source.facts.sha256, options.to_dict(), versions]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+class Work:
+    """What the files of one export share, each made once and only when one of them needs it."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        libraries: dict[str, Library],
+        key: str,
+        report: Report,
+    ) -> None:
+        self.source = source
+        self.options = options
+        self.libraries = libraries
+        self.key = key
+        self.report = report
+        self._graphs: dict[str, onnx.ModelProto] = {}
+        self._measured: dict[tuple[str, str], tuple[Parity, Scores]] = {}
+
+    def make(self, artefact: Artefact, path: Path) -> Made:
+        """Build one file under a temporary name and hold it against its gate."""
+        began = time.perf_counter()
+        flavour: Flavour = "cpu" if artefact.flavour == "cpu" else "gpu"
+        if artefact.precision == "int8":
+            model = self._int8(flavour)
+        else:
+            model, flavour = self._graph(artefact.precision), "gpu"
+        parity, scores = self._judged(artefact, model, flavour)
+        manifest = self._manifest(artefact, parity, scores)
+        if artefact.is_engine:
+            library = self.libraries[artefact.flavour]
+            plan_bytes = build_engine(
+                library,
+                model,
+                manifest.to_json(),
+                profiles=self._profiles(),
+                sms=self.options.sms,
+            )
+            path.write_bytes(plan_bytes)
+        else:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(model)
+            attach(copy, manifest)
+            write(copy, path)
+        if read_manifest(path) != manifest:
+            raise ExportError(f"{artefact.path}: the manifest cannot be read back; not written")
+        return Made(artefact, manifest, parity, seconds_since(began))
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Who says how good a file is."""
+        held_out = self._crops(seed=self.options.seed + 1, count=8) if self.options.data else None
+        return Judge.of(self.source, self.options.tests, held_out)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Of the float32 graph."""
+        log.info("calibrating")
+        model = self.source.graph("fp32", "uint8") if self._is_float else self._graph("fp32")
+        crops = self._crops(seed=self.options.seed)
+        self.report.calibration = calibrate(model, body(conv_layers(model)), crops)
+        return self.report.calibration
+
+    @cached_property
+    def base_db(self) -> dict[str, float]:
+        """PSNR of the float32 network by test set."""
+        return self.judge.psnr(session_run(self._graph("fp32")))
+
+    @property
+    def _is_float(self) -> bool:
+        return self.options.boundary == "float32"
+
+    def _crops(self, *, seed: int, count: int = 96) -> Crops:
+        f = self.source.facts
+        assert self.options.data is not None
+        shape = Shape(f.scale, f.channels, f.multiple_px, f.size_px)
+        return draw_crops(self.options.data, shape, seed=seed, count=count)
+
+    def _graph(self, precision: str) -> onnx.ModelProto:
+        if precision not in self._graphs:
+            log.info("exporting %s", precision)
+            self._graphs[precision] = self.source.graph(precision, self.options.boundary)
+        return self._graphs[precision]
+
+    def _int8(self, flavour: Flavour) -> onnx.ModelProto:
+        if flavour not in self.report.quantised:
+            log.info("quantising (%s)", flavour)
+            graph = self._graph("fp32" if flavour == "cpu" else "fp16")
+            self.report.quantised[flavour] = quantise(
+                graph, self.calibration, flavour, self.judge, self.base_db
+            )
+        return self.report.quantised[flavour].model
+
+    def _judged(
+        self, artefact: Artefact, model: onnx.ModelProto, flavour: Flavour
+    ) -> tuple[Parity, Scores]:
+        """Measure a graph once, however many files it goes into."""
+        what = (artefact.precision, flavour)
+        if what not in self._measured:
+            run = session_run(model)
+            parity = self.judge.parity(run)
+            if artefact.precision == "fp16":
+                # the file must compute the network; and so must real float16, which it is not here
+                check(parity, "fp16", f"{artefact.path.name} in ONNX Runtime")
+                parity = self.judge.parity(self.source.half)
+            check(parity, artefact.precision, artefact.path.name)
+            self._measured[what] = parity, self._scored(artefact, flavour)
+        return self._measured[what]
+
+    def _scored(self, artefact: Artefact, flavour: Flavour) -> Scores:
+        model = self._graphs.get(artefact.precision)
+        if artefact.precision == "int8":
+            model = self.report.quantised[flavour].model
+        assert model is not None
+        scores = self.judge.scores(session_run(model))
+        if artefact.precision != "int8":
+            return scores
+        losses = self.report.quantised[flavour].losses_db
+        return MappingProxyType(
+            {
+                name: MappingProxyType({**score, "loss_db": round(losses[name], 4)})
+                for name, score in scores.items()
+            }
+        )
+
+    def _profiles(self) -> Sequence[tuple[int, int, int]]:
+        size = self.source.facts.size_px
+        return ((1, *size),) if size else self.options.profiles
+
+    def _manifest(self, artefact: Artefact, parity: Parity, scores: Scores) -> Manifest:
+        f = self.source.facts
+        engine = artefact.is_engine
+        library = self.libraries.get(artefact.flavour)
+        profiles = tuple(self._profiles()) if engine else ()
+        sizes = {(height, width) for _, height, width in profiles}
+        versions = {"srsdk": srsdk.__version__, "torch": torch.__version__}
+        return Manifest(
+            name=f.name,
+            family=f.family,
+            scale=f.scale,
+            channels=f.channels,
+            dtype=self.options.boundary,
+            layout="NHWC",
+            radius_px=f.radius_px,
+            radius_measured=f.radius_measured,
+            multiple_px=f.multiple_px,
+            size_px=sizes.pop() if len(sizes) == 1 else f.size_px,
+            precision=artefact.precision,
+            flavour=artefact.flavour,
+            profiles=profiles,
+            library_version=library.version if library else "",
+            sms=self.options.sms if artefact.flavour == "rtx" else (),
+            parity_db=None if parity.psnr_db is None else round(parity.psnr_db, 2),
+            parity_lsb=parity.max_lsb,
+            parity_of="graph" if engine else "file",
+            scores=scores,
+            weights_sha256=f.sha256,
+            licence=self.options.licence,
+            training_data=self.options.training_data,
+            built_with=MappingProxyType({**versions, "onnx": onnx.__version__}),
+            build_key=self.key,
+        )
+
+
+def _up_to_date(artefacts: Sequence[Artefact], key: str) -> list[Made]:
+    """Return the files that are there already and were made in just this way."""
+    found = []
+    for artefact in artefacts:
+        if not artefact.path.is_file():
+            continue
+        try:
+            manifest = read_manifest(artefact.path)
+        except srsdk.SrsdkError:
+            continue
+        if manifest is not None and manifest.build_key == key:
+            found.append(Made(artefact, manifest, None, 0.0))
+    return found
+
+
+def _check_free(artefacts: Sequence[Artefact], *, force: bool) -> None:
+    for artefact in artefacts:
+        if artefact.path.is_dir():
+            raise ExportError(f"{artefact.path} is a folder")
+        if artefact.path.exists() and not force:
+            raise ExportError(f"{artefact.path} exists; --force replaces it")
