@@ -73,8 +73,6 @@ def quantise(
         GateError: it holds with no layer left, or sensitivity cannot be measured.
     """
     names = [layer.name for layer in body(conv_layers(model))]
-    if not names:
-        raise GateError("INT8: the network has no convolution between its head and its tail")
     ranking = _sensitivity(model, calibration, flavour, names)
     given_back: list[str] = []
     while True:

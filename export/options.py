@@ -64,6 +64,11 @@ class Options:
             raise UsageError(f"profiles {self.profiles}: expected sizes above 0")
         if self.wants_int8 and self.data is None:
             raise UsageError("INT8 is calibrated on pictures: name a folder of them with --data")
+        if 75 in self.sms and "int8" in self.precisions and "rtx" in self.targets:
+            raise UsageError(
+                "SM 75 in an INT8 engine turns its convolutions into float16 for every GPU; leave "
+                "75 out of --sm, or export an engine of fp16 for it"
+            )
         if self.qat_steps and not self.wants_int8:
             raise UsageError("--qat trains for INT8; add --precision int8")
 

@@ -190,7 +190,9 @@ class Work:
         log.info("calibrating")
         model = self.source.graph("fp32", "uint8") if self._is_float else self._graph("fp32")
         crops = self._crops(seed=self.options.seed)
-        self.report.calibration = calibrate(model, body(conv_layers(model)), crops)
+        self.report.calibration = calibrate(
+            model, body(conv_layers(model)), crops, self.judge.patches
+        )
         return self.report.calibration
 
     @cached_property

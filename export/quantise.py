@@ -88,7 +88,7 @@ def insert(
 def activation_scale(
     low: float, high: float, flavour: Flavour, float_type: npt.DTypeLike = np.float32
 ) -> Scale:
-    """Return the scale of a tensor whose values lie between `low` and `high`; 0 is exact in both."""
+    """Return the scale of a tensor with values between `low` and `high`; 0 is always exact."""
     if flavour == "gpu":
         step = np.asarray(max(-low, high, TINY) / 127, float_type)
         return Scale(np.maximum(step, _smallest(float_type)), np.asarray(0, np.int8))

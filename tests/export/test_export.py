@@ -23,23 +23,10 @@ from export.pipeline import export
 from export.sources import session_run, torch_source
 from export.staging import Staging
 from tests.conftest import make_picture
+from tests.export.conftest import RECIPE
 from training import checkpoint, networks
 from training.evaluate import network
-from training.recipe import NetworkRecipe, recipe_from_dict
-
-RECIPE = recipe_from_dict(
-    {"name": "toy_x2", "scale": 2, "network": {"width": 8, "depth": 3}}, source="test"
-)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small random net."""
-    torch.manual_seed(1)
-    net = networks.build(RECIPE.network, 2)
-    path = tmp_path_factory.mktemp("run") / "weights.safetensors"
-    checkpoint.save(path, net.state_dict(), {"recipe": RECIPE.to_dict(), "step": 0})
-    return path
+from training.recipe import NetworkRecipe
 
 
 @pytest.fixture(scope="module")
@@ -254,10 +241,15 @@ def test_names(weights: Path, tmp_path: Path) -> None:
 def test_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
     """An interrupt between two files leaves neither, and what was there stays."""
     (tmp_path / "a.onnx").write_text("old")
-    with pytest.raises(KeyboardInterrupt), Staging() as staging:
-        staging.path(tmp_path / "a.onnx").write_text("new")
-        staging.path(tmp_path / "b.onnx").write_text("new")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Staging() as staging:
+            staging.path(tmp_path / "a.onnx").write_text("new")
+            staging.path(tmp_path / "b.onnx").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
     assert (tmp_path / "a.onnx").read_text() == "old"
 
