@@ -69,19 +69,23 @@ def test_header_mask_and_manifest(made: tuple[Path, Report]) -> None:
 
 
 def test_int8_engines_multiply_bytes(made: tuple[Path, Report]) -> None:
-    """In the plan's text the body's weights are int8; in the FP16 engine nothing is.
+    """In the plan's text the body's convolutions take int8 pictures and int8 weights.
 
     The text is not documented; it was read in plans of version 1.7.
     """
     folder, _ = made
     if not open_library("rtx").version.startswith("1.7."):
         pytest.skip("the plan's text is known for version 1.7")
-    int8 = (folder / "toy_x2.int8.engine").read_bytes()
-    fp16 = (folder / "toy_x2.fp16.engine").read_bytes()
-    operands = re.findall(rb"dims=\{ 8 8 3 3 \}[^}]*\}[^}]*\}[^}]*type=(\w+)", int8)
-    assert operands.count(b"int8") >= 3
-    assert b"type=int8" not in fp16
-    assert re.search(rb"type=half", fp16)
+    found = {}
+    for precision in ("fp16", "int8"):
+        plan = (folder / f"toy_x2.{precision}.engine").read_bytes()
+        tensors = re.findall(rb"tensor=\{ [^\n]*?dims=\{ ([\d ]+) \}[^\n]*?type=(\w+) \}", plan)
+        for dims in (b"8 8 3 3", b"1 8 64 96"):
+            found[precision, dims] = [kind for size, kind in tensors if size == dims]
+    for dims in (b"8 8 3 3", b"1 8 64 96"):
+        assert found["int8", dims].count(b"int8") >= 3
+        assert found["fp16", dims].count(b"half") >= 3
+        assert b"int8" not in found["fp16", dims]
 
 
 def test_info_reads_an_engine_without_a_gpu(
