@@ -58,6 +58,10 @@ class Calibration:
 
     ranges: MappingProxyType[str, tuple[float, float]]
     """Smallest and largest value of each convolution's input, by the layer's name."""
+    means: MappingProxyType[str, npt.NDArray[np.float64]]
+    """Mean of each channel of each convolution's input, by the layer's name."""
+    peaks: MappingProxyType[str, npt.NDArray[np.float64]]
+    """Largest absolute value of each channel of each convolution's input."""
     crops: Crops
     """What was run."""
 
@@ -145,12 +149,24 @@ def calibrate(
     session = open_session(watched)
     name = session.get_inputs()[0].name
     lows, highs = dict.fromkeys(sources, np.inf), dict.fromkeys(sources, -np.inf)
+    sums: dict[str, list[npt.NDArray[np.float64]]] = {source: [] for source in sources}
+    peaks: dict[str, npt.NDArray[np.float64]] = {}
     for batch in (*(crop[None] for crop in crops.pixels), *patches):
         for source, value in zip(sources, session.run(None, {name: batch}), strict=True):
             lows[source] = min(lows[source], float(value.min()))
             highs[source] = max(highs[source], float(value.max()))
+            peak = np.abs(value).max(axis=(0, 2, 3)).astype(np.float64)
+            peaks[source] = np.maximum(peaks.get(source, 0.0), peak)
+            if batch.shape[0] == 1:
+                sums[source].append(value.mean(axis=(0, 2, 3), dtype=np.float64))
+    means = {layer.name: np.mean(sums[layer.source], axis=0) for layer in layers}
     ranges = {layer.name: (lows[layer.source], highs[layer.source]) for layer in layers}
-    return Calibration(MappingProxyType(ranges), crops)
+    return Calibration(
+        MappingProxyType(ranges),
+        MappingProxyType(means),
+        MappingProxyType({layer.name: peaks[layer.source] for layer in layers}),
+        crops,
+    )
 
 
 def _cut(path: Path, shape: Shape, random: np.random.Generator) -> tuple[Picture, str] | None:

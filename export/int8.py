@@ -13,7 +13,7 @@ import onnx
 from export.calibrate import Calibration
 from export.judge import Judge, problems
 from export.layers import body, conv_layers
-from export.parity import LIMITS, Batch, GateError, Parity
+from export.parity import Batch, GateError, Parity
 from export.quantise import Flavour, insert
 from export.sources import session_run
 
@@ -80,7 +80,7 @@ def quantise(
         run = session_run(quantised)
         parity = judge.parity(run)
         losses = {name: base_db[name] - db for name, db in judge.psnr(run).items()}
-        wrong = problems(parity, LIMITS["int8"], losses, judge.max_loss_db(flavour))
+        wrong = problems(parity, judge.limits, losses, judge.max_loss_db(flavour))
         left = [name for name in names if name not in given_back]
         if not wrong:
             return Quantised(
@@ -95,8 +95,7 @@ def quantise(
         worst = next((name for name in ranking if name not in given_back), None)
         if worst is None or len(left) == 1:
             raise GateError(
-                f"INT8 ({flavour}) does not hold its gate: {'; '.join(wrong)}; "
-                "train for it with --qat 1000, or export fp16 only"
+                f"INT8 ({flavour}) does not hold its gate: {'; '.join(wrong)}; export fp16 only"
             )
         log.info("INT8 (%s): %s; %s goes back to float", flavour, "; ".join(wrong), worst)
         given_back.append(worst)

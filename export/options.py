@@ -35,13 +35,11 @@ class Options:
     sms: tuple[int, ...] = DEFAULT_SMS
     """GPU generations that an engine of TensorRT for RTX is built for."""
     data: Path | None = None
-    """Folder of pictures for calibration and for QAT."""
+    """Folder of pictures for INT8 calibration."""
     tests: tuple[Path, ...] = ()
     """Folders of ground truth, to score on and to gate INT8 by."""
     seed: int = 0
-    """Of the calibration crops and of QAT."""
-    qat_steps: int = 0
-    """Steps of quantisation-aware training before INT8; 0: none."""
+    """Of the calibration crops."""
     licence: str = ""
     """Terms of the weights, for the manifest."""
     training_data: str = ""
@@ -69,8 +67,6 @@ class Options:
                 "SM 75 in an INT8 engine turns its convolutions into float16 for every GPU; leave "
                 "75 out of --sm, or export an engine of fp16 for it"
             )
-        if self.qat_steps and not self.wants_int8:
-            raise UsageError("--qat trains for INT8; add --precision int8")
 
     @property
     def wants_int8(self) -> bool:

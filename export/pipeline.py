@@ -13,12 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
 import srsdk
 from export.calibrate import Calibration, Crops, Shape, calibrate, draw_crops
 from export.engine import Library, build_engine, open_library, seconds_since
+from export.equalise import chains, equalised, factors
 from export.int8 import Quantised, quantise
 from export.judge import Judge, Scores
 from export.layers import body, conv_layers
@@ -186,14 +189,26 @@ class Work:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Of the float32 graph."""
+        """Of the float32 graph, after its channels were evened out."""
         log.info("calibrating")
-        model = self.source.graph("fp32", "uint8") if self._is_float else self._graph("fp32")
-        crops = self._crops(seed=self.options.seed)
-        self.report.calibration = calibrate(
-            model, body(conv_layers(model)), crops, self.judge.patches
-        )
+        model = equalised(self._pixels, self.divisors)
+        self.report.calibration = self._calibrated(model, self.options.seed)
         return self.report.calibration
+
+    @cached_property
+    def divisors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """What evens out the channels between convolutions, for graphs of every precision."""
+        peaks = self._calibrated(self._pixels, self.options.seed).peaks
+        return factors(self._pixels, peaks)
+
+    @cached_property
+    def _pixels(self) -> onnx.ModelProto:
+        """The float32 graph that takes uint8 crops."""
+        return self.source.graph("fp32", "uint8") if self._is_float else self._graph("fp32")
+
+    def _calibrated(self, model: onnx.ModelProto, seed: int) -> Calibration:
+        crops = self._crops(seed=seed)
+        return calibrate(model, body(conv_layers(model)), crops, self.judge.patches)
 
     @cached_property
     def base_db(self) -> dict[str, float]:
@@ -220,6 +235,11 @@ class Work:
         if flavour not in self.report.quantised:
             log.info("quantising (%s)", flavour)
             graph = self._graph("fp32" if flavour == "cpu" else "fp16")
+            if {reader.name for _, reader in chains(graph)} != set(self.divisors):
+                raise ExportError(
+                    "the float16 graph joins its layers otherwise than the float32 one"
+                )
+            graph = equalised(graph, self.divisors)
             self.report.quantised[flavour] = quantise(
                 graph, self.calibration, flavour, self.judge, self.base_db
             )
@@ -231,15 +251,23 @@ class Work:
         """Measure a graph once, however many files it goes into."""
         what = (artefact.precision, flavour)
         if what not in self._measured:
-            run = session_run(model)
-            parity = self.judge.parity(run)
-            if artefact.precision == "fp16":
-                # the file must compute the network; and so must real float16, which it is not here
-                check(parity, "fp16", f"{artefact.path.name} in ONNX Runtime")
-                parity = self.judge.parity(self.source.half)
-            check(parity, artefact.precision, artefact.path.name)
-            self._measured[what] = parity, self._scored(artefact, flavour)
+            self._measured[what] = (
+                self._parity(artefact, model, flavour),
+                self._scored(artefact, flavour),
+            )
         return self._measured[what]
+
+    def _parity(self, artefact: Artefact, model: onnx.ModelProto, flavour: Flavour) -> Parity:
+        """Measure and check; INT8 was checked when it was made."""
+        if artefact.precision == "int8":
+            return self.report.quantised[flavour].parity
+        parity = self.judge.parity(session_run(model))
+        if artefact.precision == "fp16":
+            # the file must compute the network; and so must real float16, which it is not here
+            check(parity, "fp16", f"{artefact.path.name} in ONNX Runtime")
+            parity = self.judge.parity(self.source.half)
+        check(parity, artefact.precision, artefact.path.name)
+        return parity
 
     def _scored(self, artefact: Artefact, flavour: Flavour) -> Scores:
         model = self._graphs.get(artefact.precision)

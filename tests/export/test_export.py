@@ -178,7 +178,6 @@ def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["-o", ".", "--boundary", "uint16"], 2, "'uint16' is not one of uint8, float32"),
         (["-o", ".", "--precision", "int8"], 2, "--data"),
         (["-o", ".", "--target", "rtx,tensorrt"], 2, "two folders"),
-        (["-o", ".", "--qat", "5"], 2, "--precision int8"),
         (["-o", ".", "--sm", "ampere"], 2, "86,89,120"),
         (["-o", ".", "--profiles", "256"], 2, "BATCHxHEIGHTxWIDTH"),
         (["-o", ".", "--profiles", "1x8x8", "--batch", "2"], 2, "says both"),

@@ -12,13 +12,14 @@ import openvino as ov
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import srsdk
 from export import lint
 from export.__main__ import main
 from export.calibrate import Shape, calibrate, draw_crops
+from export.equalise import chains, equalised, factors
 from export.int8 import quantise
 from export.judge import MAX_LOSS_DB, Judge, problems
 from export.layers import body, conv_layers
@@ -26,7 +27,7 @@ from export.onnx_file import ExportError
 from export.options import Options
 from export.parity import LIMITS, GateError, Parity, flat_patches
 from export.pipeline import Report, export
-from export.quantise import activation_scale, insert, quantise_bias, quantise_weight
+from export.quantise import activation_scale, bias_shift, insert, quantise_bias, quantise_weight
 from export.sources import Source, open_checkpoint, session_run
 from tests.conftest import make_picture
 
@@ -151,10 +152,69 @@ def test_weights_and_biases_by_hand() -> None:
     _, half = quantise_weight(weight, np.float16)
     assert half.step.dtype == np.float16
     assert half.step[1] > 0
-    assert quantise_bias(np.float32([0.05, -1e9]), np.float32([0.01, 1e-9])).tolist() == [
-        5,
-        -np.iinfo(np.int32).max,
+    bias, step = np.array([0.05, -1e9], np.float32), np.array([0.01, 1e-9], np.float32)
+    assert quantise_bias(bias, step).tolist() == [5, -np.iinfo(np.int32).max]
+
+
+def test_evened_out_channels_leave_the_network_as_it_is(
+    graphs: dict[str, onnx.ModelProto], drawn: Path
+) -> None:
+    """Same picture before and after, in either precision; the smallest channel grows."""
+    model = graphs["fp32"]
+    crops = draw_crops(drawn, Shape(2), count=12)
+    before = calibrate(model, body(conv_layers(model)), crops)
+    divisors = factors(model, before.peaks)
+    assert [reader.name for _, reader in chains(model)] == BODY
+    for graph in graphs.values():
+        evened = equalised(graph, divisors)
+        for crop in crops.pixels[:3]:
+            got, wanted = (session_run(m)(crop[None]).astype(int) for m in (evened, graph))
+            assert np.abs(got - wanted).max() <= 1
+    after = calibrate(equalised(model, divisors), body(conv_layers(model)), crops)
+    for name in BODY:
+        alive = before.peaks[name] > 0
+        was, now = (peaks[name][alive] / peaks[name].max() for peaks in (before.peaks, after.peaks))
+        assert now.min() > was.min()
+
+
+def test_a_tensor_with_two_readers_is_not_evened_out() -> None:
+    """Whoever else reads it would read something else."""
+    weight = np.ones((8, 8, 3, 3), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "head"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w1"], ["c"], pads=[1] * 4),
+        helper.make_node("Add", ["b", "c"], ["d"]),
+        helper.make_node("Conv", ["d", "w2"], ["e"]),
+        helper.make_node("Conv", ["e", "w3"], ["upscaled"]),
     ]
+    graph = helper.make_graph(
+        nodes,
+        "two readers",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("upscaled", TensorProto.FLOAT, ["n", 8, "H", "W"])],
+        [
+            numpy_helper.from_array(weight[:, :3], "head"),
+            *(numpy_helper.from_array(weight, name) for name in ("w1", "w2", "w3")),
+        ],
+    )
+    assert chains(helper.make_model(graph)) == []
+
+
+def test_the_mean_comes_back() -> None:
+    """What rounding takes from the weights is given to the bias, for the mean input."""
+    random = np.random.default_rng(0)
+    exact = random.normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
+    means = np.array([0.5, 1.0, 2.0])
+    values, scale = quantise_weight(exact)
+    shift = bias_shift(exact, values, scale, means)
+    picture = np.ones((3, 3, 3)) * means[:, None, None]
+    rounded = values * scale.step[:, None, None, None]
+    assert np.allclose(
+        (rounded * picture).sum(axis=(1, 2, 3)) + shift,
+        (exact * picture).sum(axis=(1, 2, 3)),
+        atol=1e-4,
+    )
 
 
 def test_crops_are_seeded_and_hashed(drawn: Path) -> None:

@@ -157,7 +157,7 @@ def test_each_rule(make: Callable[[], onnx.ModelProto], node: str, rule: str) ->
 def test_half_scales_need_a_newer_opset() -> None:
     """float16 scales of Q/DQ exist since opset 19."""
     model = quantised(np.int8(0))
-    model.graph.initializer.append(numpy_helper.from_array(np.float16([1]), "half"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.float16), "half"))
     lint.check(model)
     model.opset_import[0].version = 18
     with pytest.raises(lint.LintError, match="opset 18, expected 19 to 26"):

@@ -61,7 +61,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compact_state() -> dict[str, Tensor]:
-    """Random weights of SRVGGNetCompact x2: 8 channels, 3 convolutions, as its authors name them."""
+    """Random weights of SRVGGNetCompact x2, 8 channels, 3 convolutions, under its own names."""
     torch.manual_seed(0)
     widths = [(8, 3), (8, 8), (8, 8), (8, 8), (12, 8)]
     state: dict[str, Tensor] = {}
@@ -86,7 +86,7 @@ def test_foreign_weights(tmp_path: Path, drawn: Path, suffix: str) -> None:
     source = open_source(path)
     assert source.facts.architecture == "RealESRGAN Compact"
     assert (source.facts.scale, source.facts.channels) == (2, 3)
-    assert (source.facts.family, source.facts.radius_px) == ("foreign", 6)
+    assert (source.facts.family, source.facts.radius_px) == ("foreign", 5)
     if suffix == ".safetensors":
         return
     options = Options(precisions=("fp32", "fp16", "int8"), data=drawn)
@@ -123,7 +123,7 @@ def test_bad_foreign_files(
     monkeypatch.chdir(tmp_path)
     torch.save(compact_state(), tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:700])
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Malice()}))
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Malice()}, protocol=2))
     (tmp_path / "text.pth").write_text("hello")
     torch.save({"a.weight": torch.zeros(3, 5)}, tmp_path / "unknown.pth")
     torch.save([1, 2], tmp_path / "list.pth")
@@ -189,7 +189,7 @@ def test_fixed_sizes_luma_and_nhwc(tmp_path: Path) -> None:
         ("luma", {"channels": 1}, None, 1),
         ("last", {"channels_last": True}, None, 3),
     ):
-        path = networks.nearest(tmp_path / f"{name}.onnx", **options)  # type: ignore[arg-type]
+        path = networks.nearest(tmp_path / f"{name}.onnx", **options)
         export(path, tmp_path / f"{name}.out.onnx", Options())
         manifest = read_manifest(tmp_path / f"{name}.out.onnx")
         assert manifest is not None
