@@ -23,7 +23,8 @@ from export.lint import LintError
 from export.onnx_file import ExportError
 from export.options import PRECISIONS, TARGETS, Options, UsageError, parse_profiles
 from export.parity import GateError
-from export.pipeline import Report, export
+from export.pipeline import export
+from export.record import Report
 from export.report import table
 from export.verdict import Verdict, verdict
 from training.checkpoint import CheckpointError

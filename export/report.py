@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from export.pipeline import Made, Report
+from export.record import Made, Report
 
 
 def table(report: Report) -> str:

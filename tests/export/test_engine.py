@@ -21,7 +21,8 @@ from export.__main__ import main
 from export.engine import EngineBuildError, build_engine, open_library
 from export.onnx_file import ExportError
 from export.options import Options, parse_profiles
-from export.pipeline import Report, export
+from export.pipeline import export
+from export.record import Report
 from srsdk._plan import read_plan_header
 from srsdk.cli import main as srsdk_main
 from srsdk.manifest import read_manifest

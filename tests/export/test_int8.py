@@ -26,8 +26,9 @@ from export.layers import body, conv_layers
 from export.onnx_file import ExportError
 from export.options import Options
 from export.parity import LIMITS, GateError, Parity, flat_patches
-from export.pipeline import Report, export
+from export.pipeline import export
 from export.quantise import activation_scale, bias_shift, insert, quantise_bias, quantise_weight
+from export.record import Report
 from export.sources import Source, open_checkpoint, session_run
 from tests.conftest import make_picture
 
