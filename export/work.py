@@ -21,6 +21,7 @@ from export.equalise import chains, equalised, factors
 from export.int8 import quantise
 from export.judge import Judge, Scores
 from export.layers import body, conv_layers
+from export.lint import precision_of
 from export.onnx_file import ExportError, attach, write
 from export.options import Artefact, Options
 from export.parity import Parity, check
@@ -59,6 +60,9 @@ class Work:
             model = self._int8(flavour)
         else:
             model, flavour = self._graph(artefact.precision), "gpu"
+        if (found := precision_of(model)) != artefact.precision:
+            # precision lives in the graph: no builder would notice
+            raise ExportError(f"{artefact.path.name}: the graph came out {found}")
         parity, scores = self._judged(artefact, model, flavour)
         manifest = self._manifest(artefact, parity, scores)
         if artefact.is_engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import srsdk
-from export.__main__ import main
+from export.__main__ import _parser, main
 from export.graph import Uint8Graph, receptive_radius
 from export.onnx_file import ExportError, build_onnx
 from export.options import Options, plan
@@ -267,3 +268,13 @@ def test_the_json_report(weights: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert file["manifest"]["build_key"]
     assert main([str(weights), "-o", str(tmp_path), "--precision", "fp32,fp16", "--json"]) == 0
     assert all(file["up_to_date"] for file in json.loads(capsys.readouterr().out)["files"])
+
+
+def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
+    """Every option in `export/ci.yml` exists."""
+    text = (repository / "export" / "ci.yml").read_text(encoding="utf-8")
+    command = text[text.index("python -m export") :].partition(">")[0]
+    known = _parser().format_help()
+    options = re.findall(r"--[a-z]+[a-z-]*", command)
+    assert len(options) >= 8
+    assert all(option in known for option in options)

@@ -208,3 +208,19 @@ class NeverSet:
     def is_set(self) -> bool:
         """Never."""
         return False
+
+
+def test_precision_is_read_from_the_graph() -> None:
+    """Not from a name: float16 weights, or a dequantised operand, make it what it is."""
+    weight = np.ones((3, 3, 1, 1), np.float32)
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    plain = graph([*HEAD, conv, *TAIL], {"w": weight})
+    assert lint.precision_of(plain) == "fp32"
+    assert (
+        lint.precision_of(graph([*HEAD, conv, *TAIL], {"w": weight.astype(np.float16)})) == "fp16"
+    )
+    pair = quantised(np.int8(0)).graph.node[1:3]
+    pair[1].output[0] = "x8"
+    conv8 = helper.make_node("Conv", ["x8", "w"], ["y"], name="conv")
+    constants = {"w": weight, "s": np.float32(2), "z": np.int8(0)}
+    assert lint.precision_of(graph([*HEAD, *pair, conv8, *TAIL], constants)) == "int8"
