@@ -333,6 +333,7 @@ def test_halves_are_halves(weights: Path) -> None:
 
 
 @needs_spandrel
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.usefixtures("torchvision")
 def test_realesr_animevideo(test_sets: Path, tmp_path: Path) -> None:
