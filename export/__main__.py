@@ -1,166 +1,155 @@
-"""`python -m export WEIGHTS -o gan_x4.onnx`."""
+"""`python -m export SOURCE -o gan_x4.onnx`.
+
+Exit codes: 0 all files are there, 1 a source, a folder or a library is unusable, 2 a wrong call,
+3 a gate does not hold (parity, INT8, lint), 130 stopped by Ctrl-C. Unless it is 0, nothing was
+written.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import json
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
-import onnx
-import torch
-from torch import nn
+# threads that spin while they wait cost a shared machine most of its time; before torch is loaded
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import srsdk
-from export.graph import Uint8Graph, receptive_radius
-from export.onnx_file import ExportError, attach, build_onnx, write
-from export.parity import Parity, gate
-from srsdk.manifest import Manifest
-from training import checkpoint, evaluate, networks
-from training.data import DataError, load_pairs
-from training.loop import load_weights
-from training.recipe import RecipeError, recipe_from_dict
-from training.resize import Picture
+from export.lint import LintError
+from export.onnx_file import ExportError
+from export.options import PRECISIONS, TARGETS, Options, UsageError, parse_profiles
+from export.parity import GateError
+from export.pipeline import export
+from export.record import Report
+from export.report import table
+from export.verdict import Verdict, verdict
+from training.checkpoint import CheckpointError
+from training.data import DataError
+from training.recipe import RecipeError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export; return 0, or 1 after one sentence on stderr and without a file."""
+    """Export; return the exit code, after one sentence on stderr where it is not 0."""
     arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="export: %(message)s", level=logging.WARNING)
+    if arguments.verbose:
+        logging.getLogger("export").setLevel(logging.INFO)
     try:
-        manifest, parity = export(
-            arguments.weights,
-            arguments.output,
-            tests=arguments.test,
-            force=arguments.force,
-            licence=arguments.licence,
-            training_data=arguments.training_data,
-        )
-    except (ExportError, DataError, RecipeError, checkpoint.CheckpointError) as error:
-        sys.stderr.write(f"export: {error}\n")
-        return 1
-    except (srsdk.SrsdkError, OSError, ValueError) as error:
-        sys.stderr.write(f"export: {error}\n")
-        return 1
-    _report(arguments.output, manifest, parity)
+        options = _options(arguments)
+        report = export(arguments.source, arguments.output, options, force=arguments.force)
+        lines = _verdict(report, show=arguments.verdict)
+    except UsageError as error:
+        return _failed(error, EXIT_USAGE)
+    except (GateError, LintError) as error:
+        return _failed(error, EXIT_GATE)
+    except (ExportError, DataError, RecipeError, CheckpointError, srsdk.SrsdkError) as error:
+        return _failed(error, EXIT_FAILED)
+    except (OSError, ValueError) as error:
+        return _failed(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _failed("stopped; nothing was written", EXIT_INTERRUPTED)
+    if arguments.json:
+        values = {**report.to_dict(), "verdict": [line.to_dict() for line in lines]}
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+    else:
+        sys.stdout.write(table(report) + "".join(f"{line}\n" for line in lines))
     return 0
 
 
-def export(
-    weights: Path,
-    output: Path,
-    *,
-    tests: Sequence[Path] = (),
-    force: bool = False,
-    licence: str = "",
-    training_data: str = "",
-) -> tuple[Manifest, Parity]:
-    """Write one FP32 ONNX file; nothing is left behind when a check fails.
-
-    Args:
-        weights: a checkpoint of `python -m training`.
-        output: the `.onnx` file to write.
-        tests: folders of ground truth; the finished file is scored on each.
-        force: replace an existing file.
-        licence: terms of the weights, for the manifest.
-        training_data: what they were learned from, for the manifest.
-
-    Raises:
-        ExportError: the output exists, or the parity gate does not hold.
-        checkpoint.CheckpointError: no checkpoint of ours.
-    """
-    if output.suffix != ".onnx":
-        raise ExportError(f"{output}: expected a name that ends in .onnx")
-    if output.exists() and not force:
-        raise ExportError(f"{output} exists; --force replaces it")
-    if not output.parent.is_dir():
-        raise ExportError(f"{output.parent}: no such folder")
-    net, facts = _network(weights)
-    recipe = recipe_from_dict(facts["recipe"], source=str(weights))
-    graph = Uint8Graph(net).eval()
-    model = build_onnx(graph, recipe.scale)
-    parity = gate(model, graph)
-    manifest = Manifest(
-        name=recipe.name,
-        family=recipe.family,
-        scale=recipe.scale,
-        channels=3,
-        radius_px=receptive_radius(net, recipe.scale),
-        precision="fp32",
-        parity_db=None if parity.psnr_db is None else round(parity.psnr_db, 2),
-        scores=_scores(model, recipe.scale, tests),
-        weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        licence=licence,
-        training_data=training_data,
-        built_with=MappingProxyType(
-            {"srsdk": srsdk.__version__, "torch": torch.__version__, "onnx": onnx.__version__}
-        ),
-    )
-    attach(model, manifest)
-    write(model, output)
-    return manifest, parity
+def _verdict(report: Report, *, show: bool) -> list[Verdict]:
+    """Time INT8 beside float32 where both were made as files that run here."""
+    files = {(made.artefact.precision, made.artefact.flavour): made for made in report.made}
+    base, int8 = files.get(("fp32", "portable")), files.get(("int8", "cpu"))
+    if not show or base is None or int8 is None or int8.parity is None:
+        return []
+    return verdict(base.artefact.path, int8.artefact.path)
 
 
-def _network(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
-    tensors, facts = load_weights(weights)
-    recipe = recipe_from_dict(facts["recipe"], source=str(weights))
-    net = networks.build(recipe.network, recipe.scale)
-    networks.warm_start(net, tensors)
-    return networks.deployed(net).eval(), facts
-
-
-def _scores(
-    model: onnx.ModelProto, scale: int, folders: Sequence[Path]
-) -> MappingProxyType[str, MappingProxyType[str, float]]:
-    """Score the very bytes that are written, by ONNX Runtime."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        precisions=_listed(arguments.precision, "fp32"),
+        targets=_listed(arguments.target, "onnx"),
+        boundary=arguments.boundary,
+        profiles=parse_profiles(arguments.profiles, arguments.tile, arguments.batch),
+        sms=_numbers(arguments.sm),
+        data=arguments.data,
+        tests=tuple(arguments.test),
+        seed=arguments.seed,
+        licence=arguments.licence,
+        training_data=arguments.training_data,
     )
 
-    def upscale(lr: Picture) -> Picture:
-        result: Picture = session.run(None, {"image": lr[None]})[0][0]
-        return result
 
-    scores = {}
-    for folder in folders:
-        result = evaluate.score(upscale, load_pairs(folder, scale), scale)
-        values = {"psnr_y_db": round(result.psnr_y_db, 3), "ssim_y": round(result.ssim_y, 4)}
-        scores[folder.name] = MappingProxyType(values)
-    return MappingProxyType(scores)
+def _listed(values: list[str], default: str) -> tuple[str, ...]:
+    """Split at commas; the same again counts once."""
+    parts = [part.strip() for value in values or [default] for part in value.split(",")]
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _report(output: Path, manifest: Manifest, parity: Parity) -> None:
-    lines = [
-        f"{output}  {output.stat().st_size:,} bytes",
-        f"  x{manifest.scale}, receptive-field radius {manifest.radius_px} px",
-        f"  parity: max {parity.max_lsb} LSB, {parity.fraction:.5%} of samples differ",
-        *(
-            f"  {name}: {score['psnr_y_db']:.2f} dB / {score['ssim_y']:.4f}"
-            for name, score in manifest.scores.items()
-        ),
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = [part.strip().lower().removeprefix("sm") for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--sm {text!r}: expected numbers such as 86,89,120")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def _tile(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 256 or 256x384 (height first)")
+    return (int(sides[0]), int(sides[-1]))
+
+
+def _failed(error: object, code: int) -> int:
+    # one sentence is one line, whatever a library put into its message
+    sys.stderr.write(f"export: {' '.join(str(error).split())}\n")
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    parser.add_argument("weights", type=Path, help="a checkpoint of `python -m training`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", type=Path, help="a checkpoint of ours, .pth/.safetensors of others, or .onnx")
+    add("-o", "--output", type=Path, required=True, help="a folder, a base name, or the only file")
+    add("--precision", action="append", metavar="P", help=f"{', '.join(PRECISIONS)}; several")
+    add("--target", action="append", metavar="T", help=f"{', '.join(TARGETS)}; several")
+    add("--boundary", default="uint8", help="uint8 (default) or float32, for 16-bit pictures")
+    add(
+        "--tile",
+        type=_tile,
+        action="append",
+        default=[],
+        help="engines: input size, 256 or 256x384",
+    )
+    add("--batch", type=int, action="append", default=[], help="engines: pictures at once (1)")
+    add("--profiles", help="engines: BATCHxHEIGHTxWIDTH, several by commas; instead of both")
+    add("--sm", default="86,89,120", help="rtx engines: GPU generations (86,89,120)")
+    add("--data", type=Path, metavar="DIR", help="pictures for INT8 calibration")
+    add(
         "--test",
         type=Path,
         action="append",
         default=[],
         metavar="DIR",
-        help="score the file on this folder of ground truth, into the manifest; may be repeated",
+        help="score on this folder of ground truth, and gate INT8 by it; may be repeated",
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
-    parser.add_argument("--licence", default="", help="terms of the weights, for the manifest")
-    parser.add_argument("--training-data", default="", help="what they were learned from")
+    add("--seed", type=int, default=0, help="of the calibration crops")
+    add("--force", action="store_true", help="replace existing files")
+    add("--json", action="store_true", help="a machine-readable report on stdout")
+    add("--no-verdict", dest="verdict", action="store_false", help="do not time INT8 on this CPU")
+    add("-v", "--verbose", action="store_true", help="say what is being done")
+    add("--licence", default="", help="terms of the weights, for the manifest")
+    add("--training-data", default="", help="what they were learned from")
     return parser
 
 

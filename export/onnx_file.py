@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from pathlib import Path
 
@@ -11,44 +10,74 @@ import onnx
 import torch
 from torch import nn
 
-from export.graph import INPUT, OUTPUT
+from export.graph import CONFIDENCE, EPS, INPUT, OUTPUT
 from srsdk.manifest import METADATA_KEY, Manifest
 
 OPSET = 20
 # batch 2, height and width unlike each other and unlike any width of a layer: a dimension that
 # equals a constant of the network would be taken for that constant
-EXAMPLE_SHAPE = (2, 52, 68, 3)
+EXAMPLE_PX = (52, 68)
 
 
 class ExportError(RuntimeError):
     """An export that must not be shipped; the message says what was found and expected."""
 
 
-def build_onnx(graph: nn.Module, scale: int) -> onnx.ModelProto:
+def build_onnx(
+    graph: nn.Module,
+    scale: int,
+    *,
+    channels: int = 3,
+    dtype: torch.dtype = torch.uint8,
+    multiple_px: int = 1,
+    latent: int = 0,
+) -> onnx.ModelProto:
     """Export with dynamic batch, height and width, and nothing of this machine in it.
 
+    Args:
+        graph: maps (N, H, W, C) to (N, H * scale, W * scale, C).
+        scale: output size over input size.
+        channels: C.
+        dtype: of the input.
+        multiple_px: H and W are multiples of this.
+        latent: channels of the second input `eps`, (N, latent, H, W) float32; the second output is
+            then `confidence`. 0: there is neither.
+
     Raises:
-        ExportError: a dimension that should be dynamic came out fixed.
+        ExportError: torch cannot export it, or a dimension that should be dynamic came out fixed.
     """
-    example = torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8)
-    logging.getLogger("onnxscript").setLevel(logging.WARNING)
+    height, width = (-(-side // multiple_px) * multiple_px for side in EXAMPLE_PX)
+    example = torch.zeros((2, height, width, channels), dtype=dtype)
+    inputs: tuple[torch.Tensor, ...] = (example,)
+    names, results = [INPUT], [OUTPUT]
+    shapes: tuple[dict[int, str], ...] = ({0: "batch", 1: "height", 2: "width"},)
+    if latent:
+        inputs = (example, torch.zeros((2, latent, height, width)))
+        names, results = [INPUT, EPS], [OUTPUT, CONFIDENCE]
+        shapes = (*shapes, {0: "batch", 2: "height", 3: "width"})
+    for name in ("onnxscript", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns about itself
-        program = torch.onnx.export(
-            graph.eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph.eval(),
+                inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=names,
+                output_names=results,
+                dynamic_shapes=shapes,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            first = str(error).strip().splitlines()[0]
+            raise ExportError(f"torch cannot export this network to ONNX: {first}") from error
     assert program is not None
     model = program.model_proto
     _strip(model)
-    _check_dimensions(model, scale)
+    _check_dimensions(model, scale, channels, exact=multiple_px == 1)
     return model
 
 
@@ -58,14 +87,16 @@ def attach(model: onnx.ModelProto, manifest: Manifest) -> None:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Check and write the model, under a temporary name first."""
-    onnx.checker.check_model(model, full_check=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Check and write the model.
+
+    Raises:
+        ExportError: the graph breaks a rule of ONNX.
+    """
     try:
-        temporary.write_bytes(model.SerializeToString())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the graph is no valid ONNX: {' '.join(str(error).split())}") from error
+    path.write_bytes(model.SerializeToString())
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -82,8 +113,11 @@ def _strip(model: onnx.ModelProto) -> None:
     del graph.value_info[:]
 
 
-def _check_dimensions(model: onnx.ModelProto, scale: int) -> None:
+def _check_dimensions(model: onnx.ModelProto, scale: int, channels: int, *, exact: bool) -> None:
     dims = [d.dim_param or d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim]
-    wanted = ["batch", f"{scale}*height", f"{scale}*width", 3]
-    if dims != wanted:
+    times = "" if scale == 1 else f"{scale}*"
+    wanted = ["batch", f"{times}height", f"{times}width", channels]
+    # with sizes of a multiple, the expressions differ in form: being symbolic must do
+    symbolic = len(dims) == 4 and all(isinstance(d, str) for d in dims[:3]) and dims[3] == channels
+    if dims != wanted and (exact or not symbolic):
         raise ExportError(f"the exported output is {dims}, expected {wanted}")

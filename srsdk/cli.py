@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from PIL import Image
 
 import srsdk
 from srsdk import compare, doctor, jobs, models, pictures
+from srsdk._plan import PLAN_SUFFIX, read_plan_header
 from srsdk.engines import BACKENDS, DEVICES
-from srsdk.errors import SrsdkError, UsageError
+from srsdk.errors import ModelError, SrsdkError, UsageError
 from srsdk.manifest import Manifest, read_manifest
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -95,9 +97,14 @@ def info(arguments: argparse.Namespace) -> int:
     path = models.find(arguments.model)
     manifest = read_manifest(path)
     if manifest is None:
+        if path.suffix == PLAN_SUFFIX:
+            raise ModelError(f"{path} carries no manifest; engines of `python -m export` do")
         with srsdk.Upscaler(path) as up:
             manifest = up.manifest
     values = {"file": str(path), "bytes": path.stat().st_size, **manifest.to_dict()}
+    header = read_plan_header(path) if path.suffix == PLAN_SUFFIX else None
+    if header is not None:
+        values["plan"] = asdict(header)
     if arguments.json:
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
     else:
@@ -147,6 +154,8 @@ def _flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
     rows = [(name, str(value)) for name, value in values.items() if not isinstance(value, dict)]
     for name, score in manifest.scores.items():
         rows.append((name, ", ".join(f"{key} {value:g}" for key, value in score.items())))
+    for name, value in values.get("plan", {}).items():
+        rows.append((f"plan header: {name}", str(value)))
     rows += [(f"built with {name}", version) for name, version in manifest.built_with.items()]
     return rows
 
@@ -172,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_upscale(commands.add_parser("upscale", help="upscale pictures and folders of pictures"))
     command = commands.add_parser("info", help="show what a model file says of itself")
-    command.add_argument("model", help="a shipped model's name or the path of an .onnx file")
+    command.add_argument("model", help="a shipped model's name or the path of a file")
     command.add_argument("--json", action="store_true", help="machine-readable")
     command.set_defaults(run=info)
     command = commands.add_parser("doctor", help="show what works here, and what mends the rest")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from srsdk._plan import PLAN_SUFFIX, read_plan_text
 from srsdk._protobuf import read_onnx_metadata
 from srsdk.errors import ManifestError
 
@@ -19,6 +20,8 @@ FAMILIES = ("gan", "ae", "vae", "foreign")
 DTYPES = ("uint8", "float32")
 LAYOUTS = ("NHWC", "NCHW")
 PRECISIONS = ("fp32", "fp16", "int8", "unknown")
+FLAVOURS = ("portable", "cpu", "gpu", "rtx", "tensorrt")
+PARITY_OF = ("file", "graph")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,26 @@ class Manifest:
     """The only (height, width) of an input that the file accepts; None: any."""
     precision: str = "unknown"
     """`fp32`, `fp16`, `int8`, or `unknown`."""
+    flavour: str = "portable"
+    """For whom the file is: `portable` ONNX; `cpu` or `gpu`, the two forms of an INT8 graph; `rtx`
+    or `tensorrt`, an engine of TensorRT for RTX or of TensorRT."""
+    profiles: tuple[tuple[int, int, int], ...] = ()
+    """The only (batch, height, width) of an input that an engine accepts; empty: any."""
+    library_version: str = ""
+    """Of the library that built an engine; no other version is sure to open it; empty: ONNX."""
+    sms: tuple[int, ...] = ()
+    """GPU generations that an engine was built for, such as 86, 89, 120; empty: ONNX, or whatever
+    the library takes for portable."""
+    radius_measured: bool = False
+    """True: the network sees further than `radius_px`, which is where its influence was measured to
+    end; tiled and untiled then agree to about one level and not to the bit."""
     parity_db: float | None = None
-    """PSNR against the float32 PyTorch network, measured at export; None: not measured or equal."""
+    """PSNR against the float32 network, measured at export; None: not measured or equal."""
+    parity_lsb: int | None = None
+    """Largest difference from the float32 network, in levels of 255; None: not measured."""
+    parity_of: str = "file"
+    """What parity and scores were measured on: this `file`, or the `graph` that an engine was built
+    from, which needs no GPU to run."""
     scores: MappingProxyType[str, MappingProxyType[str, float]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -59,6 +80,8 @@ class Manifest:
     """What the weights were learned from, and on what terms that was had."""
     built_with: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Versions of the tools that made the file."""
+    build_key: str = ""
+    """Hash of the source and of every option; a file of the same key need not be built again."""
 
     def to_json(self) -> str:
         """Return the text that is stored in the file."""
@@ -70,16 +93,19 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """Read the manifest of an ONNX file without loading its weights.
+    """Read the manifest of an ONNX file or of an engine, without its weights and without a GPU.
 
     Returns:
-        The manifest, or None where the file is ONNX but carries none.
+        The manifest, or None where the file is sound but carries none.
 
     Raises:
-        ModelError: missing, empty, or no ONNX file.
+        ModelError: missing, empty, or of neither kind.
         ManifestError: a manifest is there but is wrong.
     """
-    text = read_onnx_metadata(path).get(METADATA_KEY)
+    if path.suffix == PLAN_SUFFIX:
+        text = read_plan_text(path)
+    else:
+        text = read_onnx_metadata(path).get(METADATA_KEY)
     return None if text is None else parse_manifest(text, source=str(path))
 
 
@@ -117,7 +143,14 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
     return values
 
 
-_CHOICES = {"family": FAMILIES, "dtype": DTYPES, "layout": LAYOUTS, "precision": PRECISIONS}
+_CHOICES = {
+    "family": FAMILIES,
+    "dtype": DTYPES,
+    "layout": LAYOUTS,
+    "precision": PRECISIONS,
+    "flavour": FLAVOURS,
+    "parity_of": PARITY_OF,
+}
 _RANGES = {"scale": (1, 16), "radius_px": (0, 4096), "multiple_px": (1, 256)}
 
 
@@ -155,6 +188,38 @@ def _check_number(source: str, name: str, value: Any) -> float | None:
     return value
 
 
+def _check_lsb(source: str, name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if not _is_int(value) or not 0 <= value <= 255:
+        raise _wrong(source, name, value, "null or a whole number from 0 to 255")
+    return int(value)
+
+
+def _check_flag(source: str, name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(source, name, value, "true or false")
+    return value
+
+
+def _check_profiles(source: str, name: str, value: Any) -> tuple[tuple[int, int, int], ...]:
+    allowed = "a list of [batch, height, width]"
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(source, name, value, allowed)
+    for profile in value:
+        triple = isinstance(profile, (list, tuple)) and len(profile) == 3
+        if not triple or not all(_is_int(side) and side > 0 for side in profile):
+            raise _wrong(source, name, value, allowed)
+    return tuple((n, height, width) for n, height, width in value)
+
+
+def _check_sms(source: str, name: str, value: Any) -> tuple[int, ...]:
+    numbers = isinstance(value, (list, tuple)) and all(_is_int(sm) for sm in value)
+    if not numbers or not all(50 <= sm <= 999 for sm in value):
+        raise _wrong(source, name, value, "a list of numbers such as 86, 89, 120")
+    return tuple(value)
+
+
 def _check_text(source: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or (name == "name" and not value):
         raise _wrong(source, name, value, "a text")
@@ -180,12 +245,18 @@ _CHECKS = {
     "name": _check_text,
     "channels": _check_channels,
     "size_px": _check_size,
+    "profiles": _check_profiles,
+    "library_version": _check_text,
+    "sms": _check_sms,
+    "radius_measured": _check_flag,
     "parity_db": _check_number,
+    "parity_lsb": _check_lsb,
     "scores": _check_scores,
     "weights_sha256": _check_text,
     "licence": _check_text,
     "training_data": _check_text,
     "built_with": _check_versions,
+    "build_key": _check_text,
 }
 
 

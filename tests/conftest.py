@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# threads that spin while they wait starve a shared machine; read when torch is loaded
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Picture = npt.NDArray[np.uint8]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +15,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 import srsdk
-from export.__main__ import export, main
+from export.__main__ import _parser, main
 from export.graph import Uint8Graph, receptive_radius
 from export.onnx_file import ExportError, build_onnx
-from export.parity import gate
+from export.options import Options, plan
+from export.parity import LIMITS, GateError, check, drawn_pictures, flat_patches, measure
+from export.pipeline import export
+from export.sources import session_run, torch_source
+from export.staging import Staging
 from tests.conftest import make_picture
+from tests.export.conftest import RECIPE
 from training import checkpoint, networks
 from training.evaluate import network
 from training.recipe import NetworkRecipe, recipe_from_dict
-
-RECIPE = recipe_from_dict(
-    {"name": "toy_x2", "scale": 2, "network": {"width": 8, "depth": 3}}, source="test"
-)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small random net."""
-    torch.manual_seed(1)
-    net = networks.build(RECIPE.network, 2)
-    path = tmp_path_factory.mktemp("run") / "weights.safetensors"
-    checkpoint.save(path, net.state_dict(), {"recipe": RECIPE.to_dict(), "step": 0})
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +38,7 @@ def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tests.mkdir()
     Image.fromarray(make_picture(40, 60)).save(tests / "a.png")
     path = folder / "toy_x2.onnx"
-    export(weights, path, tests=[tests], licence="CC0", training_data="drawn pictures")
+    export(weights, path, Options(tests=(tests,), licence="CC0", training_data="drawn pictures"))
     return path
 
 
@@ -134,13 +128,15 @@ def test_a_size_that_was_baked_in_is_refused() -> None:
 def test_the_gate_refuses_a_file_that_computes_something_else() -> None:
     """One weight off by a little: no file."""
     torch.manual_seed(0)
-    graph = Uint8Graph(networks.build(NetworkRecipe(width=4, depth=1), 2)).eval()
-    model = build_onnx(graph, 2)
-    assert gate(model, graph).max_lsb <= 1
+    net = networks.build(NetworkRecipe(width=4, depth=1), 2)
+    source = torch_source(net, name="toy", family="gan", scale=2, sha256="")
+    run = session_run(source.graph("fp32", "uint8"))
+    pictures, patches = drawn_pictures(3, 1, None), flat_patches(3, 1, None)
+    check(measure(run, source.reference, pictures, patches), "fp32", "the file")
     with torch.no_grad():
-        next(graph.parameters()).add_(0.02)
-    with pytest.raises(ExportError, match=r"differ by up to \d+ LSB"):
-        gate(model, graph)
+        next(net.parameters()).add_(0.02)
+    with pytest.raises(GateError, match=r"the file .* differ by up to \d+ LSB \(allowed: 1\)"):
+        check(measure(run, source.reference, pictures, patches), "fp32", "the file")
 
 
 def test_nothing_is_written_when_the_gate_fails(
@@ -149,27 +145,139 @@ def test_nothing_is_written_when_the_gate_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Exit code 1, one sentence, an empty folder."""
-    monkeypatch.setattr("export.parity.MAX_LSB", -1)
-    assert main([str(weights), "-o", str(tmp_path / "a.onnx")]) == 1
-    assert capsys.readouterr().err.startswith("export: parity: ")
+    """Exit code 3, one sentence, an empty folder."""
+    impossible = dataclasses.replace(LIMITS["fp32"], max_lsb=-1)
+    monkeypatch.setattr("export.parity.LIMITS", {"fp32": impossible})
+    assert main([str(weights), "-o", str(tmp_path / "a.onnx")]) == 3
+    assert capsys.readouterr().err.startswith("export: parity: a.onnx and the float32 network ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It reports what it wrote, and refuses to replace it without being told."""
+    """It reports what it wrote; what is up to date is left; what is not needs `--force`."""
     call = [str(weights), "-o", str(tmp_path / "a.onnx")]
     assert main(call) == 0
     assert "receptive-field radius 5 px" in capsys.readouterr().out
-    assert main(call) == 1
+    before = (tmp_path / "a.onnx").stat().st_mtime_ns
+    assert main(call) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert (tmp_path / "a.onnx").stat().st_mtime_ns == before
+    assert main([*call, "--licence", "CC0"]) == 1
     assert "--force replaces it" in capsys.readouterr().err
-    for bad, message in (
-        ([str(tmp_path / "none"), "-o", str(tmp_path / "b.onnx")], "no such file"),
-        ([str(weights), "-o", str(tmp_path / "b.engine")], "ends in .onnx"),
-        ([str(weights), "-o", str(tmp_path / "none" / "b.onnx")], "no such folder"),
-    ):
-        assert main(bad) == 1
-        assert message in capsys.readouterr().err
+    assert main([*call, "--licence", "CC0", "--force"]) == 0
+    assert (tmp_path / "a.onnx").stat().st_mtime_ns != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-o", "b.engine"], 1, "ends in .onnx"),
+        (["-o", "none/b.onnx"], 1, "no such folder"),
+        (["-o", ".", "--precision", "int4"], 2, "'int4' is not one of fp32, fp16, int8"),
+        (["-o", ".", "--target", "coreml"], 2, "'coreml' is not one of onnx, openvino-int8, rtx"),
+        (["-o", ".", "--boundary", "uint16"], 2, "'uint16' is not one of uint8, float32"),
+        (["-o", ".", "--precision", "int8"], 2, "--data"),
+        (["-o", ".", "--target", "rtx,tensorrt"], 2, "two folders"),
+        (["-o", ".", "--sm", "ampere"], 2, "86,89,120"),
+        (["-o", ".", "--profiles", "256"], 2, "BATCHxHEIGHTxWIDTH"),
+        (["-o", ".", "--profiles", "1x8x8", "--batch", "2"], 2, "says both"),
+        (["-o", ".", "--profiles", "0x8x8"], 2, "above 0"),
+    ],
+)
+def test_wrong_calls(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    """Each is one sentence that says what is allowed; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    assert main([str(weights), *arguments]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("export: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named."""
+    assert main([str(tmp_path / "none"), "-o", str(tmp_path / "b.onnx")]) == 1
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_names(weights: Path, tmp_path: Path) -> None:
+    """A folder takes the model's name, a base name is completed, a single file is named as told."""
+    both = Options(precisions=("fp32", "fp16"), targets=("onnx",))
+    everything = Options(
+        precisions=("fp32", "fp16", "int8"), targets=("rtx", "onnx"), data=tmp_path
+    )
+    wide = Options(precisions=("fp16",), boundary="float32")
+
+    def names(output: Path, options: Options) -> list[str]:
+        return [artefact.path.name for artefact in plan(output, "m", options)]
+
+    assert names(tmp_path, both) == ["m.onnx", "m.fp16.onnx"]
+    assert names(tmp_path / "b", both) == ["b.onnx", "b.fp16.onnx"]
+    assert names(tmp_path / "b.onnx", both) == ["b.onnx", "b.fp16.onnx"]
+    assert names(tmp_path / "b.onnx", Options(precisions=("fp16",))) == ["b.onnx"]
+    assert names(tmp_path, wide) == ["m.fp16.float32.onnx"]
+    assert names(tmp_path, Options(targets=("openvino-int8",), data=tmp_path)) == ["m.int8.onnx"]
+    assert names(tmp_path, everything) == [
+        "m.onnx",
+        "m.fp16.onnx",
+        "m.int8.onnx",
+        "m.int8.gpu.onnx",
+        "m.fp32.engine",
+        "m.fp16.engine",
+        "m.int8.engine",
+    ]
+
+
+def test_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    """An interrupt between two files leaves neither, and what was there stays."""
+    (tmp_path / "a.onnx").write_text("old")
+
+    def interrupted() -> None:
+        with Staging() as staging:
+            staging.path(tmp_path / "a.onnx").write_text("new")
+            staging.path(tmp_path / "b.onnx").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+    assert (tmp_path / "a.onnx").read_text() == "old"
+
+
+def test_the_json_report(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Machine-readable, with everything that the table says."""
+    assert main([str(weights), "-o", str(tmp_path), "--precision", "fp32,fp16", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [Path(file["file"]).name for file in report["files"]] == [
+        "toy_x2.onnx",
+        "toy_x2.fp16.onnx",
+    ]
+    for file in report["files"]:
+        assert file["bytes"] == Path(file["file"]).stat().st_size
+        assert file["parity"]["max_lsb"] <= 2
+        assert file["manifest"]["build_key"]
+    assert main([str(weights), "-o", str(tmp_path), "--precision", "fp32,fp16", "--json"]) == 0
+    assert all(file["up_to_date"] for file in json.loads(capsys.readouterr().out)["files"])
+
+
+def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
+    """Every option in `export/ci.yml` exists."""
+    text = (repository / "export" / "ci.yml").read_text(encoding="utf-8")
+    command = text[text.index("python -m export") :].partition(">")[0]
+    known = _parser().format_help()
+    options = re.findall(r"--[a-z]+[a-z-]*", command)
+    assert len(options) >= 8
+    assert all(option in known for option in options)
 
 
 def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:
@@ -182,7 +290,7 @@ def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:
         for parameter in net.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
     checkpoint.save(tmp_path / "w.safetensors", net.state_dict(), {"recipe": table})
-    export(tmp_path / "w.safetensors", tmp_path / "toy.onnx")
+    export(tmp_path / "w.safetensors", tmp_path / "toy.onnx", Options())
     nodes = [node.op_type for node in onnx.load(tmp_path / "toy.onnx").graph.node]
     assert nodes.count("Conv") == 6  # head, 3, tail, anchor
     picture = make_picture(20, 31)

@@ -1,0 +1,138 @@
+"""What a file is worth against the truth, and what INT8 loses of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from export.calibrate import Crops
+from export.parity import (
+    LIMITS,
+    Batch,
+    Limits,
+    Parity,
+    Run,
+    drawn_pictures,
+    fit,
+    flat_patches,
+    measure,
+)
+from export.sources import Facts, Source
+from training.data import Pair, load_pairs
+from training.evaluate import score
+from training.metrics import psnr_y
+from training.resize import Picture
+
+Scores = MappingProxyType[str, MappingProxyType[str, float]]
+
+MAX_LOSS_DB = MappingProxyType({"cpu": {2: 0.07, 4: 0.05}, "gpu": {2: 0.15, 4: 0.10}})
+"""By flavour and scale; other scales take the one of x4. Signed activations cost a bit."""
+FOREIGN_PATCH_LSB = 8
+"""Inside flat patches of other people's networks: realesr-animevideov3 reaches 6."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Pictures that no file was calibrated on, and the float32 network's word on them."""
+
+    facts: Facts
+    """Of the network."""
+    reference: Run
+    """The float32 network."""
+    tests: Mapping[str, Sequence[Pair]]
+    """Ground truth by test set."""
+    pictures: Sequence[Batch]
+    """What parity is measured on."""
+    patches: Sequence[Batch]
+    """Flat ones."""
+
+    @classmethod
+    def of(cls, source: Source, folders: Sequence[Path], held_out: Crops | None) -> Judge:
+        """Load the test sets.
+
+        Raises:
+            DataError: a folder is missing or holds no picture.
+        """
+        f = source.facts
+        # a luma network's colour is made by the runtime, a fixed size takes no whole picture
+        scored = f.channels == 3 and f.size_px is None and f.scale > 1
+        tests = {folder.name: load_pairs(folder, f.scale) for folder in folders if scored}
+        pictures = drawn_pictures(f.channels, f.multiple_px, f.size_px)
+        for crop in held_out.pixels if held_out else ():
+            batch = fit(crop[:, :, : f.channels], f.multiple_px, f.size_px)
+            if batch is not None:
+                pictures.append(batch)
+        patches = flat_patches(f.channels, f.multiple_px, f.size_px)
+        return cls(f, source.reference, tests, pictures, patches)
+
+    def parity(self, run: Run) -> Parity:
+        """Measure a file against the float32 network."""
+        return measure(run, self.reference, self.pictures, self.patches)
+
+    def scores(self, run: Run) -> Scores:
+        """Return `psnr_y_db` and `ssim_y` by test set."""
+        scores = {}
+        for name, pairs in self.tests.items():
+            result = score(self._one(run), pairs, self.facts.scale)
+            values = {"psnr_y_db": round(result.psnr_y_db, 3), "ssim_y": round(result.ssim_y, 4)}
+            scores[name] = MappingProxyType(values)
+        return MappingProxyType(scores)
+
+    def psnr(self, run: Run) -> dict[str, float]:
+        """Return the PSNR on luma by test set, dB, not rounded."""
+        border = self.facts.scale
+        one = self._one(run)
+        return {
+            name: float(np.mean([psnr_y(one(p.lr), p.hr, border_px=border) for p in pairs]))
+            for name, pairs in self.tests.items()
+        }
+
+    def max_loss_db(self, flavour: str) -> float:
+        """Return what INT8 may lose on any test set."""
+        # other people's networks were not made with INT8 in mind: the wider limit, in both forms
+        table = MAX_LOSS_DB["gpu" if self.facts.family == "foreign" else flavour]
+        return table.get(self.facts.scale, table[4])
+
+    @property
+    def limits(self) -> Limits:
+        """What INT8 may do to means and flat patches."""
+        if self.facts.family == "foreign":
+            return dataclasses.replace(LIMITS["int8"], patch_lsb=FOREIGN_PATCH_LSB)
+        return LIMITS["int8"]
+
+    def _one(self, run: Run) -> Callable[[Picture], Picture]:
+        """Upscale one picture of any size: padded to the multiple, as the runtime does."""
+        multiple, scale = self.facts.multiple_px, self.facts.scale
+
+        def upscale(lr: Picture) -> Picture:
+            height, width = lr.shape[:2]
+            pad = [(0, -height % multiple), (0, -width % multiple), (0, 0)]
+            batch = np.pad(lr, pad, mode="reflect")[None]
+            return run(batch)[0, : height * scale, : width * scale]
+
+        return upscale
+
+
+def problems(
+    parity: Parity, limits: Limits, losses_db: Mapping[str, float], max_loss_db: float
+) -> list[str]:
+    """Say in words what an INT8 graph breaks; empty: nothing."""
+    found = [
+        f"{name} loses {loss:.3f} dB (allowed: {max_loss_db})"
+        for name, loss in losses_db.items()
+        if loss > max_loss_db
+    ]
+    if parity.shift_lsb > limits.shift_lsb:
+        found.append(
+            f"a channel's mean shifts by {parity.shift_lsb:.3f} LSB (allowed: {limits.shift_lsb})"
+        )
+    if parity.patch_lsb > limits.patch_lsb:
+        found.append(f"flat patches differ by {parity.patch_lsb} LSB (allowed: {limits.patch_lsb})")
+    if parity.psnr_db is not None and parity.psnr_db < limits.psnr_db:
+        found.append(f"pictures agree to {parity.psnr_db:.1f} dB (allowed: {limits.psnr_db})")
+    return found

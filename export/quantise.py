@@ -1,0 +1,212 @@
+"""INT8 as it is written into a graph: QuantizeLinear and DequantizeLinear around convolutions.
+
+Only the inputs of convolutions are quantised, activations by one scale for each tensor, weights by
+one for each output channel. What lies between (head, tail, anchor, activation functions) stays in
+the graph's own float type. Two flavours come from one calibration because the engines disagree:
+
+- `cpu`: unsigned activations with a zero point (after a ReLU all 256 levels are used), and biases
+  in INT32. x86 kernels multiply unsigned by signed bytes; another form is not fused and runs slower
+  than float32.
+- `gpu`: signed activations, every zero point 0, float biases. TensorRT parses nothing else.
+
+Sources: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html and
+https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.calibrate import Calibration
+from export.layers import body, conv_layers, weights_of
+
+Flavour = Literal["cpu", "gpu"]
+
+TINY = 1e-12
+"""A channel of zeros still needs a scale above 0."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How real numbers become bytes: `byte = round(real / step) + zero`."""
+
+    step: npt.NDArray[Any]
+    """() or (channels,), of the graph's float type."""
+    zero: npt.NDArray[Any]
+    """The same shape, uint8, int8 or int32."""
+
+
+def insert(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    flavour: Flavour,
+    *,
+    skip: Container[str] = (),
+) -> onnx.ModelProto:
+    """Return the graph with Q/DQ pairs around the convolutions of its body.
+
+    Args:
+        model: float32 for `cpu`; float16 or float32 for `gpu`. It is not changed.
+        calibration: ranges by layer name.
+        flavour: which of the two forms.
+        skip: names of layers that stay in float.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    before: dict[int, list[onnx.NodeProto]] = {}
+    quantised: dict[str, str] = {}
+    chosen = [layer for layer in body(conv_layers(model)) if layer.name not in skip]
+    for layer in chosen:
+        node = graph.node[layer.index]
+        added: list[onnx.NodeProto] = []
+        float_type = _float_type(graph, layer.weight)
+        activation = activation_scale(*calibration.ranges[layer.name], flavour, float_type)
+        exact = weights_of(model, layer.weight)
+        weight, weight_scale = quantise_weight(exact, float_type)
+        if layer.source not in quantised:
+            quantised[layer.source] = _pair(graph, added, layer.source, activation)
+        node.input[0] = quantised[layer.source]
+        node.input[1] = _constant(graph, added, layer.name, weight, weight_scale)
+        if layer.bias:
+            means = calibration.means[layer.name]
+            bias = weights_of(model, layer.bias) + bias_shift(exact, weight, weight_scale, means)
+            name = f"{layer.name}.bias"
+            if flavour == "cpu":
+                step = activation.step * weight_scale.step
+                scale = Scale(step, np.zeros(step.shape, np.int32))
+                node.input[2] = _constant(graph, added, name, quantise_bias(bias, step), scale)
+            else:
+                values = bias.astype(weight_scale.step.dtype)
+                graph.initializer.append(numpy_helper.from_array(values, f"{name}.shifted"))
+                node.input[2] = f"{name}.shifted"
+        before[layer.index] = added
+    _splice(graph, before)
+    _drop_unused(graph)
+    return result
+
+
+def activation_scale(
+    low: float, high: float, flavour: Flavour, float_type: npt.DTypeLike = np.float32
+) -> Scale:
+    """Return the scale of a tensor with values between `low` and `high`; 0 is always exact."""
+    if flavour == "gpu":
+        step = np.asarray(max(-low, high, TINY) / 127, float_type)
+        return Scale(np.maximum(step, _smallest(float_type)), np.asarray(0, np.int8))
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = np.asarray(max(high - low, TINY) / 255, float_type)
+    return Scale(step, np.asarray(np.clip(np.round(-low / float(step)), 0, 255), np.uint8))
+
+
+def quantise_weight(
+    weight: npt.NDArray[np.float32], float_type: npt.DTypeLike = np.float32
+) -> tuple[npt.NDArray[np.int8], Scale]:
+    """Return (out, in, kh, kw) int8 and one scale for each output channel, zero point 0."""
+    largest = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
+    step = np.maximum(np.asarray(largest / 127, float_type), _smallest(float_type))
+    # divided by the step as it is stored: a float16 step differs from the float32 one
+    scaled = weight / step.astype(np.float32)[:, None, None, None]
+    values = np.clip(np.round(scaled), -127, 127).astype(np.int8)
+    return values, Scale(step, np.zeros(step.shape, np.int8))
+
+
+def bias_shift(
+    exact: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.int8],
+    scale: Scale,
+    means: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32]:
+    """Return (out,): what rounding the weights took from the mean of each output channel.
+
+    Rounding errors of weights meet activations whose mean is not 0 (they come from a ReLU), so they
+    shift every layer's mean, and layer by layer that becomes a cast of colour (Nagel et al. 2019,
+    "Data-Free Quantization", arXiv:1906.04721, section 4.2). Grouped convolutions are left alone.
+    """
+    if exact.shape[1] != len(means):
+        return np.zeros(exact.shape[0], np.float32)
+    lost = exact - weight * scale.step.astype(np.float32)[:, None, None, None]
+    shift: npt.NDArray[np.float32] = (lost.sum(axis=(2, 3)) @ means).astype(np.float32)
+    return shift
+
+
+def quantise_bias(bias: npt.NDArray[np.float32], step: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return (out,) int32, in steps of the accumulator: activation step times weight step."""
+    limit = np.iinfo(np.int32).max
+    scaled = np.round(bias.astype(np.float64) / step.astype(np.float64))
+    return np.clip(scaled, -limit, limit).astype(np.int32)
+
+
+def _smallest(float_type: npt.DTypeLike) -> Any:
+    """Return the smallest normal number: below it a float16 step would lose its digits."""
+    return np.asarray(np.finfo(np.dtype(float_type)).tiny, float_type)
+
+
+def _float_type(graph: onnx.GraphProto, weight: str) -> npt.DTypeLike:
+    types = {t.name: t.data_type for t in graph.initializer}
+    return np.float16 if types[weight] == TensorProto.FLOAT16 else np.float32
+
+
+def _pair(graph: onnx.GraphProto, added: list[onnx.NodeProto], source: str, scale: Scale) -> str:
+    """Quantise a tensor and back; return the new tensor's name."""
+    step, zero = _store(graph, source, scale)
+    added += [
+        helper.make_node(
+            "QuantizeLinear", [source, step, zero], [f"{source}.q"], name=f"{source}.quantize"
+        ),
+        helper.make_node(
+            "DequantizeLinear",
+            [f"{source}.q", step, zero],
+            [f"{source}.dq"],
+            name=f"{source}.dequantize",
+        ),
+    ]
+    return f"{source}.dq"
+
+
+def _constant(
+    graph: onnx.GraphProto,
+    added: list[onnx.NodeProto],
+    name: str,
+    values: npt.NDArray[Any],
+    scale: Scale,
+) -> str:
+    """Store integers with their scale along axis 0; return the dequantised tensor's name."""
+    step, zero = _store(graph, name, scale)
+    graph.initializer.append(numpy_helper.from_array(values, f"{name}.int"))
+    added.append(
+        helper.make_node(
+            "DequantizeLinear",
+            [f"{name}.int", step, zero],
+            [f"{name}.dq"],
+            name=f"{name}.dequantize",
+            axis=0,
+        )
+    )
+    return f"{name}.dq"
+
+
+def _store(graph: onnx.GraphProto, name: str, scale: Scale) -> tuple[str, str]:
+    graph.initializer.append(numpy_helper.from_array(scale.step, f"{name}.scale"))
+    graph.initializer.append(numpy_helper.from_array(scale.zero, f"{name}.zero"))
+    return f"{name}.scale", f"{name}.zero"
+
+
+def _splice(graph: onnx.GraphProto, before: dict[int, list[onnx.NodeProto]]) -> None:
+    """Put the new nodes right before the convolutions that read them."""
+    nodes = [n for i, node in enumerate(graph.node) for n in (*before.get(i, ()), node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

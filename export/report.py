@@ -1,0 +1,48 @@
+"""The report as a table for people; `Report.to_dict` is the one for programs."""
+
+from __future__ import annotations
+
+from export.record import Made, Report
+
+
+def table(report: Report) -> str:
+    """Return one line for each file, then what INT8 gave back and is sensitive to."""
+    width = max(len(made.artefact.path.name) for made in report.made)
+    lines = [_line(made, width) for made in report.made]
+    first = report.made[0].manifest
+    seen = " (measured: it sees the whole picture)" if first.radius_measured else ""
+    lines.append(f"x{first.scale}, receptive-field radius {first.radius_px} px{seen}")
+    if report.calibration is not None:
+        crops = report.calibration.crops
+        lines.append(
+            f"INT8 calibrated on {len(crops.pixels)} crops of {len(set(crops.files))} pictures "
+            f"(max, seed {crops.seed}, {crops.digest[:12]})"
+        )
+    for flavour, quantised in report.quantised.items():
+        back = ", ".join(quantised.given_back) or "none"
+        lines.append(f"INT8 {flavour}: {len(quantised.layers)} layers; given back to float: {back}")
+        worst = list(quantised.sensitivity_db.items())[:3]
+        if worst:
+            named = ", ".join(f"{name} {db:.1f} dB" for name, db in worst)
+            lines.append(f"  most sensitive, each alone: {named}")
+    if report.seconds:
+        lines.append(f"{report.seconds:.1f} s")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line(made: Made, width: int) -> str:
+    name, size = made.artefact.path.name, made.artefact.path.stat().st_size
+    parts = [f"{name:<{width}}  {size:>11,} bytes"]
+    if made.parity is None:
+        parts.append("up to date")
+    else:
+        psnr = "equal" if made.parity.psnr_db is None else f"{made.parity.psnr_db:.1f} dB"
+        parts.append(f"{made.seconds:5.1f} s")
+        parts.append(f"parity {psnr}, max {made.parity.max_lsb} LSB")
+        parts.append(f"{made.parity.fraction:.3%} differ")
+    for test, score in made.manifest.scores.items():
+        lost = f" (-{score['loss_db']:.3f})" if "loss_db" in score else ""
+        parts.append(f"{test} {score['psnr_y_db']:.2f}{lost}")
+    if made.manifest.sms:
+        parts.append("SM " + ",".join(map(str, made.manifest.sms)))
+    return "  ".join(parts)

@@ -1,0 +1,229 @@
+"""What an export starts from: a checkpoint of ours, other people's weights, a ready ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from export.graph import FloatGraph, Uint8Graph, halved, receptive_radius, rounded
+from export.onnx_file import ExportError, build_onnx
+from export.parity import Batch, Run
+from export.radius import measured_radius
+from training import checkpoint, networks
+from training.loop import load_weights
+from training.recipe import recipe_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the manifest will say of the network, whatever the precision."""
+
+    name: str
+    """Of the model."""
+    family: str
+    """As in the manifest."""
+    scale: int
+    """Output size over input size."""
+    channels: int
+    """3 or 1."""
+    radius_px: int
+    """Of the receptive field."""
+    radius_measured: bool
+    """Whether the network sees further and this is where its influence was measured to end."""
+    multiple_px: int = 1
+    """Input sizes are multiples of this."""
+    size_px: tuple[int, int] | None = None
+    """The only input size; None: any."""
+    sha256: str
+    """Of the source file."""
+    architecture: str = ""
+    """In words, for the report."""
+
+
+class Source(Protocol):
+    """A network that can be written in float32 and float16."""
+
+    facts: Facts
+    """What it is."""
+
+    def graph(self, precision: str, boundary: str) -> onnx.ModelProto:
+        """Return the graph in `fp32` or `fp16`, with a `uint8` or `float32` boundary."""
+
+    def reference(self, image: Batch) -> Batch:
+        """Upscale (N, H, W, C) uint8 by the float32 network itself."""
+
+    def half(self, image: Batch) -> Batch:
+        """Upscale with weights and activations rounded to float16, as a GPU would."""
+
+
+class TorchSource:
+    """A PyTorch network: ours, or one that spandrel knows."""
+
+    def __init__(self, facts: Facts, network: nn.Module) -> None:
+        self.facts = facts
+        self.network = network.eval()
+        self._float = Uint8Graph(self.network).eval()
+        self._half: nn.Module | None = None
+
+    def graph(self, precision: str, boundary: str) -> onnx.ModelProto:
+        """Export by torch; `fp16` is the halved network, not a converted graph."""
+        network = self.network if precision == "fp32" else self._halved()
+        wrap = Uint8Graph if boundary == "uint8" else FloatGraph
+        return build_onnx(
+            wrap(network),
+            self.facts.scale,
+            channels=self.facts.channels,
+            dtype=torch.uint8 if boundary == "uint8" else torch.float32,
+            multiple_px=self.facts.multiple_px,
+        )
+
+    def reference(self, image: Batch) -> Batch:
+        """Run PyTorch in float32."""
+        return _run(self._float, image)
+
+    def half(self, image: Batch) -> Batch:
+        """Run PyTorch with everything rounded that a GPU would store in float16."""
+        if self._half is None:
+            self._half = Uint8Graph(rounded(self.network)).eval()
+        return _run(self._half, image)
+
+    def _halved(self) -> nn.Module:
+        side = 16 * self.facts.multiple_px
+        return halved(self.network, torch.zeros(1, self.facts.channels, side, side))
+
+
+def open_source(path: Path) -> Source:
+    """Open a checkpoint, foreign weights or an ONNX file, by its content.
+
+    Raises:
+        ExportError: of no kind that is known, or damaged; says what was found.
+        checkpoint.CheckpointError: a checkpoint of ours that is damaged.
+    """
+    if path.suffix.lower() == ".onnx":
+        from export.onnx_source import open_onnx
+
+        return open_onnx(path)
+    if path.suffix.lower() in (".pth", ".pt", ".ckpt") or _is_foreign(path):
+        from export.foreign import open_foreign
+
+        return open_foreign(path)
+    return open_checkpoint(path)
+
+
+def open_checkpoint(path: Path) -> Source:
+    """Open a checkpoint of `python -m training`.
+
+    Raises:
+        checkpoint.CheckpointError: none of ours.
+        RecipeError: its recipe is of another version.
+    """
+    tensors, facts = load_weights(path)
+    recipe = recipe_from_dict(facts["recipe"], source=str(path))
+    if recipe.small.on:
+        raise ExportError(
+            f"{path}: the textbook forms on small pictures are no upscalers; "
+            "their parts export as in tests/training/test_small.py"
+        )
+    network = networks.for_recipe(recipe)
+    networks.warm_start(network, tensors)
+    if isinstance(network, networks.ConditionalVae):
+        from export.vae_source import VaeSource
+
+        return VaeSource(network, name=recipe.name, sha256=file_sha256(path))
+    return torch_source(
+        networks.deployed(network),
+        name=recipe.name,
+        family=recipe.family,
+        scale=recipe.scale,
+        sha256=file_sha256(path),
+        multiple_px=int(getattr(network, "multiple_px", 1)),
+        architecture=type(network).__name__,
+    )
+
+
+def torch_source(
+    network: nn.Module,
+    *,
+    name: str,
+    family: str,
+    scale: int,
+    sha256: str,
+    channels: int = 3,
+    multiple_px: int = 1,
+    architecture: str = "",
+) -> TorchSource:
+    """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees."""
+    network.eval()
+    try:
+        radius = receptive_radius(network, scale, channels, multiple_px=multiple_px)
+        measured = False
+    except ValueError:
+        run = Uint8Graph(network).eval()
+        radius = measured_radius(lambda x: _run(run, x), scale, channels, multiple_px)
+        measured = True
+    return TorchSource(
+        Facts(
+            name=name,
+            family=family,
+            scale=scale,
+            channels=channels,
+            radius_px=radius,
+            radius_measured=measured,
+            multiple_px=multiple_px,
+            sha256=sha256,
+            architecture=architecture,
+        ),
+        network,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def session_run(model: onnx.ModelProto) -> Run:
+    """Return what runs a graph in ONNX Runtime, uint8 in and out whatever its boundary."""
+    from export.session import open_session
+
+    session = open_session(model)
+    name = session.get_inputs()[0].name
+    is_uint8 = session.get_inputs()[0].type == "tensor(uint8)"
+    # a vae's noise, (N, latent, H, W): 0 gives its mean
+    latents = [(port.name, port.shape[1]) for port in session.get_inputs()[1:]]
+
+    def run(image: Batch) -> Batch:
+        count, height, width = image.shape[:3]
+        feed = {n: np.zeros((count, z, height, width), np.float32) for n, z in latents}
+        pixels = image if is_uint8 else image.astype(np.float32) / np.float32(255)
+        result: npt.NDArray[Any] = session.run(None, {name: pixels, **feed})[0]
+        if is_uint8:
+            return result
+        levels: Batch = np.rint(np.clip(result * 255, 0, 255)).astype(np.uint8)
+        return levels
+
+    return run
+
+
+@torch.no_grad()
+def _run(graph: nn.Module, image: Batch) -> Batch:
+    result: Batch = graph(torch.from_numpy(np.ascontiguousarray(image))).numpy()
+    return result
+
+
+def _is_foreign(path: Path) -> bool:
+    """Say whether a safetensors file is somebody else's: it lacks our schema."""
+    try:
+        checkpoint.load(path)
+    except checkpoint.CheckpointError as error:
+        return "schema" in str(error)
+    return False

@@ -1,0 +1,375 @@
+"""INT8: where the Q/DQ pairs stand, what they compute, and the gate that they must pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import srsdk
+from export import lint
+from export.__main__ import main
+from export.calibrate import Shape, calibrate, draw_crops
+from export.equalise import chains, equalised, factors
+from export.int8 import quantise
+from export.judge import MAX_LOSS_DB, Judge, problems
+from export.layers import body, conv_layers
+from export.onnx_file import ExportError
+from export.options import Options
+from export.parity import LIMITS, GateError, Parity, flat_patches
+from export.pipeline import export
+from export.quantise import activation_scale, bias_shift, insert, quantise_bias, quantise_weight
+from export.record import Report
+from export.sources import Source, open_checkpoint, session_run
+from tests.conftest import make_picture
+
+BODY = ["network.convs.1.weight", "network.convs.2.weight", "network.convs.3.weight"]
+
+
+@pytest.fixture(scope="module")
+def source(weights: Path) -> Source:
+    """The checkpoint, opened."""
+    return open_checkpoint(weights)
+
+
+@pytest.fixture(scope="module")
+def graphs(source: Source) -> dict[str, onnx.ModelProto]:
+    """Its float graphs."""
+    return {precision: source.graph(precision, "uint8") for precision in ("fp32", "fp16")}
+
+
+@pytest.fixture(scope="module")
+def made(weights: Path, drawn: Path, truth: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Both INT8 files and their report."""
+    folder = tmp_path_factory.mktemp("int8")
+    options = Options(precisions=("int8",), data=drawn, tests=(truth,))
+    return folder, export(weights, folder, options)
+
+
+def nodes_of(model: onnx.ModelProto, kind: str) -> list[Any]:
+    """Return the nodes of one kind."""
+    return [node for node in model.graph.node if node.op_type == kind]
+
+
+def test_only_the_body_is_quantised(graphs: dict[str, onnx.ModelProto]) -> None:
+    """Head, anchor and tail stay in float; names are the same in both precisions."""
+    for model in graphs.values():
+        layers = conv_layers(model)
+        assert len(layers) == 6
+        assert [layer.name for layer in body(layers)] == BODY
+        assert {layer.name for layer in layers if layer.is_tail} == {
+            "network.anchor",
+            "network.convs.4.weight",
+        }
+
+
+@pytest.mark.parametrize(
+    ("flavour", "precision", "kind", "bias"),
+    [("cpu", "fp32", TensorProto.UINT8, True), ("gpu", "fp16", TensorProto.INT8, False)],
+)
+def test_the_two_flavours(
+    graphs: dict[str, onnx.ModelProto],
+    drawn: Path,
+    flavour: Any,
+    precision: str,
+    kind: int,
+    bias: bool,
+) -> None:
+    """CPU: unsigned, INT32 biases. GPU: signed, zero points 0, float biases, float16 scales."""
+    model = graphs["fp32"]
+    calibration = calibrate(model, body(conv_layers(model)), draw_crops(drawn, Shape(2), count=12))
+    result = insert(graphs[precision], calibration, flavour)
+    onnx.checker.check_model(result, full_check=True)
+    constants = {t.name: t for t in result.graph.initializer}
+    quantisers = nodes_of(result, "QuantizeLinear")
+    assert len(quantisers) == len(BODY)
+    assert {constants[node.input[2]].data_type for node in quantisers} == {kind}
+    dequantised = {node.output[0]: node for node in nodes_of(result, "DequantizeLinear")}
+    convs = [n for n in nodes_of(result, "Conv") if n.input[0] in dequantised]
+    assert len(convs) == len(BODY)
+    for conv in convs:
+        weight = constants[dequantised[conv.input[1]].input[0]]
+        assert weight.data_type == TensorProto.INT8
+        assert (conv.input[2] in dequantised) == bias
+    if flavour == "gpu":
+        lint.check(result, sms=(86, 89, 120))
+        scales = {constants[node.input[1]].data_type for node in dequantised.values()}
+        assert scales == {TensorProto.FLOAT16}
+        zeros = [numpy_helper.to_array(constants[n.input[2]]) for n in dequantised.values()]
+        assert not any(np.any(zero) for zero in zeros)
+
+
+def test_the_graph_computes_what_its_integers_say(
+    graphs: dict[str, onnx.ModelProto], drawn: Path
+) -> None:
+    """Against numpy: weights and activations rounded by hand, the rest in float32."""
+    model = graphs["fp32"]
+    crops = draw_crops(drawn, Shape(2), count=12)
+    calibration = calibrate(model, body(conv_layers(model)), crops)
+    for flavour in ("cpu", "gpu"):
+        twin = onnx.ModelProto()
+        twin.CopyFrom(model)
+        for tensor in twin.graph.initializer:
+            if tensor.name in BODY:
+                values, scale = quantise_weight(numpy_helper.to_array(tensor))
+                rounded = values.astype(np.float32) * scale.step[:, None, None, None]
+                tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+        only_weights = session_run(twin)(crops.pixels[0][None])
+        whole = session_run(insert(model, calibration, flavour))(crops.pixels[0][None])
+        apart = np.abs(whole.astype(int) - only_weights)
+        # activations are rounded to 1 in 255 or 1 in 127 of their range, three times
+        assert apart.mean() < 1.5
+        assert apart.max() <= 12
+
+
+@given(low=st.floats(-1e3, 0), high=st.floats(0, 1e3), value=st.floats(0, 1))
+def test_activations_come_back(low: float, high: float, value: float) -> None:
+    """Within half a step, and 0 exactly: padding is 0."""
+    for flavour in ("cpu", "gpu"):
+        scale = activation_scale(low, high, flavour)
+        step, zero = float(scale.step), int(scale.zero)
+        least, most = (0, 255) if flavour == "cpu" else (-127, 127)
+        real = low + (high - low) * value
+        code = min(max(round(real / step) + zero, least), most)
+        assert abs((code - zero) * step - real) <= step * 1.01
+        assert least <= zero <= most
+
+
+def test_weights_and_biases_by_hand() -> None:
+    """Literal numbers; a channel of zeros; a float16 step is divided by as it is stored."""
+    weight = np.array([[[[1.27, -0.635]]], [[[0.0, 0.0]]]], np.float32)
+    values, scale = quantise_weight(weight)
+    assert values.ravel().tolist() == [127, -64, 0, 0]
+    assert scale.step[0] == np.float32(0.01)
+    _, half = quantise_weight(weight, np.float16)
+    assert half.step.dtype == np.float16
+    assert half.step[1] > 0
+    bias, step = np.array([0.05, -1e9], np.float32), np.array([0.01, 1e-9], np.float32)
+    assert quantise_bias(bias, step).tolist() == [5, -np.iinfo(np.int32).max]
+
+
+def test_evened_out_channels_leave_the_network_as_it_is(
+    graphs: dict[str, onnx.ModelProto], drawn: Path
+) -> None:
+    """Same picture before and after, in either precision; the smallest channel grows."""
+    model = graphs["fp32"]
+    crops = draw_crops(drawn, Shape(2), count=12)
+    before = calibrate(model, body(conv_layers(model)), crops)
+    divisors = factors(model, before.peaks)
+    assert [reader.name for _, reader in chains(model)] == BODY
+    for graph in graphs.values():
+        evened = equalised(graph, divisors)
+        for crop in crops.pixels[:3]:
+            got, wanted = (session_run(m)(crop[None]).astype(int) for m in (evened, graph))
+            assert np.abs(got - wanted).max() <= 1
+    after = calibrate(equalised(model, divisors), body(conv_layers(model)), crops)
+    for name in BODY:
+        alive = before.peaks[name] > 0
+        was, now = (peaks[name][alive] / peaks[name].max() for peaks in (before.peaks, after.peaks))
+        assert now.min() > was.min()
+
+
+def test_a_tensor_with_two_readers_is_not_evened_out() -> None:
+    """Whoever else reads it would read something else."""
+    weight = np.ones((8, 8, 3, 3), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "head"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w1"], ["c"], pads=[1] * 4),
+        helper.make_node("Add", ["b", "c"], ["d"]),
+        helper.make_node("Conv", ["d", "w2"], ["e"]),
+        helper.make_node("Conv", ["e", "w3"], ["upscaled"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "two readers",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("upscaled", TensorProto.FLOAT, ["n", 8, "H", "W"])],
+        [
+            numpy_helper.from_array(weight[:, :3], "head"),
+            *(numpy_helper.from_array(weight, name) for name in ("w1", "w2", "w3")),
+        ],
+    )
+    assert chains(helper.make_model(graph)) == []
+
+
+def test_the_mean_comes_back() -> None:
+    """What rounding takes from the weights is given to the bias, for the mean input."""
+    random = np.random.default_rng(0)
+    exact = random.normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
+    means = np.array([0.5, 1.0, 2.0])
+    values, scale = quantise_weight(exact)
+    shift = bias_shift(exact, values, scale, means)
+    picture = np.ones((3, 3, 3)) * means[:, None, None]
+    rounded = values * scale.step[:, None, None, None]
+    assert np.allclose(
+        (rounded * picture).sum(axis=(1, 2, 3)) + shift,
+        (exact * picture).sum(axis=(1, 2, 3)),
+        atol=1e-4,
+    )
+
+
+def test_crops_are_seeded_and_hashed(drawn: Path) -> None:
+    """The same seed draws the same pixels; another draws others."""
+    first, again, other = (draw_crops(drawn, Shape(2), seed=s, count=12) for s in (3, 3, 4))
+    assert first.sha256 == again.sha256
+    assert first.digest != other.digest
+    assert len(set(first.files)) == 10
+    assert all(crop.shape[2] == 3 and crop.dtype == np.uint8 for crop in first.pixels)
+    (grey,) = {crop.shape[2] for crop in draw_crops(drawn, Shape(2, 1), count=9).pixels}
+    assert grey == 1
+    fixed = draw_crops(drawn, Shape(2, size_px=(24, 32)), count=9)
+    assert {crop.shape for crop in fixed.pixels} == {(24, 32, 3)}
+
+
+def test_pictures_that_say_nothing(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three grey pictures, or ten of them: one sentence, no file."""
+    folder, out = tmp_path / "grey", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    call = [str(weights), "-o", str(out), "--precision", "int8", "--data", str(folder)]
+    for count, message in (
+        (3, "3 usable pictures, calibration needs at least 8"),
+        (10, "flat|show nothing"),
+    ):
+        for index in range(count):
+            Image.new("RGB", (80, 80), (128, 128, 128)).save(folder / f"{index}.png")
+        assert main(call) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert any(part in error for part in message.split("|"))
+    assert list(out.iterdir()) == []
+
+
+def test_files_and_report(made: Any) -> None:
+    """Two names, honest manifests, and a report that tells how it came about."""
+    folder, report = made
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "toy_x2.int8.gpu.onnx",
+        "toy_x2.int8.onnx",
+    ]
+    flavours = {m.manifest.flavour: m.manifest for m in report.made}
+    for flavour, manifest in flavours.items():
+        assert manifest.precision == "int8"
+        (score,) = manifest.scores.values()
+        assert score["loss_db"] <= MAX_LOSS_DB[flavour][2]
+        assert manifest.parity_db is not None
+        assert manifest.parity_of == "file"
+    values = report.to_dict()
+    assert len(values["calibration"]["sha256"]) == values["calibration"]["crops"]
+    assert set(values["int8"]) == {"cpu", "gpu"}
+    assert set(values["int8"]["cpu"]["sensitivity_db"]) == set(BODY)
+
+
+def test_the_cpu_file_runs_on_both_backends(made: Any) -> None:
+    """Through srsdk, with the same picture from both to a few levels."""
+    folder, _ = made
+    picture = make_picture(53, 67)
+    results = []
+    for backend in ("openvino", "onnxruntime"):
+        with srsdk.Upscaler(folder / "toy_x2.int8.onnx", backend=backend) as up:
+            results.append(up(picture).astype(int))
+    assert results[0].shape == (106, 134, 3)
+    assert np.abs(results[0] - results[1]).max() <= 4
+
+
+def test_openvino_computes_in_int8(made: Any) -> None:
+    """The body's convolutions run on bytes, not on floats behind Q/DQ."""
+    folder, _ = made
+    core = ov.Core()
+    model = core.read_model(folder / "toy_x2.int8.onnx")
+    model.reshape([1, 48, 64, 3])
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    kinds = [
+        (
+            op.get_rt_info()["layerType"].astype(str),
+            op.get_rt_info()["runtimePrecision"].astype(str),
+        )
+        for op in compiled.get_runtime_model().get_ordered_ops()
+    ]
+    convolutions = [precision for kind, precision in kinds if kind == "Convolution"]
+    assert sum(precision in ("u8", "i8") for precision in convolutions) == len(BODY)
+
+
+class Harsh(Judge):
+    """Allows nothing until two layers are given back."""
+
+    def max_loss_db(self, flavour: str) -> float:
+        """Count the calls."""
+        calls = getattr(self, "calls", 0)
+        object.__setattr__(self, "calls", calls + 1)
+        return -1e9 if calls < 2 else 1e9
+
+
+def test_sensitive_layers_are_given_back(source: Source, truth: Path, drawn: Path) -> None:
+    """One by one, the most sensitive first, until the gate holds; or an error if it never does."""
+    model = source.graph("fp32", "uint8")
+    calibration = calibrate(
+        model,
+        body(conv_layers(model)),
+        draw_crops(drawn, Shape(2), count=12),
+        flat_patches(3, 1, None),
+    )
+    judge = Harsh.of(source, [truth], None)
+    base_db = judge.psnr(session_run(model))
+    result = quantise(model, calibration, "cpu", judge, base_db)
+    ranking = list(result.sensitivity_db)
+    assert result.given_back == tuple(ranking[:2])
+    assert result.layers == (ranking[2],)
+    assert len(nodes_of(result.model, "QuantizeLinear")) == 1
+    never = dataclasses.replace(judge)
+    object.__setattr__(never, "calls", -100)
+    with pytest.raises(GateError, match=r"does not hold its gate: .* loses .* dB"):
+        quantise(model, calibration, "cpu", never, base_db)
+
+
+def test_the_gate_in_words() -> None:
+    """A cast of colour, an error on flat patches and a loss are each named."""
+    bad = Parity(9, 0.5, 29.0, 0.3, 3)
+    found = problems(bad, LIMITS["int8"], {"Set5": 0.2}, 0.05)
+    assert [text.split(" (")[0] for text in found] == [
+        "Set5 loses 0.200 dB",
+        "a channel's mean shifts by 0.300 LSB",
+        "flat patches differ by 3 LSB",
+        "pictures agree to 29.0 dB",
+    ]
+    assert problems(Parity(9, 0.5, 45.0, 0.1, 2), LIMITS["int8"], {"Set5": 0.04}, 0.05) == []
+
+
+def test_a_network_without_a_body(tmp_path: Path, drawn: Path) -> None:
+    """Nothing to quantise is an error, not an INT8 file without INT8."""
+    from export.onnx_source import open_onnx
+    from tests import networks
+
+    with pytest.raises(ExportError, match="no convolution between its head and its tail"):
+        export(
+            networks.nearest(tmp_path / "n.onnx"),
+            tmp_path / "out",
+            Options(targets=("openvino-int8",), data=drawn),
+        )
+    assert open_onnx(tmp_path / "n.onnx").facts.scale == 2
+
+
+@pytest.mark.data
+def test_shipped_models_hold_the_gate(test_sets: Path, repository: Path, tmp_path: Path) -> None:
+    """Both shipped models lose no more on Set5 than the gate allows, in both flavours."""
+    data = test_sets.parent / "train"
+    if not data.is_dir():
+        pytest.skip("needs the training pictures beside the test sets")
+    for name in ("gan_x2", "gan_x4"):
+        options = Options(precisions=("int8",), data=data, tests=(test_sets / "Set5",))
+        report: Report = export(srsdk.models.find(name), tmp_path, options)
+        for made in report.made:
+            loss = made.manifest.scores["Set5"]["loss_db"]
+            assert loss <= MAX_LOSS_DB[made.manifest.flavour][made.manifest.scale]

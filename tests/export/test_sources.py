@@ -1,0 +1,351 @@
+"""Sources: other people's weights and ready ONNX files become the same files as our own."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import pickle
+import sys
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import srsdk
+from export.__main__ import main
+from export.onnx_file import ExportError
+from export.onnx_source import open_onnx, read_onnx
+from export.options import Options
+from export.pipeline import export
+from export.radius import measured_radius
+from export.sources import open_source, session_run, torch_source
+from srsdk.manifest import read_manifest
+from tests import networks
+from tests.conftest import make_picture
+
+needs_spandrel = pytest.mark.skipif(
+    importlib.util.find_spec("spandrel") is None, reason="needs spandrel: 'srsdk[foreign]'"
+)
+
+
+class InterpolationMode(Enum):
+    """Stands for torchvision's."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+
+
+@pytest.fixture
+def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three names that spandrel imports for networks that are not used here.
+
+    There is no build of torchvision for CPUs on PyPI.
+    """
+    if importlib.util.find_spec("torchvision") is not None:
+        return
+    for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+        module: Any = ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        module.InterpolationMode = InterpolationMode
+        module.rotate = module.normalize = None
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def compact_state() -> dict[str, Tensor]:
+    """Random weights of SRVGGNetCompact x2, 8 channels, 3 convolutions, under its own names."""
+    torch.manual_seed(0)
+    widths = [(8, 3), (8, 8), (8, 8), (8, 8), (12, 8)]
+    state: dict[str, Tensor] = {}
+    for index, (out, into) in enumerate(widths):
+        state[f"body.{2 * index}.weight"] = torch.randn(out, into, 3, 3) * 0.08
+        state[f"body.{2 * index}.bias"] = torch.randn(out) * 0.02
+        if index < len(widths) - 1:
+            state[f"body.{2 * index + 1}.weight"] = torch.full((out,), 0.2)
+    return state
+
+
+@needs_spandrel
+@pytest.mark.usefixtures("torchvision")
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_foreign_weights(tmp_path: Path, drawn: Path, suffix: str) -> None:
+    """Architecture and scale are detected; every precision comes out and upscales a picture."""
+    path = tmp_path / f"compact{suffix}"
+    if suffix == ".pth":
+        torch.save({"params": compact_state()}, path)
+    else:
+        save_file(compact_state(), path)
+    source = open_source(path)
+    assert source.facts.architecture == "RealESRGAN Compact"
+    assert (source.facts.scale, source.facts.channels) == (2, 3)
+    assert (source.facts.family, source.facts.radius_px) == ("foreign", 5)
+    if suffix == ".safetensors":
+        return
+    options = Options(precisions=("fp32", "fp16", "int8"), data=drawn)
+    report = export(path, tmp_path, options)
+    assert [made.artefact.path.name for made in report.made] == [
+        "compact.onnx",
+        "compact.fp16.onnx",
+        "compact.int8.onnx",
+        "compact.int8.gpu.onnx",
+    ]
+    picture = make_picture(30, 41)
+    with srsdk.Upscaler(tmp_path / "compact.onnx") as up:
+        wanted = up(picture).astype(int)
+    for name, worst in (("compact.fp16.onnx", 2), ("compact.int8.onnx", 30)):
+        with srsdk.Upscaler(tmp_path / name) as up:
+            assert np.abs(up(picture) - wanted).max() <= worst
+
+
+class Malice:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (os.system, ("touch pwned",))
+
+
+@needs_spandrel
+@pytest.mark.usefixtures("torchvision")
+def test_bad_foreign_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code is not run, damage and unknown networks are named; no file is left."""
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(tmp_path)
+    torch.save(compact_state(), tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:700])
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Malice()}, protocol=2))
+    (tmp_path / "text.pth").write_text("hello")
+    torch.save({"a.weight": torch.zeros(3, 5)}, tmp_path / "unknown.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, message in (
+        ("cut.pth", "damaged"),
+        ("evil.pth", "holds more than weights"),
+        ("text.pth", "damaged"),
+        ("unknown.pth", "knows no architecture with these weights (1 tensors)"),
+        ("list.pth", "expected a table of weights"),
+        ("none.pth", "no such file"),
+    ):
+        assert main([str(tmp_path / name), "-o", str(out)]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert name in error
+        assert message in error
+    assert not (tmp_path / "pwned").exists()
+    assert list(out.iterdir()) == []
+
+
+def convolution(path: Path, *, opset: int = 20, kernel: int = 5) -> Path:
+    """x2 of one convolution, float32 NCHW, as other people's exporters write it."""
+    weight = np.zeros((12, 3, kernel, kernel), np.float32)
+    for channel in range(12):
+        weight[channel, channel // 4] = 1 / kernel**2
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["x"], pads=[kernel // 2] * 4),
+        helper.make_node("DepthToSpace", ["x"], ["upscaled"], blocksize=2, mode="CRD"),
+    ]
+    networks.save(
+        path,
+        nodes,
+        dtype=TensorProto.FLOAT,
+        input_shape=["n", 3, "h", "w"],
+        output_shape=["n", 3, "H", "W"],
+        weights={"w": weight},
+    )
+    model = onnx.load(path)
+    model.opset_import[0].version = opset
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_a_float_onnx_becomes_uint8_nhwc(tmp_path: Path, opset: int) -> None:
+    """Same picture as the runtime makes of the float file, in either precision."""
+    path = convolution(tmp_path / "blur.onnx", opset=opset)
+    report = export(path, tmp_path / "out", Options(precisions=("fp32", "fp16")))
+    picture = make_picture(20, 31)
+    with srsdk.Upscaler(path) as up:
+        wanted = up(picture).astype(int)
+    for made in report.made:
+        with srsdk.Upscaler(made.artefact.path) as up:
+            assert (up.manifest.dtype, up.manifest.layout) == ("uint8", "NHWC")
+            assert (up.manifest.radius_px, up.manifest.radius_measured) == (4, True)
+            assert np.abs(up(picture) - wanted).max() <= 1
+
+
+def test_fixed_sizes_luma_and_nhwc(tmp_path: Path) -> None:
+    """What a ready file takes is taken over."""
+    for name, options, size, channels in (
+        ("fixed", {"size": (24, 32)}, (24, 32), 3),
+        ("luma", {"channels": 1}, None, 1),
+        ("last", {"channels_last": True}, None, 3),
+    ):
+        path = networks.nearest(tmp_path / f"{name}.onnx", **options)
+        export(path, tmp_path / f"{name}.out.onnx", Options())
+        manifest = read_manifest(tmp_path / f"{name}.out.onnx")
+        assert manifest is not None
+        assert (manifest.size_px, manifest.channels, manifest.scale) == (size, channels, 2)
+        picture = make_picture(40, 50)
+        with srsdk.Upscaler(tmp_path / f"{name}.out.onnx") as up, srsdk.Upscaler(path) as plain:
+            assert np.abs(up(picture).astype(int) - plain(picture)).max() <= 1
+
+
+def test_our_own_files_are_sources_too(weights: Path, tmp_path: Path) -> None:
+    """The shipped uint8 file gives the other precisions without its checkpoint."""
+    export(weights, tmp_path / "toy.onnx", Options())
+    report = export(tmp_path / "toy.onnx", tmp_path / "again", Options(precisions=("fp16",)))
+    (made,) = report.made
+    assert made.manifest.name == "toy_x2"
+    assert made.manifest.radius_px == 5
+    assert made.parity is not None
+    assert made.parity.max_lsb <= 1
+
+
+def test_bad_onnx_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Damage, other networks, and pixels of a form that is not ours: one sentence, no file."""
+    out = tmp_path / "out"
+    out.mkdir()
+    good = convolution(tmp_path / "good.onnx").read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(good[: len(good) // 2])
+    (tmp_path / "text.onnx").write_text("hello")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    networks.classifier(tmp_path / "classifier.onnx")
+    networks.identity(tmp_path / "pixels.onnx")
+    for name, message in (
+        ("cut.onnx", "is cut off"),
+        ("text.onnx", "is no ONNX file"),
+        ("empty.onnx", "has no graph"),
+        ("classifier.onnx", "is no image network"),
+        ("pixels.onnx", "uint8 boundary"),
+        ("none.onnx", "no such file"),
+    ):
+        assert main([str(tmp_path / name), "-o", str(out)]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert name in error
+        assert message in error
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("../secret.bin", "outside of the model's folder"),
+        ("/etc/hostname", "outside of the model's folder"),
+        ("missing.bin", "is not there"),
+    ],
+)
+def test_external_data_stays_in_the_folder(tmp_path: Path, location: str, message: str) -> None:
+    """Weights elsewhere are not read, whoever asks."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    model = onnx.load(convolution(folder / "m.onnx"))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.append(onnx.StringStringEntryProto(key="location", value=location))
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=message):
+        read_onnx(folder / "m.onnx")
+
+
+def test_external_data_beside_the_file(tmp_path: Path) -> None:
+    """It is read, and the export is one file."""
+    model = onnx.load(convolution(tmp_path / "m.onnx"))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    source = open_onnx(tmp_path / "m.onnx")
+    assert session_run(source.graph("fp32", "uint8"))(make_picture(9, 9)[None]).shape == (
+        1,
+        18,
+        18,
+        3,
+    )
+
+
+class Fading(nn.Module):
+    """Adds a hundredth of the picture's mean: global context that hardly counts."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge twice."""
+        y = x + self.share * (x.mean(dim=(2, 3), keepdim=True) - 0.5)
+        return y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+def test_global_context_is_measured_and_said(tmp_path: Path) -> None:
+    """A little of it gives a measured radius, in the manifest; much of it is refused."""
+    source = torch_source(Fading(0.004), name="f", family="foreign", scale=2, sha256="")
+    assert source.facts.radius_measured
+    assert source.facts.radius_px == 4
+    with pytest.raises(ExportError, match="global context"):
+        torch_source(Fading(0.5), name="f", family="foreign", scale=2, sha256="")
+
+
+def test_a_measured_radius_is_that_of_the_structure(tmp_path: Path) -> None:
+    """A box filter of 9x9 reaches 4 pixels, one of 21x21 ten."""
+    for kernel, radius in ((9, 4), (21, 10)):
+        run = session_run(
+            open_onnx(convolution(tmp_path / "b.onnx", kernel=kernel)).graph("fp32", "uint8")
+        )
+        assert measured_radius(run, 2, 3) == radius
+
+
+def test_float_boundary(weights: Path, tmp_path: Path) -> None:
+    """float32 NHWC, 0..1, for pictures of more than 8 bits; the same picture at 8."""
+    options = Options(precisions=("fp32", "fp16"), boundary="float32")
+    report = export(weights, tmp_path, options)
+    assert [made.artefact.path.name for made in report.made] == [
+        "toy_x2.float32.onnx",
+        "toy_x2.fp16.float32.onnx",
+    ]
+    export(weights, tmp_path / "uint8.onnx", Options())
+    picture = make_picture(21, 34)
+    with srsdk.Upscaler(tmp_path / "uint8.onnx") as up:
+        wanted = up(picture).astype(int)
+    for made in report.made:
+        with srsdk.Upscaler(made.artefact.path) as up:
+            assert up.manifest.dtype == "float32"
+            assert np.abs(up(picture) - wanted).max() <= 2
+
+
+def test_halves_are_halves(weights: Path) -> None:
+    """In the fp16 graph every weight of the chain is float16, and only anchor and ends are not."""
+    model = open_source(weights).graph("fp16", "uint8")
+    kinds = {t.name: t.data_type for t in model.graph.initializer}
+    assert kinds["network.anchor"] == TensorProto.FLOAT
+    for index in range(5):
+        assert kinds[f"network.convs.{index}.weight"] == TensorProto.FLOAT16
+    (weight,) = [t for t in model.graph.initializer if t.name == "network.convs.1.weight"]
+    assert numpy_helper.to_array(weight).dtype == np.float16
+
+
+@needs_spandrel
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.usefixtures("torchvision")
+def test_realesr_animevideo(test_sets: Path, tmp_path: Path) -> None:
+    """A network that people use goes through to every target and upscales a drawing."""
+    path = test_sets.parents[1] / "peers" / "realesr-animevideov3-x4.pth"
+    data = test_sets.parent / "train"
+    if not path.is_file() or not data.is_dir():
+        pytest.skip("needs the peers' weights and the training pictures beside the test sets")
+    targets = ("onnx", "rtx") if importlib.util.find_spec("tensorrt_rtx") else ("onnx",)
+    options = Options(precisions=("fp32", "fp16", "int8"), targets=targets, data=data)
+    report = export(path, tmp_path, options)
+    assert len(report.made) == 4 + 3 * (len(targets) - 1)
+    drawing = make_picture(64, 64)
+    with srsdk.Upscaler(tmp_path / f"{path.stem}.int8.onnx") as up:
+        assert up(drawing).shape == (256, 256, 3)
