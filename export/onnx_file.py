@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from pathlib import Path
 
@@ -72,13 +73,27 @@ def build_onnx(
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            first = str(error).strip().splitlines()[0]
-            raise ExportError(f"torch cannot export this network to ONNX: {first}") from error
+            raise _translated(error) from error
     assert program is not None
     model = program.model_proto
     _strip(model)
     _check_dimensions(model, scale, channels, exact=multiple_px == 1)
     return model
+
+
+def _translated(error: BaseException) -> BaseException:
+    """Return Ctrl-C as Ctrl-C, which torch's exporter wraps up, and the rest as one sentence."""
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    if any(isinstance(link, KeyboardInterrupt) for link in links):
+        return KeyboardInterrupt()
+    deepest = error.__cause__ or error
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(deepest)).strip().splitlines()
+    reason = lines[0] if lines else type(deepest).__name__
+    return ExportError(f"torch cannot export this network to ONNX: {reason}")
 
 
 def attach(model: onnx.ModelProto, manifest: Manifest) -> None:

@@ -296,3 +296,34 @@ def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:
     picture = make_picture(20, 31)
     with srsdk.Upscaler(tmp_path / "toy.onnx", backend="onnxruntime") as up:
         assert np.abs(up(picture).astype(int) - network(net)(picture)).max() <= 1
+
+
+class Branching(nn.Module):
+    """Asks for a value of its input, which no graph can hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge twice, or not."""
+        y = x if bool(x.mean() > 0) else -x
+        return y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+def test_a_network_that_torch_cannot_export() -> None:
+    """One sentence of torch's many, without its colours."""
+    with pytest.raises(ExportError, match=r"^torch cannot export this network to ONNX: ") as error:
+        build_onnx(Uint8Graph(Branching()), 2)
+    assert "\x1b" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_ctrl_c_inside_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter wraps an interrupt into its own error; it comes out as an interrupt."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise torch.onnx.errors.OnnxExporterError("failed") from error
+
+    monkeypatch.setattr("torch.onnx.export", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_onnx(Uint8Graph(Branching()), 2)
