@@ -132,13 +132,14 @@ def test_readme_python_runs(repository: Path, tmp_path: Path) -> None:
 def test_shipped_models_say_what_they_are() -> None:
     """Each is under 1 MB, scored on the three sets, and names its data and terms."""
     names = srsdk.models.shipped()
-    assert {"gan_x2", "gan_x4"} <= set(names)
+    assert names == ["gan_x2", "gan_x2.int8", "gan_x4", "gan_x4.int8"]
     for name in names:
         path = srsdk.models.find(name)
         with srsdk.Upscaler(name) as up:
             manifest = up.manifest
         assert path.stat().st_size < 1_000_000
-        assert manifest.name == name
+        assert manifest.name == name.removesuffix(".int8")
+        assert manifest.precision == ("int8" if name.endswith(".int8") else "fp32")
         assert set(manifest.scores) == {"Set5", "Set14", "BSD100"}
         assert manifest.licence
         assert manifest.training_data

@@ -98,7 +98,11 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["upscale", "IN", "-o", "OUT", "--model", "nope"], 1, "there are gan_x2, gan_x4"),
+        (
+            ["upscale", "IN", "-o", "OUT", "--model", "nope"],
+            1,
+            "there are gan_x2, gan_x2.int8, gan_x4, gan_x4.int8",
+        ),
         (["upscale", "gone.png", "-o", "OUT"], 1, "gone.png: no such file"),
         (["upscale", "IN", "IN", "-o", "x.png"], 2, "is one file, but several"),
         (["upscale", "IN", "IN", "-o", "OUT"], 2, "would both be written to"),
@@ -183,7 +187,11 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     """Both backends ran the shipped models for real; the GPU line states a fact."""
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
-    for line in ("[ok] backend openvino", "[ok] backend onnxruntime", "ran gan_x2, gan_x4 on cpu"):
+    for line in (
+        "[ok] backend openvino",
+        "[ok] backend onnxruntime",
+        ", gan_x4, gan_x4.int8 on cpu",
+    ):
         assert line in text
     assert main(["doctor", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)

@@ -167,6 +167,20 @@ def test_backends_agree(model: str, picture: Picture) -> None:
     assert np.mean(results[0] != results[1]) < 1e-3
 
 
+@pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_int8_is_near_float(model: str, backend: str, picture: Picture) -> None:
+    """The INT8 files give nearly the picture of the float ones, tiled or not."""
+    with srsdk.Upscaler(model, backend=backend) as up:
+        expected = up(picture).astype(float)
+    with srsdk.Upscaler(f"{model}.int8", backend=backend) as up:
+        assert "int8" in repr(up)
+        whole = up(picture)
+    assert np.mean((whole - expected) ** 2) < 4
+    with srsdk.Upscaler(f"{model}.int8", backend=backend, tile=40) as up:
+        assert largest_difference(up(picture), whole) <= 1
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_model_upscales(backend: str) -> None:
     """A shipped model is nearer to the truth than bicubic, on a picture with edges."""
@@ -263,7 +277,7 @@ def test_a_wrong_argument_lists_the_right_ones(options: dict[str, Any], message:
 
 def test_an_unknown_model_lists_the_shipped_ones(tmp_path: Path) -> None:
     """Names, paths and kinds of file."""
-    with pytest.raises(srsdk.ModelError, match="there are gan_x2, gan_x4"):
+    with pytest.raises(srsdk.ModelError, match=r"there are gan_x2, gan_x2\.int8, gan_x4"):
         srsdk.Upscaler("gan_x3")
     with pytest.raises(srsdk.ModelError, match="no such model file"):
         srsdk.Upscaler(tmp_path / "gone.onnx")
