@@ -81,6 +81,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         data=arguments.data,
         tests=tuple(arguments.test),
         seed=arguments.seed,
+        texture=arguments.texture,
+        parent=arguments.parent,
         licence=arguments.licence,
         training_data=arguments.training_data,
     )
@@ -144,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         help="score on this folder of ground truth, and gate INT8 by it; may be repeated",
     )
     add("--seed", type=int, default=0, help="of the calibration crops")
+    add("--texture", type=float, metavar="0..1", help="0: the weights of --parent, 1: the source's")
+    add("--parent", type=Path, metavar="WEIGHTS", help="what the source's GAN training began with")
     add("--force", action="store_true", help="replace existing files")
     add("--json", action="store_true", help="a machine-readable report on stdout")
     add("--no-verdict", dest="verdict", action="store_false", help="do not time INT8 on this CPU")

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from export.onnx_file import ExportError
-from export.sources import TorchSource, file_sha256, torch_source
+from export.options import file_sha256
+from export.sources import TorchSource, torch_source
 
 
 def open_foreign(path: Path) -> TorchSource:

@@ -10,9 +10,10 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from export.onnx_file import OPSET, ExportError
+from export.options import file_sha256
 from export.parity import Batch, Run
 from export.radius import measured_radius
-from export.sources import Facts, file_sha256, session_run
+from export.sources import Facts, session_run
 from export.surgery import rename, to_half, unwrap, wrap
 from srsdk.errors import ManifestError
 from srsdk.manifest import METADATA_KEY, Manifest, parse_manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ class Options:
     """Folders of ground truth, to score on and to gate INT8 by."""
     seed: int = 0
     """Of the calibration crops."""
+    texture: float | None = None
+    """Between the weights of `parent` (0) and of the source (1); None: the source alone."""
+    parent: Path | None = None
+    """Weights that the source's adversarial training began with; goes with `texture`."""
     licence: str = ""
     """Terms of the weights, for the manifest."""
     training_data: str = ""
@@ -54,6 +59,7 @@ class Options:
             for value in values:
                 if value not in allowed:
                     raise UsageError(f"{name} {value!r} is not one of {', '.join(allowed)}")
+        self._check_texture()
         if len(set(self.targets) & set(ENGINE_TARGETS)) > 1:
             raise UsageError(
                 "targets rtx and tensorrt would write the same names; export them into two folders"
@@ -68,15 +74,22 @@ class Options:
                 "75 out of --sm, or export an engine of fp16 for it"
             )
 
+    def _check_texture(self) -> None:
+        if (self.texture is None) != (self.parent is None):
+            raise UsageError("--texture and --parent go together: how much, and of which two")
+        if self.texture is not None and not 0 <= self.texture <= 1:
+            raise UsageError(f"texture {self.texture}: expected 0 (the parent) to 1 (the source)")
+
     @property
     def wants_int8(self) -> bool:
         """Whether any file is INT8."""
         return "int8" in self.precisions or "openvino-int8" in self.targets
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that say the same on every machine: folders by their contents."""
+        """Return plain values that say the same on every machine: paths by what is there."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["data"] = None if self.data is None else listing(self.data)
+        values["parent"] = None if self.parent is None else file_sha256(self.parent)
         values["tests"] = [listing(folder) for folder in self.tests]
         return values
 
@@ -122,6 +135,12 @@ def plan(output: Path, name: str, options: Options) -> list[Artefact]:
         output = output.with_suffix("")
     base = output / name if is_folder else output
     return [Artefact(_named(base, kind, options.boundary), *kind) for kind in kinds]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def listing(folder: Path) -> list[list[Any]]:

@@ -16,7 +16,7 @@ from export.engine import Library, open_library, seconds_since
 from export.onnx_file import ExportError
 from export.options import Artefact, Options, UsageError, plan
 from export.record import Made, Report
-from export.sources import Source, open_source
+from export.sources import Source, open_mixture, open_source
 from export.staging import Staging
 from export.work import Work
 from srsdk.manifest import read_manifest
@@ -38,7 +38,7 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
         DataError: a folder of pictures is unusable.
     """
     began = time.perf_counter()
-    source = open_source(source_path)
+    source = _open(source_path, options)
     if source.facts.family == "vae" and options.wants_int8:
         raise UsageError(
             "INT8 of a vae is not offered: its heads decide about scales and confidence; "
@@ -60,6 +60,12 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
         staging.publish()
     report.seconds = seconds_since(began)
     return report
+
+
+def _open(path: Path, options: Options) -> Source:
+    if options.texture is None or options.parent is None:
+        return open_source(path)
+    return open_mixture(path, options.parent, options.texture)
 
 
 def build_key(source: Source, options: Options, libraries: dict[str, Library]) -> str:

@@ -12,6 +12,8 @@ def table(report: Report) -> str:
     first = report.made[0].manifest
     seen = " (measured: it sees the whole picture)" if first.radius_measured else ""
     lines.append(f"x{first.scale}, receptive-field radius {first.radius_px} px{seen}")
+    if first.texture is not None:
+        lines.append(f"texture {first.texture:g}: 0 is the parent, 1 the source")
     if report.calibration is not None:
         crops = report.calibration.crops
         lines.append(

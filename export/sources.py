@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.graph import FloatGraph, Uint8Graph, halved, receptive_radius, rounded
 from export.onnx_file import ExportError, build_onnx
+from export.options import file_sha256
 from export.parity import Batch, Run
 from export.radius import measured_radius
 from training import checkpoint, networks
 from training.loop import load_weights
-from training.recipe import recipe_from_dict
+from training.recipe import Recipe, recipe_from_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +125,11 @@ def open_checkpoint(path: Path) -> Source:
         checkpoint.CheckpointError: none of ours.
         RecipeError: its recipe is of another version.
     """
+    tensors, recipe = _trained(path)
+    return _source_of(path, tensors, recipe)
+
+
+def _trained(path: Path) -> tuple[dict[str, Tensor], Recipe]:
     tensors, facts = load_weights(path)
     recipe = recipe_from_dict(facts["recipe"], source=str(path))
     if recipe.small.on:
@@ -132,6 +137,17 @@ def open_checkpoint(path: Path) -> Source:
             f"{path}: the textbook forms on small pictures are no upscalers; "
             "their parts export as in tests/training/test_small.py"
         )
+    return tensors, recipe
+
+
+def _gan_weights(path: Path) -> tuple[dict[str, Tensor], Recipe]:
+    tensors, recipe = _trained(path)
+    if recipe.family != "gan":
+        raise ExportError(f"{path}: weights of family {recipe.family} are not mixed, expected gan")
+    return tensors, recipe
+
+
+def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source:
     network = networks.for_recipe(recipe)
     networks.warm_start(network, tensors)
     if isinstance(network, networks.ConditionalVae):
@@ -147,6 +163,32 @@ def open_checkpoint(path: Path) -> Source:
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,
     )
+
+
+def open_mixture(path: Path, parent: Path, texture: float) -> Source:
+    """Open (1 - texture) * parent + texture * checkpoint, both of `python -m training`.
+
+    Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219). Name and hash are those of
+    the checkpoint.
+
+    Raises:
+        ExportError: one of them is of another family than `gan`, or they differ in architecture.
+        checkpoint.CheckpointError: one of them is none of ours.
+        RecipeError: the recipe of one is of another version.
+    """
+    (tensors, recipe), (base, older) = _gan_weights(path), _gan_weights(parent)
+    for what in ("scale", "network"):
+        ours, theirs = getattr(recipe, what), getattr(older, what)
+        if ours != theirs:
+            raise ExportError(
+                f"{path} and {parent} cannot be mixed: {what} is {ours} and {theirs}, "
+                "expected one architecture"
+            )
+    try:
+        mixed = networks.interpolate(base, tensors, texture)
+    except ValueError as error:
+        raise ExportError(f"{path} and {parent} cannot be mixed: {error}") from error
+    return _source_of(path, mixed, recipe)
 
 
 def torch_source(
@@ -183,12 +225,6 @@ def torch_source(
         ),
         network,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def session_run(model: onnx.ModelProto) -> Run:

@@ -220,6 +220,7 @@ class Work:
             parity_of="graph" if engine else "file",
             scores=scores,
             weights_sha256=f.sha256,
+            texture=self.options.texture,
             licence=self.options.licence,
             training_data=self.options.training_data,
             built_with=MappingProxyType({**versions, "onnx": onnx.__version__}),

@@ -73,7 +73,9 @@ class Manifest:
     )
     """By test set: `psnr_y_db` and `ssim_y` of this very file, measured at export."""
     weights_sha256: str = ""
-    """Of the weights that the file was exported from."""
+    """Of the weights that the file was exported from; of a mixture, of the adversarial ones."""
+    texture: float | None = None
+    """Share of the adversarial weights, 0 to 1; the rest is their parent's. None: not mixed."""
     licence: str = ""
     """Terms of the weights."""
     training_data: str = ""
@@ -188,6 +190,12 @@ def _check_number(source: str, name: str, value: Any) -> float | None:
     return value
 
 
+def _check_share(source: str, name: str, value: Any) -> float | None:
+    if value is not None and (not _is_number(value) or not 0 <= value <= 1):
+        raise _wrong(source, name, value, "null or a number from 0 to 1")
+    return None if value is None else float(value)
+
+
 def _check_lsb(source: str, name: str, value: Any) -> int | None:
     if value is None:
         return None
@@ -253,6 +261,7 @@ _CHECKS = {
     "parity_lsb": _check_lsb,
     "scores": _check_scores,
     "weights_sha256": _check_text,
+    "texture": _check_share,
     "licence": _check_text,
     "training_data": _check_text,
     "built_with": _check_versions,

@@ -26,6 +26,7 @@ EPILOG = """\
 python -m training --show RECIPE.toml          every value of a recipe, defaults included
 python -m training evaluate MODEL --data DIR   a table and a picture sheet
 python -m training naturalness --data DIR      fit the statistics behind the naturalness score
+python -m training pack WEIGHTS -o FILE        half the size, float16, to be published
 torchrun --nproc-per-node N -m training ...    several processes, one network
 """
 

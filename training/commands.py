@@ -1,4 +1,4 @@
-"""The two commands beside training: `evaluate` and `naturalness`."""
+"""The commands beside training: `evaluate`, `naturalness` and `pack`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from training import naturalness, report
+from training import naturalness, packing, report
 from training.data import decode, find_pictures, refuse
 from training.resize import Picture
 
@@ -77,4 +77,15 @@ def _decoded(paths: Sequence[Path], reasons: dict[Path, str]) -> Iterator[Pictur
             yield picture
 
 
-COMMANDS = {"evaluate": evaluate, "naturalness": fit_naturalness}
+def pack(words: Sequence[str]) -> None:
+    """Write a run's weights as float16, to be published."""
+    parser = argparse.ArgumentParser(prog="python -m training pack", description=pack.__doc__)
+    parser.add_argument("weights", type=Path, help="weights or checkpoint of a run")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
+    parser.add_argument("--force", action="store_true", help="replace it where it exists")
+    arguments = parser.parse_args(words)
+    packing.pack(arguments.weights, arguments.output, force=arguments.force)
+    log.info("wrote %s, %d bytes", arguments.output, arguments.output.stat().st_size)
+
+
+COMMANDS = {"evaluate": evaluate, "naturalness": fit_naturalness, "pack": pack}

@@ -119,9 +119,13 @@ def train(
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the averaged weights in a run's `weights` or `last` file, and its facts."""
+    """Return the averaged weights in a run's `weights` or `last` file, or packed, and its facts.
+
+    What `python -m training pack` stored as float16 comes back as float32.
+    """
     tensors, facts = checkpoint.load(path)
-    return checkpoint.without_prefix("ema", tensors) or tensors, facts
+    tensors = checkpoint.without_prefix("ema", tensors) or tensors
+    return {n: t.float() if t.dtype == torch.half else t for n, t in tensors.items()}, facts
 
 
 def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:
