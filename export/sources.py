@@ -46,6 +46,8 @@ class Facts:
     """Of the source file."""
     architecture: str = ""
     """In words, for the report."""
+    textured: bool = False
+    """Whether it was trained for texture, which PSNR does not reward."""
 
 
 class Source(Protocol):
@@ -146,6 +148,7 @@ def open_checkpoint(path: Path) -> Source:
         sha256=file_sha256(path),
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,
+        textured=recipe.objective == "gan",
     )
 
 
@@ -159,6 +162,7 @@ def torch_source(
     channels: int = 3,
     multiple_px: int = 1,
     architecture: str = "",
+    textured: bool = False,
 ) -> TorchSource:
     """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees."""
     network.eval()
@@ -180,6 +184,7 @@ def torch_source(
             multiple_px=multiple_px,
             sha256=sha256,
             architecture=architecture,
+            textured=textured,
         ),
         network,
     )
