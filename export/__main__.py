@@ -83,6 +83,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         seed=arguments.seed,
         texture=arguments.texture,
         parent=arguments.parent,
+        qat=arguments.qat,
         licence=arguments.licence,
         training_data=arguments.training_data,
     )
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=int, action="append", default=[], help="engines: pictures at once (1)")
     add("--profiles", help="engines: BATCHxHEIGHTxWIDTH, several by commas; instead of both")
     add("--sm", default="86,89,120", help="rtx engines: GPU generations (86,89,120)")
-    add("--data", type=Path, metavar="DIR", help="pictures for INT8 calibration")
+    add("--data", type=Path, metavar="DIR", help="pictures for INT8 calibration and --qat")
     add(
         "--test",
         type=Path,
@@ -145,9 +146,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="score on this folder of ground truth, and gate INT8 by it; may be repeated",
     )
-    add("--seed", type=int, default=0, help="of the calibration crops")
     add("--texture", type=float, metavar="0..1", help="0: the weights of --parent, 1: the source's")
     add("--parent", type=Path, metavar="WEIGHTS", help="what the source's GAN training began with")
+    add("--seed", type=int, default=0, help="of the calibration crops and of --qat")
+    add(
+        "--qat",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="tune the weights for INT8 on --data, kept where --test shows a gain (0: off)",
+    )
     add("--force", action="store_true", help="replace existing files")
     add("--json", action="store_true", help="a machine-readable report on stdout")
     add("--no-verdict", dest="verdict", action="store_false", help="do not time INT8 on this CPU")

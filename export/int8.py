@@ -25,6 +25,33 @@ SENSITIVITY_CROPS = 4
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What QAT changed."""
+
+    steps: int
+    """Taken."""
+    loss_db_before: float | None
+    """Mean over the test sets, without QAT; None: the gate did not hold."""
+    loss_db_after: float | None
+    """The same with it."""
+    used: bool
+    """Whether the tuned weights are in the graph."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the report."""
+        rounded = [
+            None if loss is None else round(loss, 4)
+            for loss in (self.loss_db_before, self.loss_db_after)
+        ]
+        return {
+            "steps": self.steps,
+            "loss_db_before": rounded[0],
+            "loss_db_after": rounded[1],
+            "used": self.used,
+        }
+
+
+@dataclass(frozen=True)
 class Quantised:
     """An INT8 graph and how it came about."""
 
@@ -42,14 +69,18 @@ class Quantised:
     """Left in float because the gate did not hold with them, the most sensitive first."""
     sensitivity_db: MappingProxyType[str, float]
     """By layer: PSNR against the float32 network with only this layer in INT8; low: sensitive."""
+    tuning: Tuning | None = None
+    """By QAT; None: none was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the report."""
+        tuning = {} if self.tuning is None else {"qat": self.tuning.to_dict()}
         return {
             "layers": list(self.layers),
             "given_back": list(self.given_back),
             "losses_db": {name: round(loss, 4) for name, loss in self.losses_db.items()},
             "sensitivity_db": {n: round(v, 2) for n, v in self.sensitivity_db.items()},
+            **tuning,
         }
 
 

@@ -40,11 +40,13 @@ class Options:
     tests: tuple[Path, ...] = ()
     """Folders of ground truth, to score on and to gate INT8 by."""
     seed: int = 0
-    """Of the calibration crops."""
+    """Of the calibration crops, and of the patches of QAT."""
     texture: float | None = None
     """Between the weights of `parent` (0) and of the source (1); None: the source alone."""
     parent: Path | None = None
     """Weights that the source's adversarial training began with; goes with `texture`."""
+    qat: int = 0
+    """Steps of quantisation-aware training before INT8; 0: none."""
     licence: str = ""
     """Terms of the weights, for the manifest."""
     training_data: str = ""
@@ -68,6 +70,15 @@ class Options:
             raise UsageError(f"profiles {self.profiles}: expected sizes above 0")
         if self.wants_int8 and self.data is None:
             raise UsageError("INT8 is calibrated on pictures: name a folder of them with --data")
+        if self.qat < 0:
+            raise UsageError(f"--qat {self.qat}: expected a number of steps, or 0 for none")
+        if self.qat and not self.wants_int8:
+            raise UsageError("--qat tunes INT8 files: ask for one with --precision int8")
+        if self.qat and not self.tests:
+            raise UsageError(
+                "--qat is kept only where it measurably helps: name folders of ground truth "
+                "with --test"
+            )
         if 75 in self.sms and "int8" in self.precisions and "rtx" in self.targets:
             raise UsageError(
                 "SM 75 in an INT8 engine turns its convolutions into float16 for every GPU; leave "

@@ -15,6 +15,7 @@ import srsdk
 from export.engine import Library, open_library, seconds_since
 from export.onnx_file import ExportError
 from export.options import Artefact, Options, UsageError, plan
+from export.qat import check_offered
 from export.record import Made, Report
 from export.sources import Source, open_mixture, open_source
 from export.staging import Staging
@@ -44,6 +45,8 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
             "INT8 of a vae is not offered: its heads decide about scales and confidence; "
             "export fp16"
         )
+    if options.qat:
+        check_offered(source)
     artefacts = plan(output, source.facts.name, options)
     libraries = {a.flavour: open_library(a.flavour) for a in artefacts if a.is_engine}
     key = build_key(source, options, libraries)

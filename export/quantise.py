@@ -67,7 +67,7 @@ def insert(
     for layer in chosen:
         node = graph.node[layer.index]
         added: list[onnx.NodeProto] = []
-        float_type = _float_type(graph, layer.weight)
+        float_type = float_type_of(graph, layer.weight)
         activation = activation_scale(*calibration.ranges[layer.name], flavour, float_type)
         exact = weights_of(model, layer.weight)
         weight, weight_scale = quantise_weight(exact, float_type)
@@ -99,7 +99,7 @@ def activation_scale(
     """Return the scale of a tensor with values between `low` and `high`; 0 is always exact."""
     if flavour == "gpu":
         step = np.asarray(max(-low, high, TINY) / 127, float_type)
-        return Scale(np.maximum(step, _smallest(float_type)), np.asarray(0, np.int8))
+        return Scale(np.maximum(step, smallest(float_type)), np.asarray(0, np.int8))
     low, high = min(low, 0.0), max(high, 0.0)
     step = np.asarray(max(high - low, TINY) / 255, float_type)
     return Scale(step, np.asarray(np.clip(np.round(-low / float(step)), 0, 255), np.uint8))
@@ -110,7 +110,7 @@ def quantise_weight(
 ) -> tuple[npt.NDArray[np.int8], Scale]:
     """Return (out, in, kh, kw) int8 and one scale for each output channel, zero point 0."""
     largest = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
-    step = np.maximum(np.asarray(largest / 127, float_type), _smallest(float_type))
+    step = np.maximum(np.asarray(largest / 127, float_type), smallest(float_type))
     # divided by the step as it is stored: a float16 step differs from the float32 one
     scaled = weight / step.astype(np.float32)[:, None, None, None]
     values = np.clip(np.round(scaled), -127, 127).astype(np.int8)
@@ -143,12 +143,13 @@ def quantise_bias(bias: npt.NDArray[np.float32], step: npt.NDArray[Any]) -> npt.
     return np.clip(scaled, -limit, limit).astype(np.int32)
 
 
-def _smallest(float_type: npt.DTypeLike) -> Any:
+def smallest(float_type: npt.DTypeLike) -> Any:
     """Return the smallest normal number: below it a float16 step would lose its digits."""
     return np.asarray(np.finfo(np.dtype(float_type)).tiny, float_type)
 
 
-def _float_type(graph: onnx.GraphProto, weight: str) -> npt.DTypeLike:
+def float_type_of(graph: onnx.GraphProto, weight: str) -> npt.DTypeLike:
+    """Return float16 or float32: that of an initializer, and so of the scales beside it."""
     types = {t.name: t.data_type for t in graph.initializer}
     return np.float16 if types[weight] == TensorProto.FLOAT16 else np.float32
 

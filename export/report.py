@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from export.int8 import Tuning
 from export.record import Made, Report
 
 
@@ -23,6 +24,8 @@ def table(report: Report) -> str:
     for flavour, quantised in report.quantised.items():
         back = ", ".join(quantised.given_back) or "none"
         lines.append(f"INT8 {flavour}: {len(quantised.layers)} layers; given back to float: {back}")
+        if quantised.tuning is not None:
+            lines.append(f"  {_tuning(quantised.tuning)}")
         worst = list(quantised.sensitivity_db.items())[:3]
         if worst:
             named = ", ".join(f"{name} {db:.1f} dB" for name, db in worst)
@@ -30,6 +33,15 @@ def table(report: Report) -> str:
     if report.seconds:
         lines.append(f"{report.seconds:.1f} s")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _tuning(tuning: Tuning) -> str:
+    before, after = (
+        "does not hold the gate" if loss is None else f"loses {loss:.4f} dB"
+        for loss in (tuning.loss_db_before, tuning.loss_db_after)
+    )
+    used = "used" if tuning.used else "not used"
+    return f"QAT, {tuning.steps} steps: {after}, without it {before}; {used}"
 
 
 def _line(made: Made, width: int) -> str:

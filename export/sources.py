@@ -46,6 +46,8 @@ class Facts:
     """Of the source file."""
     architecture: str = ""
     """In words, for the report."""
+    textured: bool = False
+    """Whether it was trained for texture, which PSNR does not reward."""
 
 
 class Source(Protocol):
@@ -162,6 +164,7 @@ def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source
         sha256=file_sha256(path),
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,
+        textured=recipe.objective == "gan",
     )
 
 
@@ -201,6 +204,7 @@ def torch_source(
     channels: int = 3,
     multiple_px: int = 1,
     architecture: str = "",
+    textured: bool = False,
 ) -> TorchSource:
     """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees."""
     network.eval()
@@ -222,6 +226,7 @@ def torch_source(
             multiple_px=multiple_px,
             sha256=sha256,
             architecture=architecture,
+            textured=textured,
         ),
         network,
     )

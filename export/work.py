@@ -18,16 +18,17 @@ import srsdk
 from export.calibrate import Calibration, Crops, Shape, calibrate, draw_crops
 from export.engine import Library, build_engine, seconds_since
 from export.equalise import chains, equalised, factors
-from export.int8 import quantise
+from export.int8 import Quantised, quantise
 from export.judge import Judge, Scores
 from export.layers import body, conv_layers
 from export.lint import precision_of
 from export.onnx_file import ExportError, attach, write
 from export.options import Artefact, Options
 from export.parity import Parity, check
+from export.qat import patches, quantise_better, tuned
 from export.quantise import Flavour
 from export.record import Made, Report
-from export.sources import Source, session_run
+from export.sources import Source, TorchSource, session_run
 from srsdk.manifest import Manifest, read_manifest
 
 log = logging.getLogger(__name__)
@@ -143,10 +144,20 @@ class Work:
                     "the float16 graph joins its layers otherwise than the float32 one"
                 )
             graph = equalised(graph, self.divisors)
-            self.report.quantised[flavour] = quantise(
-                graph, self.calibration, flavour, self.judge, self.base_db
-            )
+            self.report.quantised[flavour] = self._quantised(graph, flavour)
         return self.report.quantised[flavour].model
+
+    def _quantised(self, graph: onnx.ModelProto, flavour: Flavour) -> Quantised:
+        """Quantise a graph whose channels were evened out; before that, tune it if asked to."""
+        calibration, steps = self.calibration, self.options.qat
+        if not steps:
+            return quantise(graph, calibration, flavour, self.judge, self.base_db)
+        log.info("tuning (%s)", flavour)
+        assert isinstance(self.source, TorchSource)
+        assert self.options.data is not None
+        draw = patches(self.options.data, self.source.facts.scale, seed=self.options.seed).draw
+        better = tuned(self.source, graph, calibration, flavour, draw, steps)
+        return quantise_better(graph, better, steps, calibration, flavour, self.judge, self.base_db)
 
     def _judged(
         self, artefact: Artefact, model: onnx.ModelProto, flavour: Flavour

@@ -1,0 +1,304 @@
+"""QAT: the rounding that is trained with is the file's, and it is used only where it helps."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from export import qat
+from export.__main__ import main
+from export.calibrate import Calibration, Shape, calibrate, draw_crops
+from export.int8 import Quantised
+from export.layers import body, conv_layers
+from export.onnx_file import ExportError
+from export.options import Options, UsageError
+from export.parity import GateError, Parity
+from export.quantise import Flavour, activation_scale, insert, quantise_weight
+from export.session import open_session
+from export.sources import TorchSource, open_checkpoint, session_run
+from tests.conftest import make_picture
+from training.data import Batch, DataError
+from training.networks import PlainNet
+
+FLAVOURS: tuple[Flavour, ...] = ("cpu", "gpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten drawn pictures that patches fit into."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed in range(10):
+        Image.fromarray(make_picture(112, 128, seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(weights: Path) -> TorchSource:
+    """The small net with input channels of very different weights: INT8 is coarse for it."""
+    opened = open_checkpoint(weights)
+    assert isinstance(opened, TorchSource)
+    network = opened.network
+    assert isinstance(network, PlainNet)
+    with torch.no_grad():
+        for conv in network.convs[1:-1]:
+            assert isinstance(conv.weight, torch.Tensor)
+            conv.weight[:, 0] *= 4
+            conv.weight[0] /= 4
+    return opened
+
+
+@pytest.fixture(scope="module")
+def model(source: TorchSource) -> onnx.ModelProto:
+    """Its float32 graph."""
+    return source.graph("fp32", "uint8")
+
+
+@pytest.fixture(scope="module")
+def calibration(model: onnx.ModelProto, pictures: Path) -> Calibration:
+    """Of that graph, as it is: channels not evened out."""
+    return calibrate(model, body(conv_layers(model)), draw_crops(pictures, Shape(2), count=12))
+
+
+def by_runtime(
+    x: npt.NDArray[np.float32], step: npt.NDArray[Any], zero: npt.NDArray[Any], axis: int
+) -> npt.NDArray[np.float32]:
+    """Quantise and dequantise by ONNX Runtime."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["q"], axis=axis),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["y"], axis=axis),
+    ]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * x.ndim)
+        for name in ("x", "y")
+    ]
+    constants = [numpy_helper.from_array(v, n) for n, v in (("step", step), ("zero", zero))]
+    graph = helper.make_graph(nodes, "pair", ports[:1], ports[1:], constants)
+    pair = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    result: npt.NDArray[np.float32] = open_session(pair).run(None, {"x": x})[0]
+    return result
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_activations_round_as_in_onnx_runtime(flavour: Flavour) -> None:
+    """Equal values, inside the range, outside it and half way between two codes."""
+    scale = activation_scale(-0.3, 1.7, flavour)
+    step, zero = scale.step, float(scale.zero)
+    ties = (np.arange(-200, 300) + 0.5) * step
+    x = np.concatenate([np.random.default_rng(0).normal(0, 1.5, 4096), ties]).astype(np.float32)
+    least, most = (0, 255) if flavour == "cpu" else (-128, 127)
+    got = qat.fake_quantise(
+        torch.from_numpy(x), torch.tensor(float(step)), torch.tensor(zero), least, most
+    )
+    assert np.array_equal(got.numpy(), by_runtime(x, step, scale.zero, 0))
+
+
+@pytest.mark.parametrize("float_type", [np.float32, np.float16])
+def test_weights_round_as_in_the_file(float_type: Any) -> None:
+    """Equal to what the inserter stores, dequantised by ONNX Runtime; a channel of zeros too."""
+    weight = np.random.default_rng(1).normal(0, 0.2, (6, 5, 3, 3)).astype(np.float32)
+    weight[3] = 0
+    values, scale = quantise_weight(weight, float_type)
+    step = qat.weight_step(torch.from_numpy(weight), float_type)
+    stored = scale.step.astype(np.float32)
+    assert np.array_equal(step.numpy().ravel(), stored)
+    got = qat.fake_quantise(torch.from_numpy(weight), step, torch.zeros(()), -127, 127).numpy()
+    assert np.array_equal(got, values * stored[:, None, None, None])
+    assert np.array_equal(got, by_runtime(weight, stored, scale.zero, 0))
+
+
+def test_the_gradient_passes_straight_through_inside_the_range() -> None:
+    """And is 0 outside of it."""
+    x = torch.tensor([-0.2, 0.0, 0.26, 0.99, 1.2], requires_grad=True)
+    y = qat.fake_quantise(x, torch.tensor(1 / 255), torch.tensor(0.0), 0, 255)
+    (y * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 2, 3, 4, 0]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_student_computes_what_the_file_will(
+    source: TorchSource, model: onnx.ModelProto, calibration: Calibration, flavour: Flavour
+) -> None:
+    """One in a hundred samples of the graph that the inserter writes is off, by a level or two."""
+    assert isinstance(source.network, PlainNet)
+    net = qat.student(source.network, model, calibration, flavour)
+    run = session_run(insert(model, calibration, flavour))
+    for crop in calibration.crops.pixels[:4]:
+        x = torch.from_numpy(crop[None]).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            levels = (net(x) * 255).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
+        apart = np.abs(levels - run(crop[None]))
+        assert apart.max() <= 2
+        assert np.mean(apart > 0) < 0.01
+
+
+def error_of(run: Any, source: TorchSource, calibration: Calibration) -> float:
+    """Return the mean squared distance to the float32 network, levels squared."""
+    return float(
+        np.mean(
+            [
+                np.mean((run(crop[None]).astype(float) - source.reference(crop[None])) ** 2)
+                for crop in calibration.crops.pixels
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_badly_spread_net_loses_less(
+    source: TorchSource,
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    pictures: Path,
+    flavour: Flavour,
+) -> None:
+    """Tuned towards its teacher, on the file that the inserter writes; the ranges stay."""
+    teacher = TorchSource(dataclasses.replace(source.facts, textured=True), source.network)
+    draw = qat.patches(pictures, 2, seed=0).draw
+    better = qat.tuned(teacher, model, calibration, flavour, draw, 40)
+    before, after = (
+        error_of(session_run(insert(graph, calibration, flavour)), source, calibration)
+        for graph in (model, better)
+    )
+    assert after < 0.9 * before
+
+
+def test_the_same_seed_tunes_to_the_same_weights(
+    source: TorchSource, model: onnx.ModelProto, calibration: Calibration, pictures: Path
+) -> None:
+    """Bit by bit; another seed to others; and the source's own weights stay."""
+    kept = copy.deepcopy(source.network.state_dict())
+    first, again, other = (
+        qat.tuned(source, model, calibration, "cpu", qat.patches(pictures, 2, seed=s).draw, 3)
+        for s in (0, 0, 1)
+    )
+    assert first.SerializeToString() == again.SerializeToString()
+    assert first.SerializeToString() not in (other.SerializeToString(), model.SerializeToString())
+    assert all(torch.equal(v, kept[n]) for n, v in source.network.state_dict().items())
+
+
+def held(loss: float, layers: int = 3) -> Quantised:
+    """Return an INT8 graph that loses so much."""
+    losses = MappingProxyType({"a": loss, "b": loss})
+    names = ("x", "y", "z")[:layers]
+    parity = Parity(1, 0.1, 50.0, 0.0, 1)
+    return Quantised(onnx.ModelProto(), "cpu", parity, losses, names, (), MappingProxyType({}))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "used"),
+    [
+        (held(0.05), held(0.02), True),
+        (held(0.02), held(0.05), False),
+        (held(0.05), held(0.02, layers=2), False),
+        (held(0.05), GateError("no"), False),
+        (GateError("no"), held(0.05), True),
+    ],
+)
+def test_tuned_weights_are_used_only_if_they_lose_less(
+    monkeypatch: pytest.MonkeyPatch, before: Any, after: Any, used: bool
+) -> None:
+    """As measured on the test sets, without more layers in float; or if only they hold."""
+    results = iter([before, after])
+
+    def quantise(*_: Any) -> Quantised:
+        result = next(results)
+        if isinstance(result, GateError):
+            raise result
+        assert isinstance(result, Quantised)
+        return result
+
+    monkeypatch.setattr(qat, "quantise", quantise)
+    call: Any = qat.quantise_better
+    best = call(None, None, 7, None, "cpu", None, {})
+    assert best.losses_db == (after if used else before).losses_db
+    losses = [None if isinstance(q, GateError) else q.losses_db["a"] for q in (before, after)]
+    assert best.to_dict()["qat"] == {
+        "steps": 7,
+        "loss_db_before": losses[0],
+        "loss_db_after": losses[1],
+        "used": used,
+    }
+    results = iter([GateError("the plain one's reason"), GateError("the other's")])
+    with pytest.raises(GateError, match="plain"):
+        call(None, None, 7, None, "cpu", None, {})
+
+
+def test_the_command(
+    weights: Path,
+    pictures: Path,
+    truth: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`--qat` tells what it did, and a file of other steps is not up to date."""
+    call = [str(weights), "-o", str(tmp_path / "x.onnx"), "--target", "openvino-int8"]
+    call += ["--data", str(pictures), "--test", str(truth), "--no-verdict", "--json"]
+    assert main([*call, "--qat", "2"]) == 0
+    told = json.loads(capsys.readouterr().out)["int8"]["cpu"]["qat"]
+    assert told["steps"] == 2
+    assert set(told) == {"steps", "loss_db_before", "loss_db_after", "used"}
+    assert main([*call, "--qat", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"][0]["up_to_date"]
+    assert main([*call, "--qat", "3"]) == 1
+    assert "--force" in capsys.readouterr().err
+
+
+def test_wrong_calls(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without INT8, pictures or truth, or with steps below 0: one sentence and exit code 2."""
+    data, test = ["--data", str(pictures)], ["--test", str(pictures)]
+    int8 = ["--precision", "int8"]
+    for arguments, message in (
+        (["--qat", "5", *data, *test], "--precision int8"),
+        (["--qat", "5", *int8, *test], "with --data"),
+        (["--qat", "5", *int8, *data], "with --test"),
+        (["--qat", "-1", *int8, *data, *test], "expected a number of steps"),
+    ):
+        assert main([str(weights), "-o", str(tmp_path), *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_sources_are_refused(source: TorchSource, tmp_path: Path, pictures: Path) -> None:
+    """An ONNX file has no network to train; nor has one with attention a plain body."""
+    from export.pipeline import export
+    from tests import networks
+
+    asked = Options(precisions=("int8",), data=pictures, tests=(pictures,), qat=5)
+    with pytest.raises(UsageError, match="leave --qat out"):
+        export(networks.nearest(tmp_path / "n.onnx"), tmp_path, asked)
+    facts = dataclasses.replace(source.facts, architecture="PlainNet with attention")
+    attentive = TorchSource(facts, PlainNet(2, 8, 4, attention="se"))
+    with pytest.raises(UsageError, match="PlainNet with attention"):
+        qat.check_offered(attentive)
+
+
+def test_pictures_that_no_patch_fits_into(drawn: Path) -> None:
+    """One sentence with their sizes."""
+    with pytest.raises(DataError, match=r"none of 10 pictures is usable .* under 192 px"):
+        qat.patches(drawn, 4, seed=0)
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    """And not in a file of NaN."""
+    net = torch.nn.Conv2d(3, 3, 1)
+    torch.nn.init.constant_(net.weight, float("nan"))
+    batch = Batch(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ExportError, match="loss is nan at step 0"):
+        qat.train(net, net, lambda: batch, 1, 0.5)
