@@ -104,7 +104,10 @@ def read(path: Path) -> Pixels:
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture that Pillow can read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"{path} is too large: {error}") from error
+        raise PictureError(
+            f"{path} is too large: {error} An application that trusts it raises "
+            "PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
     except Exception as error:
         # a damaged file makes Pillow's many decoders raise whatever they stumble over
         raise PictureError(f"{path} is damaged or cannot be read: {error}") from error

@@ -78,10 +78,7 @@ def train(
     torch.manual_seed(recipe.seed)
     with device:
         objective = objectives.build(recipe)
-    if isinstance(source, Sequence):
-        data, shard = recipe.data, distributed.shard()
-        source = Patches(list(source), data.patch_px, data.batch, recipe.seed, shard)
-    source = corrupt.wrap(source, recipe)
+    source = _damaged_source(source, recipe)
     if recipe.small.on:
         holdout = ()  # of any size, but these networks know one
     clean = {**({"validation": holdout} if holdout else {}), **(tests or {})}
@@ -126,6 +123,13 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, facts = checkpoint.load(path)
     tensors = checkpoint.without_prefix("ema", tensors) or tensors
     return {n: t.float() if t.dtype == torch.half else t for n, t in tensors.items()}, facts
+
+
+def _damaged_source(source: Source | Sequence[Pair], recipe: Recipe) -> Source:
+    if isinstance(source, Sequence):
+        data, shard = recipe.data, distributed.shard()
+        source = Patches(list(source), data.patch_px, data.batch, recipe.seed, shard)
+    return corrupt.wrap(source, recipe)
 
 
 def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:

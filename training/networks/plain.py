@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks import blocks
+from training.networks import blocks, layers
 
 _ADDED = ("along_width", "along_height", "centre")
 """Parameters that `reparam` adds to a convolution."""
@@ -53,7 +53,7 @@ class PlainNet(nn.Module):
         self.convs = nn.ModuleList([conv(a, b) for a, b in itertools.pairwise(widths)])
         count = 0 if attention == "none" else depth // 2
         self.attentions = nn.ModuleList([blocks.attention(attention, width) for _ in range(count)])
-        self.register_buffer("anchor", _repeat_kernel(colours, scale), persistent=False)
+        self.register_buffer("anchor", layers.repeat_kernel(colours, scale), persistent=False)
         for layer in self.convs:
             _identity_init(layer)
         with torch.no_grad():
@@ -139,22 +139,11 @@ def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
         grid = value.reshape(net.colours, small, small, *value.shape[1:])
         grid = grid.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
         adapted[name] = grid.flatten(0, 2)
-    for name, value in adapted.items():
-        if value.shape != own_state[name].shape:
-            raise ValueError(
-                f"weights of another architecture: {name} is {tuple(value.shape)}, "
-                f"expected {tuple(own_state[name].shape)}"
-            )
-    net.load_state_dict(adapted)
+    layers.load_exactly(net, adapted)
 
 
 def _conv3x3(before: int, after: int) -> nn.Conv2d:
     return nn.Conv2d(before, after, 3, padding=1)
-
-
-def _repeat_kernel(colours: int, scale: int) -> Tensor:
-    """One-hot 1x1 kernel, (C * scale**2, C, 1, 1): repeats each channel scale**2 times."""
-    return torch.eye(colours).repeat_interleave(scale**2, dim=0)[:, :, None, None]
 
 
 def _identity_init(conv: nn.Module) -> None:
