@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from srsdk.chain import Chain, Restorer
 from srsdk.errors import (
     BackendError,
     EngineMismatch,
@@ -18,18 +19,25 @@ from srsdk.errors import (
     UsageError,
 )
 from srsdk.manifest import Manifest
+from srsdk.options import PictureOptions
+from srsdk.sampler import Hypotheses, Sampler
 from srsdk.upscaler import Upscaler
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "Chain",
     "EngineMismatch",
+    "Hypotheses",
     "Manifest",
     "ManifestError",
     "ModelError",
     "OutputError",
     "PictureError",
+    "PictureOptions",
+    "Restorer",
+    "Sampler",
     "SrsdkError",
     "Upscaler",
     "UsageError",

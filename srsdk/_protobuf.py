@@ -102,3 +102,51 @@ def _varint(stream: BinaryIO) -> int:
         if byte[0] < 0x80:
             return value
     raise _Malformed("a number of over 64 bits")
+
+
+Value = int | bytes
+"""Of one field: a number, or the bytes of a text, a message, or a fixed-size number."""
+
+
+def split(message: bytes) -> list[tuple[int, int, Value]]:
+    """Return (field number, wire type, value) of a message's fields, in order.
+
+    Raises:
+        ModelError: it is no protobuf message.
+    """
+    stream, found = BytesIO(message), list[tuple[int, int, Value]]()
+    try:
+        while stream.tell() < len(message):
+            key = _varint(stream)
+            wire = key & 7
+            if wire == VARINT:
+                found.append((key >> 3, wire, _varint(stream)))
+                continue
+            length = {FIXED64: 8, FIXED32: 4}.get(wire) or _varint(stream)
+            value = stream.read(length)
+            if wire not in (BYTES, FIXED64, FIXED32) or len(value) != length:
+                raise _Malformed(f"wire type {wire}, {length} bytes at byte {stream.tell()}")
+            found.append((key >> 3, wire, value))
+    except _Malformed as error:
+        raise ModelError(f"the model's graph cannot be read: {error}") from error
+    return found
+
+
+def join(fields: list[tuple[int, int, Value]]) -> bytes:
+    """Return the message of these fields: the inverse of `split`."""
+    parts = []
+    for number, wire, value in fields:
+        parts.append(_number(number << 3 | wire))
+        if isinstance(value, int):
+            parts.append(_number(value))
+        else:
+            parts += [_number(len(value)), value] if wire == BYTES else [value]
+    return b"".join(parts)
+
+
+def _number(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])

@@ -1,4 +1,4 @@
-"""Between a tile's uint8 pixels and what a model's graph takes and gives."""
+"""Between a tile's pixels and what a model's graph takes and gives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.manifest import Manifest
-from srsdk.tiles import Picture
+from srsdk.tiles import Array
+
+WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+"""The value of white in pictures of each dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +23,19 @@ class Boundary:
     channels_first: bool
     channels: int
     size_px: tuple[int, int] | None
+    white: float = 1.0
+    """The graph's value of white, where it is of floats; uint8 graphs: 255."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Boundary:
         """Read it from the manifest."""
+        is_float = manifest.dtype == "float32"
         return cls(
-            manifest.dtype == "float32",
+            is_float,
             manifest.layout == "NCHW",
             manifest.channels,
             manifest.size_px,
+            1.0 if is_float else 255.0,
         )
 
     def input_shape(self, tile_px: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -38,23 +45,30 @@ class Boundary:
             return (1, self.channels, height, width)
         return (1, height, width, self.channels)
 
-    def stage(self, tile: Picture, target: npt.NDArray[Any]) -> None:
+    def stage(self, tile: Array, target: npt.NDArray[Any]) -> None:
         """Write a tile (h, w, C) into a slot's input, mirrored where the input is larger."""
         inside = self._as_hwc(target)
         missing = [(0, have - want) for have, want in zip(inside.shape, tile.shape, strict=True)]
         source = np.pad(tile, missing, mode="reflect") if any(map(any, missing)) else tile
         if self.is_float:
-            np.multiply(source, np.float32(1 / 255), out=inside, casting="unsafe")
+            factor = np.float32(self.white / WHITE[tile.dtype.name])
+            np.multiply(source, factor, out=inside, casting="unsafe")
         else:
             inside[...] = source
 
-    def unstage(self, output: npt.NDArray[Any], height: int, width: int) -> Picture:
-        """Return the top left (height, width, C) of a slot's output as uint8."""
-        result: Picture = self._as_hwc(output)[:height, :width]
+    def unstage(
+        self, output: npt.NDArray[Any], height: int, width: int, dtype: npt.DTypeLike = np.uint8
+    ) -> Array:
+        """Return the top left (height, width, C) of a slot's output as `dtype`."""
+        result: Array = self._as_hwc(output)[:height, :width]
+        kind = np.dtype(dtype)
         if not self.is_float:
             return result
-        levels: Picture = np.rint(np.clip(result * np.float32(255), 0, 255)).astype(np.uint8)
-        return levels
+        white = WHITE[kind.name]
+        if kind == np.float32:
+            return result * np.float32(white / self.white)
+        levels = np.clip(result * np.float32(white / self.white), 0, white)
+        return np.rint(levels).astype(kind)
 
     def _as_hwc(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         picture: npt.NDArray[Any] = batch[0]

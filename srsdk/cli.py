@@ -18,9 +18,8 @@ from typing import Any
 from PIL import Image
 
 import srsdk
-from srsdk import compare, doctor, jobs, models, pictures
+from srsdk import cli_pictures, compare, doctor, jobs, models, pictures
 from srsdk._plan import PLAN_SUFFIX, read_plan_header
-from srsdk.engines import BACKENDS, DEVICES
 from srsdk.errors import ModelError, SrsdkError, UsageError
 from srsdk.manifest import Manifest, read_manifest
 
@@ -55,22 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def upscale(arguments: argparse.Namespace) -> int:
     """Upscale files and folders; a bad file costs one line, the others are still done."""
-    model = _model_name(arguments.model, arguments.scale)
+    options = cli_pictures.options(arguments)
     plan = jobs.plan(arguments.sources, arguments.output)
     failed = len(plan.problems)
     for problem in plan.problems:
         _say(problem)
-    with srsdk.Upscaler(
-        model,
-        device=arguments.device,
-        backend=arguments.backend,
-        tile=arguments.tile,
-        threads=arguments.threads,
-    ) as up:
+    with cli_pictures.open_models(arguments) as up:
         logging.getLogger("srsdk").info("%r", up)
         for job in plan.jobs:
             try:
-                _upscale_one(up, job, arguments)
+                _upscale_one(up, job, arguments, options)
             except SrsdkError as error:
                 _say(str(error))
                 failed += 1
@@ -80,16 +73,27 @@ def upscale(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if failed else 0
 
 
-def _upscale_one(up: srsdk.Upscaler, job: jobs.Job, arguments: argparse.Namespace) -> None:
+def _upscale_one(
+    up: srsdk.Chain,
+    job: jobs.Job,
+    arguments: argparse.Namespace,
+    options: srsdk.PictureOptions,
+) -> None:
     beside = job.target.with_name(f"{job.target.stem}_compare.png")
     if arguments.compare:
         pictures.check_target(beside, overwrite=arguments.force)
     with _progress_bar(job.source.name) as progress:
-        up.upscale_file(job.source, job.target, overwrite=arguments.force, progress=progress)
+        up.upscale_file(
+            job.source,
+            job.target,
+            options=options,
+            overwrite=arguments.force,
+            progress=progress,
+        )
     _say(f"wrote {job.target}")
     if arguments.compare:
         compare.write(job.source, job.target, beside)
-        _say(f"wrote {beside} (bicubic left, {up.manifest.name} right)")
+        _say(f"wrote {beside} (bicubic left, {up.name} right)")
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -139,12 +143,6 @@ def _progress_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
         yield show
 
 
-def _model_name(model: str | None, scale: int | None) -> str:
-    if model is not None and scale is not None:
-        raise UsageError("--model and --scale exclude each other: a model has one scale")
-    return model or f"gan_x{scale or 4}"
-
-
 def _table(rows: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in rows)
     return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
@@ -163,15 +161,6 @@ def _flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
 def _say(text: str) -> None:
     # one sentence is one line, whatever a library put into its message
     sys.stderr.write(f"srsdk: {' '.join(text.split())}\n")
-
-
-def _tile(text: str) -> int | tuple[int, int] | str:
-    if text == "auto":
-        return text
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected auto, 256 or 256x384 (height first)")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -200,12 +189,7 @@ def _add_upscale(command: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="a picture file (for one IN file) or a folder, made if missing",
     )
-    command.add_argument("--model", help=f"one of {', '.join(models.shipped())}, or a file's path")
-    command.add_argument("--scale", type=int, choices=(2, 4), help="picks gan_x2 or gan_x4 (4)")
-    command.add_argument("--tile", type=_tile, default="auto", help="pixels, HEIGHTxWIDTH or auto")
-    command.add_argument("--device", choices=DEVICES, default="auto")
-    command.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
-    command.add_argument("--threads", type=int, help="CPU threads of the backend")
+    cli_pictures.add_arguments(command)
     command.add_argument("--force", action="store_true", help="replace files that exist")
     command.add_argument(
         "--compare", action="store_true", help="also write bicubic and result side by side"

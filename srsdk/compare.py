@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from srsdk import pictures
+from srsdk.pixels import to_depth
 
 GAP_PX = 8
 
@@ -18,8 +20,10 @@ def write(source: Path, result: Path, target: Path) -> None:
         PictureError: the source or the result cannot be read.
         OutputError: the target cannot be written.
     """
-    small = Image.fromarray(pictures.read(source).rgb)
-    large = Image.fromarray(pictures.read(result).rgb)
+    small, large = (
+        Image.fromarray(np.ascontiguousarray(to_depth(pictures.read(path), np.uint8).rgb))
+        for path in (source, result)
+    )
     pictures.write(side_by_side(small, large), target, {})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from srsdk.errors import UsageError
 
 Picture = npt.NDArray[np.uint8]
+"""Pixels of 8 bits."""
+Array = npt.NDArray[Any]
+"""Pixels of any depth: uint8 or uint16, the whole range, or float32, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,11 @@ class Tile:
     rows: Span
     columns: Span
 
-    def cut(self, picture: Picture) -> Picture:
+    def cut(self, picture: Array) -> Array:
         """Return the tile's pixels, (tile height, tile width, C), a view."""
         return picture[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
-    def lay(self, result: Picture, canvas: Picture, scale: int) -> None:
+    def lay(self, result: Array, canvas: Array, scale: int) -> None:
         """Copy the kept part of an upscaled tile to its place on the upscaled canvas."""
         rows, columns = self.rows, self.columns
         canvas[_scaled(rows.keep_start, rows.keep_stop, 0, scale)][

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from srsdk import models, pictures
+from srsdk import files, luma, models
 from srsdk.boundary import Boundary
 from srsdk.engines import Engine, Slot, choose_backend, open_engine
+from srsdk.enlarge import Progress, Step
 from srsdk.errors import PictureError, SrsdkError, UsageError
 from srsdk.foreign import infer_manifest
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.options import PictureOptions
 from srsdk.pool import SlotPool
-from srsdk.tiles import Picture, Tile, balanced_tile, tiles
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all) after each tile; what it raises cancels the call."""
+from srsdk.precision import DeepTwin
+from srsdk.sample import Sample
+from srsdk.texture import mix
+from srsdk.tiles import Array, Tile, balanced_tile, tiles
 
 CPU_TILE_BUDGET_PX = 512 * 512
 """Largest tile that `tile="auto"` takes on a CPU: memory grows with it, overlap shrinks."""
@@ -45,6 +46,8 @@ class Upscaler:
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
         threads: CPU threads of the backend; None: as many as it thinks best.
+        texture: 0 (the model's fidelity) to 1 (all of the texture of the file beside it, whose name
+            ends in `_texture`); None: the model as it is.
 
     Raises:
         UsageError: an argument that can never work.
@@ -63,6 +66,7 @@ class Upscaler:
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
         threads: int | None = None,
+        texture: float | None = None,
     ) -> None:
         self._tile = _checked_tile(tile)
         self._slots = CPU_SLOTS if slots == "auto" else _positive("slots", slots)
@@ -70,7 +74,12 @@ class Upscaler:
             _positive("threads", threads)
         path = models.find(model)
         manifest = None if path.suffix == ".engine" else read_manifest(path)
-        self._engine: Engine = open_engine(path, choose_backend(backend, device), threads=threads)
+        graph = None
+        if texture is not None:
+            graph, manifest = mix(path, manifest, texture)
+        self._engine: Engine = open_engine(
+            path, choose_backend(backend, device), threads=threads, graph=graph
+        )
         try:
             self._manifest = manifest or infer_manifest(path, self._engine)
             self._check_tile_fits()
@@ -79,6 +88,9 @@ class Upscaler:
             raise
         self._boundary = Boundary.of(self._manifest)
         self._pool = SlotPool(self._engine, self._slots)
+        self._deep = DeepTwin(
+            path, graph, self.backend, self._manifest, threads=threads, slots=self._slots
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -100,66 +112,94 @@ class Upscaler:
         """The device in use: `cpu`."""
         return self._engine.device
 
+    @property
+    def step(self) -> Step:
+        """This model as one of several in a row."""
+        m = self._manifest
+        return Step(m.name, m.scale, m.radius_px, m.multiple_px, self._upscale, self._count)
+
     @overload
     def __call__(
-        self, picture: npt.NDArray[np.uint8], *, progress: Progress | None = None
-    ) -> npt.NDArray[np.uint8]: ...
+        self,
+        picture: npt.NDArray[Any],
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[Any]: ...
     @overload
     def __call__(
-        self, picture: Image.Image, *, progress: Progress | None = None
+        self,
+        picture: Image.Image,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
     ) -> Image.Image: ...
     @overload
     def __call__(
-        self, picture: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> npt.NDArray[np.uint8]: ...
+        self,
+        picture: str | os.PathLike[str],
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[Any]: ...
 
-    def __call__(self, picture: Any, *, progress: Progress | None = None) -> Any:
+    def __call__(
+        self,
+        picture: Any,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
         """Upscale one picture.
 
         Args:
-            picture: (H, W, 3) uint8 RGB array; a PIL image of 8 bits a channel; or a path.
+            picture: (H, W, 3) RGB array, or (H, W) grey, or (H, W, 4) with alpha, of uint8, uint16
+                or float32 (0..1); a PIL image; or a path.
+            options: the size of the result, and how alpha is treated.
             progress: called with (tiles done, tiles in all); what it raises cancels the call.
 
         Returns:
-            (H * scale, W * scale, 3) uint8 RGB array for an array or a path; for a PIL image a PIL
-            image, grey where it was grey, with alpha where it had alpha.
+            (H * scale, W * scale, C) array of the same dtype and C; for a path (..., 3) RGB, as
+            deep as the file; for a PIL image a PIL image, grey where it was grey, with alpha where
+            it had alpha. Floats outside of 0..1 are mapped there and back, with a warning.
 
         Raises:
-            PictureError: not a picture that can be upscaled.
+            PictureError: not a picture that can be upscaled, or larger than memory.
             BackendError: the backend failed.
         """
-        if isinstance(picture, Image.Image):
-            pixels = pictures.from_image(picture)
-            return pictures.to_image(self._upscale(pixels.rgb, progress), pixels)
-        if isinstance(picture, (str, os.PathLike)):
-            return self._upscale(pictures.read(Path(picture)).rgb, progress)
-        return self._upscale(pictures.from_array(picture), progress)
+        return files.upscale_any((self.step,), picture, options, progress)
 
     def upscale_file(
         self,
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
         *,
+        options: PictureOptions | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> None:
         """Upscale a picture file into another, whose format its suffix names.
 
-        Orientation is applied; alpha, ICC profile, EXIF and resolution go along. The target appears
-        whole or not at all.
+        Orientation is applied; depth, alpha, frames, ICC profile, EXIF, XMP and resolution go along
+        (docs/pictures.md). The target appears whole or not at all.
 
         Raises:
-            PictureError: the source is missing, damaged or of an unsupported kind.
+            PictureError: the source is missing, damaged, of an unsupported kind, or too large.
             OutputError: the target exists (unless `overwrite`) or cannot be written.
             BackendError: the backend failed.
         """
-        pictures.check_target(Path(target), overwrite=overwrite)
-        pixels = pictures.read(Path(source))
-        image = pictures.to_image(self._upscale(pixels.rgb, progress), pixels)
-        pictures.write(image, Path(target), pixels.carried)
+        files.upscale_file(
+            (self.step,),
+            Path(source),
+            Path(target),
+            options=options,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def close(self) -> None:
         """Give everything back; a later call raises `BackendError`. Harmless when repeated."""
+        self._deep.close()
         self._pool.close()
         self._engine.close()
 
@@ -198,35 +238,44 @@ class Upscaler:
                 f"overlap on each side, so at least {smallest_px} px"
             )
 
-    def _upscale(self, rgb: Picture, progress: Progress | None) -> Picture:
+    def _upscale(self, rgb: Array, progress: Progress | None) -> Array:
         if self._manifest.channels == 3:
             return self._run(rgb, progress)
-        # a luma network: colour is of low resolution in the eye, bicubic does for it
-        luma, *chroma = Image.fromarray(rgb).convert("YCbCr").split()
-        large = Image.fromarray(self._run(np.asarray(luma)[:, :, None], progress)[:, :, 0])
-        planes = [large, *(plane.resize(large.size, Image.Resampling.BICUBIC) for plane in chroma)]
-        return np.asarray(Image.merge("YCbCr", planes).convert("RGB"))
+        return luma.upscale(lambda plane: self._run(plane, progress), rgb)
 
-    def _run(self, picture: Picture, progress: Progress | None) -> Picture:
-        """Cut, compute and lay; (H, W, C) to (H * scale, W * scale, C)."""
+    def _count(self, height: int, width: int) -> int:
+        m = self._manifest
+        rows, columns = (side + -side % m.multiple_px for side in (height, width))
+        tile_px = self._tile_for(rows, columns)
+        return sum(1 for _ in tiles(rows, columns, tile_px, m.radius_px, m.multiple_px))
+
+    def _run(
+        self, picture: Array, progress: Progress | None, sample: Sample | None = None
+    ) -> Array:
+        """Cut, compute and lay; (H, W, C) to (H * scale, W * scale, C) of the same dtype."""
         height, width, channels = picture.shape
         scale, m = self.scale, self._manifest
         padded = _pad_to_multiple(picture, m.multiple_px)
         rows, columns = padded.shape[:2]
         tile_px = self._tile_for(rows, columns)
         cut = list(tiles(rows, columns, tile_px, m.radius_px, m.multiple_px))
-        canvas = _canvas(rows * scale, columns * scale, channels)
-        with self._pool.lend(self._boundary.input_shape(tile_px), len(cut)) as slots:
-            self._pipeline(cut, slots, padded, canvas, progress)
+        canvas = _canvas(rows * scale, columns * scale, channels, picture.dtype)
+        boundary, pool = self._boundary, self._pool
+        if picture.dtype != np.uint8 and not boundary.is_float:
+            boundary, pool = self._deep.get()
+        with pool.lend(boundary.input_shape(tile_px), len(cut)) as slots:
+            self._pipeline(boundary, cut, slots, padded, canvas, progress, sample)
         return canvas[: height * scale, : width * scale]
 
     def _pipeline(
         self,
+        boundary: Boundary,
         cut: list[Tile],
         slots: list[Slot],
-        picture: Picture,
-        canvas: Picture,
+        picture: Array,
+        canvas: Array,
         progress: Progress | None,
+        sample: Sample | None,
     ) -> None:
         """Keep every slot busy; lay results in the order of submission."""
         free = deque(slots)
@@ -236,7 +285,9 @@ class Upscaler:
             for index in range(len(cut) + len(slots)):
                 if index >= len(slots) and flying:
                     slot, tile = flying[0]
-                    self._lay(slot, tile, canvas)
+                    self._lay(boundary, slot, tile, canvas)
+                    if sample is not None:
+                        sample.collect(slot, tile)
                     flying.popleft()
                     free.append(slot)
                     done += 1
@@ -244,7 +295,9 @@ class Upscaler:
                         progress(done, len(cut))
                 if index < len(cut):
                     slot = free.popleft()
-                    self._boundary.stage(cut[index].cut(picture), slot.input)
+                    boundary.stage(cut[index].cut(picture), slot.input)
+                    if sample is not None:
+                        sample.draw(slot, cut[index])
                     slot.submit()
                     flying.append((slot, cut[index]))
         finally:
@@ -253,10 +306,11 @@ class Upscaler:
                 with suppress(SrsdkError):
                     slot.wait()
 
-    def _lay(self, slot: Slot, tile: Tile, canvas: Picture) -> None:
+    def _lay(self, boundary: Boundary, slot: Slot, tile: Tile, canvas: Array) -> None:
         height = (tile.rows.stop - tile.rows.start) * self.scale
         width = (tile.columns.stop - tile.columns.start) * self.scale
-        tile.lay(self._boundary.unstage(slot.wait(), height, width), canvas, self.scale)
+        result = boundary.unstage(slot.wait(), height, width, canvas.dtype)
+        tile.lay(result, canvas, self.scale)
 
     def _tile_for(self, height: int, width: int) -> tuple[int, int]:
         m = self._manifest
@@ -269,18 +323,18 @@ class Upscaler:
         return min(tile_height, height), min(tile_width, width)
 
 
-def _pad_to_multiple(picture: Picture, multiple_px: int) -> Picture:
+def _pad_to_multiple(picture: Array, multiple_px: int) -> Array:
     bottom, right = (-side % multiple_px for side in picture.shape[:2])
     if not bottom and not right:
         return picture
     return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
 
 
-def _canvas(height: int, width: int, channels: int) -> Picture:
+def _canvas(height: int, width: int, channels: int, dtype: np.dtype[Any]) -> Array:
     try:
-        return np.empty((height, width, channels), np.uint8)
+        return np.empty((height, width, channels), dtype)
     except MemoryError as error:
-        need = height * width * channels
+        need = height * width * channels * dtype.itemsize
         raise PictureError(
             f"the result of {height}x{width} needs {need:,} bytes of memory, which are not there"
         ) from error

@@ -34,6 +34,14 @@ class Signature:
     """Four dimensions; None: any."""
     output_shape: tuple[int | None, ...]
     """Four dimensions; None: any."""
+    latent: int = 0
+    """Channels of a second input, `eps`, (N, latent, H, W) float32, beside which there is a second
+    output, `confidence`, (N, H * scale, W * scale, 1) float32; 0: there is neither."""
+
+    def noise_shape(self, input_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the shape of `eps` beside a (N, H, W, C) input."""
+        batch, height, width = input_shape[:3]
+        return (batch, self.latent, height, width)
 
 
 class Slot(Protocol):
@@ -57,6 +65,15 @@ class Slot(Protocol):
 
     def close(self) -> None:
         """Give everything back; harmless when repeated."""
+
+
+class SamplingSlot(Slot, Protocol):
+    """What `slot()` makes where the signature has a `latent`."""
+
+    noise: npt.NDArray[Any]
+    """The input `eps`; zeros (the mean) until the caller writes it, by the rules of `input`."""
+    confidence: npt.NDArray[Any]
+    """The output `confidence` after `wait`; it belongs to the slot, until its next `submit`."""
 
 
 class Engine(Protocol):
@@ -110,8 +127,16 @@ def choose_backend(backend: str, device: str) -> str:
     return backend
 
 
-def open_engine(path: Path, backend: str, *, threads: int | None) -> Engine:
+def open_engine(
+    path: Path, backend: str, *, threads: int | None, graph: bytes | None = None
+) -> Engine:
     """Open an ONNX file with a backend that `choose_backend` returned.
+
+    Args:
+        path: the file.
+        backend: a name of `BACKENDS`.
+        threads: CPU threads, or None.
+        graph: what to open instead of the file's bytes: a form derived from them.
 
     Raises:
         ModelError: the library cannot read the file.
@@ -125,44 +150,44 @@ def open_engine(path: Path, backend: str, *, threads: int | None) -> Engine:
     if backend == "openvino":
         from srsdk.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, threads=threads)
+        return OpenVinoEngine(path, threads=threads, graph=graph)
     from srsdk.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(path, threads=threads)
+    return OnnxRuntimeEngine(path, threads=threads, graph=graph)
 
 
-def make_signature(
-    path: Path,
-    dtypes: tuple[str, str],
-    input_shape: tuple[int | None, ...],
-    output_shape: tuple[int | None, ...],
-) -> Signature:
+IMAGE, EPS, UPSCALED, CONFIDENCE = "image", "eps", "upscaled", "confidence"
+"""Names of the inputs and outputs of a network that samples."""
+
+Port = tuple[str, str, tuple[int | None, ...]]
+"""Name, dtype and shape of an input or an output."""
+
+
+def make_signature(path: Path, inputs: list[Port], outputs: list[Port]) -> Signature:
     """Check what a library says of a graph.
 
     Raises:
         ModelError: it is no image network.
     """
-    if len(input_shape) != 4 or len(output_shape) != 4:
+    latent = 0
+    names = [port[0] for port in inputs], [port[0] for port in outputs]
+    if names == ([IMAGE, EPS], [UPSCALED, CONFIDENCE]):
+        eps_shape = inputs[1][2]
+        latent = (eps_shape[1] if len(eps_shape) == 4 else None) or 0
+    if not latent and (len(inputs), len(outputs)) != (1, 1):
         raise ModelError(
-            f"{path} is no image model: it maps {len(input_shape)} dimensions to "
-            f"{len(output_shape)}, expected 4 and 4 (batch, height, width, channels)"
-        )
-    if dtypes[0] != dtypes[1] or dtypes[0] not in ("uint8", "float32"):
-        raise ModelError(
-            f"{path} is no image model: it maps {dtypes[0]} to {dtypes[1]}, "
-            "expected uint8 to uint8 or float32 to float32"
-        )
-    return Signature(dtypes[0], input_shape, output_shape)
-
-
-def check_single(path: Path, inputs: int, outputs: int) -> None:
-    """Refuse graphs with several inputs or outputs.
-
-    Raises:
-        ModelError: not exactly one of each.
-    """
-    if (inputs, outputs) != (1, 1):
-        raise ModelError(
-            f"{path} is no image model: it has {inputs} inputs and {outputs} outputs, "
+            f"{path} is no image model: it has {len(inputs)} inputs and {len(outputs)} outputs, "
             "expected one of each"
         )
+    (_, dtype, shape), (_, result, result_shape) = inputs[0], outputs[0]
+    if len(shape) != 4 or len(result_shape) != 4:
+        raise ModelError(
+            f"{path} is no image model: it maps {len(shape)} dimensions to "
+            f"{len(result_shape)}, expected 4 and 4 (batch, height, width, channels)"
+        )
+    if dtype != result or dtype not in ("uint8", "float32"):
+        raise ModelError(
+            f"{path} is no image model: it maps {dtype} to {result}, "
+            "expected uint8 to uint8 or float32 to float32"
+        )
+    return Signature(dtype, shape, result_shape, latent)

@@ -17,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from srsdk.engines import Signature, check_single, make_signature
+from srsdk.engines import CONFIDENCE, EPS, Port, Signature, make_signature
 from srsdk.errors import BackendError, ModelError
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -30,7 +30,7 @@ class OnnxRuntimeEngine:
     backend = "onnxruntime"
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int | None) -> None:
+    def __init__(self, path: Path, *, threads: int | None, graph: bytes | None = None) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         # an idle pool that spins takes the cores from the application
@@ -39,15 +39,14 @@ class OnnxRuntimeEngine:
             options.intra_op_num_threads = threads
         with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
             self._session = ort.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
+                os.fspath(path) if graph is None else graph,
+                options,
+                providers=["CPUExecutionProvider"],
             )
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        check_single(path, len(inputs), len(outputs))
         self.signature: Signature = make_signature(
             path,
-            (_dtype(inputs[0]), _dtype(outputs[0])),
-            _shape(inputs[0]),
-            _shape(outputs[0]),
+            [_port(port) for port in self._session.get_inputs()],
+            [_port(port) for port in self._session.get_outputs()],
         )
         # one worker: a run uses all cores by itself, and the caller's thread cuts and lays tiles
         # meanwhile
@@ -55,7 +54,7 @@ class OnnxRuntimeEngine:
 
     def slot(self, input_shape: tuple[int, ...]) -> OnnxRuntimeSlot:
         """Make a slot; the session itself takes any shape."""
-        return OnnxRuntimeSlot(self._session, self._worker, self.signature.dtype, input_shape)
+        return OnnxRuntimeSlot(self._session, self._worker, self.signature, input_shape)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -66,9 +65,13 @@ class OnnxRuntimeSlot:
     """One I/O binding on numpy arrays; the output is written in place from the second run on."""
 
     def __init__(
-        self, session: Any, worker: ThreadPoolExecutor, dtype: str, input_shape: tuple[int, ...]
+        self,
+        session: Any,
+        worker: ThreadPoolExecutor,
+        signature: Signature,
+        input_shape: tuple[int, ...],
     ) -> None:
-        self.input: npt.NDArray[Any] = np.zeros(input_shape, dtype)
+        self.input: npt.NDArray[Any] = np.zeros(input_shape, signature.dtype)
         self._output: npt.NDArray[Any] | None = None
         self._session = session
         self._worker = worker
@@ -76,6 +79,10 @@ class OnnxRuntimeSlot:
         self._binding.bind_cpu_input(session.get_inputs()[0].name, self.input)
         self._output_name = session.get_outputs()[0].name
         self._future: Future[npt.NDArray[Any]] | None = None
+        self._samples = signature.latent > 0
+        if self._samples:
+            self.noise: npt.NDArray[Any] = np.zeros(signature.noise_shape(input_shape), np.float32)
+            self._binding.bind_cpu_input(EPS, self.noise)
 
     def submit(self) -> None:
         """Hand the run to the engine's worker."""
@@ -97,28 +104,25 @@ class OnnxRuntimeSlot:
         with _translated("ONNX Runtime failed"):
             if self._output is None:
                 # the first run tells the output's shape; the later ones write into that array
-                self._binding.bind_output(self._output_name, "cpu")
+                names = [self._output_name, *([CONFIDENCE] if self._samples else [])]
+                for name in names:
+                    self._binding.bind_output(name, "cpu")
                 self._session.run_with_iobinding(self._binding)
-                self._output = self._binding.copy_outputs_to_cpu()[0]
-                self._binding.bind_output(
-                    self._output_name,
-                    "cpu",
-                    0,
-                    self._output.dtype.type,
-                    self._output.shape,
-                    self._output.ctypes.data,
-                )
+                outputs = self._binding.copy_outputs_to_cpu()
+                for name, output in zip(names, outputs, strict=True):
+                    place = (output.dtype.type, output.shape, output.ctypes.data)
+                    self._binding.bind_output(name, "cpu", 0, *place)
+                self._output = outputs[0]
+                if self._samples:
+                    self.confidence: npt.NDArray[Any] = outputs[1]
             else:
                 self._session.run_with_iobinding(self._binding)
         return self._output
 
 
-def _dtype(port: Any) -> str:
-    return _DTYPES.get(port.type, str(port.type))
-
-
-def _shape(port: Any) -> tuple[int | None, ...]:
-    return tuple(d if isinstance(d, int) else None for d in port.shape or [])
+def _port(port: Any) -> Port:
+    shape = tuple(d if isinstance(d, int) else None for d in port.shape or [])
+    return str(port.name), _DTYPES.get(port.type, str(port.type)), shape
 
 
 @contextmanager

@@ -25,7 +25,7 @@ if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
 else:
     import openvino as ov
 
-from srsdk.engines import Signature, check_single, make_signature
+from srsdk.engines import Port, Signature, make_signature
 from srsdk.errors import BackendError, ModelError
 
 MAX_COMPILED = 8
@@ -44,18 +44,15 @@ class OpenVinoEngine:
     backend = "openvino"
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int | None) -> None:
+    def __init__(self, path: Path, *, threads: int | None, graph: bytes | None = None) -> None:
         self._path = path
         self._core = ov.Core()
         with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
-            self._model = self._core.read_model(path)
-            inputs, outputs = self._model.inputs, self._model.outputs
-        check_single(path, len(inputs), len(outputs))
+            self._model = self._core.read_model(path if graph is None else graph)
         self.signature: Signature = make_signature(
             path,
-            (_dtype(inputs[0]), _dtype(outputs[0])),
-            _shape(inputs[0]),
-            _shape(outputs[0]),
+            [_port(port) for port in self._model.inputs],
+            [_port(port) for port in self._model.outputs],
         )
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -74,13 +71,13 @@ class OpenVinoEngine:
             compiled = self._compiled.get(input_shape)
             if compiled is None:
                 model = self._model.clone()
-                model.reshape(list(input_shape))
+                model.reshape(_shapes(self.signature, input_shape))
                 compiled = self._core.compile_model(model, "CPU", self._config)
                 self._compiled[input_shape] = compiled
             self._compiled.move_to_end(input_shape)
             if len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
-            return OpenVinoSlot(compiled, self.signature.dtype, input_shape)
+            return OpenVinoSlot(compiled, self.signature, input_shape)
 
     def close(self) -> None:
         """Forget the compiled models; slots keep their own alive until they are closed."""
@@ -90,12 +87,17 @@ class OpenVinoEngine:
 class OpenVinoSlot:
     """One infer request whose tensors are numpy arrays, so nothing is copied."""
 
-    def __init__(self, compiled: Any, dtype: str, input_shape: tuple[int, ...]) -> None:
-        self.input: npt.NDArray[Any] = np.zeros(input_shape, dtype)
-        self._output = np.empty(tuple(compiled.outputs[0].shape), dtype)
+    def __init__(self, compiled: Any, signature: Signature, input_shape: tuple[int, ...]) -> None:
+        self.input: npt.NDArray[Any] = np.zeros(input_shape, signature.dtype)
+        self._output = np.empty(tuple(compiled.outputs[0].shape), signature.dtype)
         self._request = compiled.create_infer_request()
-        self._request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
-        self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+        self._request.set_input_tensor(0, ov.Tensor(self.input, shared_memory=True))
+        self._request.set_output_tensor(0, ov.Tensor(self._output, shared_memory=True))
+        if signature.latent:
+            self.noise = np.zeros(signature.noise_shape(input_shape), np.float32)
+            self.confidence = np.empty(tuple(compiled.outputs[1].shape), np.float32)
+            self._request.set_input_tensor(1, ov.Tensor(self.noise, shared_memory=True))
+            self._request.set_output_tensor(1, ov.Tensor(self.confidence, shared_memory=True))
 
     def submit(self) -> None:
         """Start computing."""
@@ -113,16 +115,20 @@ class OpenVinoSlot:
         self._request = None
 
 
-def _dtype(port: Any) -> str:
+def _shapes(signature: Signature, input_shape: tuple[int, ...]) -> dict[int, list[int]]:
+    shapes = {0: list(input_shape)}
+    if signature.latent:
+        shapes[1] = list(signature.noise_shape(input_shape))
+    return shapes
+
+
+def _port(port: Any) -> Port:
     name = str(port.element_type.get_type_name())
-    return _DTYPES.get(name, name)
-
-
-def _shape(port: Any) -> tuple[int | None, ...]:
     partial = port.partial_shape
-    if partial.rank.is_dynamic:
-        return ()
-    return tuple(None if d.is_dynamic else d.get_length() for d in partial)
+    shape: tuple[int | None, ...] = ()
+    if not partial.rank.is_dynamic:
+        shape = tuple(None if d.is_dynamic else d.get_length() for d in partial)
+    return port.get_any_name() if port.get_names() else "", _DTYPES.get(name, name), shape
 
 
 @contextmanager

@@ -1,0 +1,145 @@
+"""Files of several frames or pages, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from srsdk import memory, pictures
+from srsdk.enlarge import Progress, Step, factor_of, upscale
+from srsdk.errors import OutputError
+from srsdk.metadata import Carried, carried_of, pillow_options, warn_of_loss
+from srsdk.options import PictureOptions
+from srsdk.pixels import Pixels
+from srsdk.sizes import goal
+from srsdk.tiles import Array
+
+SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
+"""Formats that hold several frames, or pages."""
+BYTES_KEPT = {"GIF": 2}
+"""A pixel of a finished frame until the file is written: Pillow keeps them all; others take 4."""
+OPAQUE_FROM = 128
+"""A GIF's pixel is seen or not."""
+
+
+def upscale_file(
+    steps: Sequence[Step],
+    source: Path,
+    target: Path,
+    header: pictures.Header,
+    options: PictureOptions,
+    progress: Progress | None,
+) -> None:
+    """Upscale every frame; durations, loop count and what is transparent are kept.
+
+    Frames are written whole, as they are seen, so the source's disposal has done its work.
+
+    Raises:
+        OutputError: the target's format holds one picture.
+        PictureError: damaged, or it needs more memory than it may have.
+    """
+    kind = pictures.format_of(target)
+    if kind not in SEVERAL:
+        raise OutputError(
+            f"{source} has {header.frames} frames and {target.suffix} holds one: "
+            "write .gif, .png, .webp, .avif, or .tiff for pages"
+        )
+    size = goal(options, header.height, header.width, factor_of(steps)).size
+    kept = header.frames * size[0] * size[1] * BYTES_KEPT.get(kind, 4)
+    memory.check(kept, options.max_memory_bytes)
+    with pictures.opened(source) as image:
+        carried, timing = _first_look(image, source)
+        warn_of_loss(carried, target, kind)
+        frames = _frames(steps, image, header.frames, timing["alpha"], kind, options, progress)
+        first = next(frames)
+        with pictures.replacing(target) as temporary:
+            first.save(
+                temporary,
+                save_all=True,
+                append_images=frames,
+                **pillow_options(carried.resized(first.width, first.height), kind),
+                **pictures.save_options(kind, options, carried),
+                **_timing(timing, kind),
+            )
+
+
+def _first_look(image: Image.Image, source: Path) -> tuple[Carried, dict[str, Any]]:
+    """Go through all frames once: when each is shown, and whether any is transparent."""
+    durations, alpha = [], False
+    for index in range(image.n_frames):  # type: ignore[attr-defined]
+        image.seek(index)
+        image.load()
+        durations.append(image.info.get("duration", 0))
+        alpha = alpha or image.has_transparency_data
+    timing = {"duration": durations, "alpha": alpha}
+    for name in ("loop", "default_image"):
+        if name in image.info:
+            timing[name] = image.info[name]
+    image.seek(0)
+    return carried_of(image, source), timing
+
+
+def _timing(timing: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return what Pillow takes, by format; pages have no time."""
+    if kind == "TIFF":
+        return {}
+    durations = timing["duration"]
+    if timing.get("default_image") and kind != "PNG":
+        durations = durations[1:]
+    options: dict[str, Any] = {"duration": durations}
+    if kind == "GIF":
+        # each frame replaces the one before, also where it is transparent
+        options["disposal"] = 2 if timing["alpha"] else 0
+        if "loop" in timing:
+            options["loop"] = timing["loop"]
+    elif kind == "PNG":
+        options |= {"loop": timing.get("loop", 1), "disposal": 0, "blend": 0}
+        options["default_image"] = timing.get("default_image", False)
+    elif kind == "WEBP":
+        options["loop"] = timing.get("loop", 1)
+    return options
+
+
+def _frames(
+    steps: Sequence[Step],
+    image: Image.Image,
+    total: int,
+    has_alpha: bool,
+    kind: str,
+    options: PictureOptions,
+    progress: Progress | None,
+) -> Iterator[Image.Image]:
+    """Yield the enlarged frames; one that equals the frame before is not computed again."""
+    before: Array | None = None
+    result: Image.Image | None = None
+    start = int(bool(image.info.get("default_image")) and kind != "PNG")
+    for index in range(start, total):
+        image.seek(index)
+        frame = image.convert("RGBA") if has_alpha else image
+        pixels = pictures.from_image(frame)
+        bands = pixels.bands()
+        if result is None or before is None or not np.array_equal(bands, before):
+            part = None if progress is None else _part(progress, index, total)
+            large = upscale(steps, pixels, options, part)
+            result = pictures.to_image(_cut_out(large) if kind == "GIF" else large)
+        elif progress is not None:
+            _part(progress, index, total)(1, 1)
+        before = bands
+        yield result.copy()
+
+
+def _part(progress: Progress, index: int, total: int) -> Progress:
+    return lambda done, of: progress(index * of + done, total * of)
+
+
+def _cut_out(pixels: Pixels) -> Pixels:
+    """Make each pixel wholly seen or wholly transparent, and those of one colour."""
+    if pixels.alpha is None:
+        return pixels
+    seen = pixels.alpha >= OPAQUE_FROM
+    rgb = pixels.rgb * seen[..., None]
+    return Pixels(rgb, np.where(seen, 255, 0).astype(np.uint8), pixels.is_grey)

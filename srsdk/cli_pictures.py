@@ -1,0 +1,134 @@
+"""What `srsdk upscale` says of pictures: models, sizes, alpha, encoding, limits."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, get_args
+
+from PIL import Image
+
+from srsdk.chain import Chain, Restorer
+from srsdk.engines import BACKENDS, DEVICES
+from srsdk.errors import UsageError
+from srsdk.models import shipped
+from srsdk.options import AlphaBy, Fit, PictureOptions, Subsampling
+from srsdk.upscaler import Upscaler
+
+RESTORER = "ae_x1"
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = command.add_argument
+    add("--model", help=f"one of {', '.join(shipped())}, or a file's path")
+    add("--scale", type=float, help="output size over input size, 1 to 16; 2.5 is fine (4)")
+    add("--width", type=int, metavar="PX", help="width of the result; alone it keeps the aspect")
+    add("--height", type=int, metavar="PX", help="height of the result; alone the same")
+    add(
+        "--fit",
+        choices=get_args(Fit),
+        default="contain",
+        help="with both sides: inside of the box, covering and cropped, or stretched",
+    )
+    add("--alpha", choices=get_args(AlphaBy), default="model", help="what enlarges transparency")
+    add(
+        "--texture",
+        type=float,
+        metavar="0..1",
+        help="0: fidelity, 1: texture; needs MODEL_texture.onnx beside the model",
+    )
+    add(
+        "--denoise",
+        nargs="?",
+        const=RESTORER,
+        metavar="MODEL",
+        help=f"restore first: noise and JPEG damage ({RESTORER}, or a file's path)",
+    )
+    add("--quality", type=_quality, help="1 to 100, keep (a JPEG's own) or lossless (WebP)")
+    add("--subsampling", choices=get_args(Subsampling), help="of colours in JPEG, AVIF (4:4:4)")
+    add("--tile", type=_tile, default="auto", help="pixels, HEIGHTxWIDTH or auto")
+    add(
+        "--max-memory", type=_bytes, metavar="BYTES", help="of a picture: 800M, 1.5G (80 %% free)"
+    )
+    add("--max-pixels", type=int, metavar="N", help="raise the limit on a source's size")
+    add("--device", choices=DEVICES, default="auto")
+    add("--backend", choices=("auto", *BACKENDS), default="auto")
+    add("--threads", type=int, help="CPU threads of the backend")
+
+
+def options(arguments: argparse.Namespace) -> PictureOptions:
+    """Return what is asked of each picture, and raise Pillow's limit where that is asked.
+
+    Raises:
+        UsageError: values out of their range, or that exclude each other.
+    """
+    if arguments.max_pixels is not None:
+        if arguments.max_pixels < 1:
+            raise UsageError(f"--max-pixels {arguments.max_pixels}: expected a number above 0")
+        # Pillow refuses at twice its limit
+        Image.MAX_IMAGE_PIXELS = -(-arguments.max_pixels // 2)
+    return PictureOptions(
+        scale=arguments.scale,
+        width=arguments.width,
+        height=arguments.height,
+        fit=arguments.fit,
+        alpha=arguments.alpha,
+        quality=arguments.quality,
+        subsampling=arguments.subsampling,
+        max_memory_bytes=arguments.max_memory,
+    )
+
+
+def open_models(arguments: argparse.Namespace) -> Chain:
+    """Open the models that the arguments name, or that the scale asks for."""
+    shared: dict[str, Any] = {
+        "device": arguments.device,
+        "backend": arguments.backend,
+        "threads": arguments.threads,
+    }
+    opened: list[Upscaler] = []
+    try:
+        if arguments.denoise is not None:
+            opened.append(Restorer(arguments.denoise, **shared))
+        for name in _names(arguments.model, arguments.scale):
+            texture = arguments.texture if len(opened) == bool(arguments.denoise) else None
+            opened.append(Upscaler(name, tile=arguments.tile, texture=texture, **shared))
+        return Chain(*opened)
+    except BaseException:
+        for model in opened:
+            model.close()
+        raise
+
+
+def _names(model: str | None, scale: float | None) -> tuple[str, ...]:
+    """Return the shipped models that reach a scale with the fewest pixels computed in vain."""
+    if model is not None:
+        return (model,)
+    if scale is None or 2 < scale <= 4:
+        return ("gan_x4",)
+    if scale <= 2:
+        return ("gan_x2",)
+    return ("gan_x4", "gan_x2") if scale <= 8 else ("gan_x4", "gan_x4")
+
+
+def _quality(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _bytes(text: str) -> int:
+    number = text.upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:] in ("K", "M", "G") else ""
+    try:
+        return int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected bytes, 800M or 1.5G") from None
+
+
+def _tile(text: str) -> int | tuple[int, int] | str:
+    if text == "auto":
+        return text
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected auto, 256 or 256x384 (height first)")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

@@ -1,0 +1,58 @@
+"""Colours that are not RGB, through their profile into sRGB."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+from PIL import Image, ImageCms
+
+from srsdk.errors import PictureError
+
+log = logging.getLogger("srsdk")
+
+CONVERTED_MODES = ("CMYK", "LAB", "YCbCr", "HSV")
+"""Modes of Pillow that become RGB."""
+
+
+def srgb_profile() -> bytes:
+    """Return an ICC profile of sRGB."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Convert CMYK, LAB, YCbCr or HSV.
+
+    Returns:
+        The RGB picture, and whether its numbers are now sRGB by a conversion through profiles, so
+        that the source's own profile no longer holds.
+
+    Raises:
+        PictureError: the embedded profile does not fit the picture.
+    """
+    if image.mode in ("YCbCr", "HSV"):
+        return image.convert("RGB"), False
+    embedded = image.info.get("icc_profile")
+    if image.mode == "CMYK" and not embedded:
+        log.warning("a CMYK picture without a profile: converted by the plain formula")
+        return image.convert("RGB"), False
+    try:
+        if image.mode == "LAB":
+            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        else:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(embedded or b""))
+        result = ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (OSError, ImageCms.PyCMSError) as error:
+        raise PictureError(
+            f"its {image.mode} colours cannot be converted: the embedded profile does not fit "
+            f"({error})"
+        ) from error
+    assert result is not None
+    return result, True

@@ -1,0 +1,207 @@
+"""One picture through one or several models: colour, alpha, range and size."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from srsdk import alpha as alphas
+from srsdk import memory
+from srsdk.boundary import WHITE
+from srsdk.errors import PictureError, UsageError
+from srsdk.options import PictureOptions
+from srsdk.pixels import Pixels
+from srsdk.sizes import Goal, goal, reach, resized
+from srsdk.tiles import Array
+
+log = logging.getLogger("srsdk")
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (tiles done, tiles in all) after each tile; what it raises cancels the call."""
+
+LANCZOS_REACH_PX = 4
+"""How far an enlarged pixel of alpha sees, in source pixels."""
+MAX_FACTOR = 16
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model in a row of models."""
+
+    name: str
+    """The model's name."""
+    scale: int
+    """Output size over input size."""
+    radius_px: int
+    """Receptive-field radius in input pixels."""
+    multiple_px: int
+    """Where a row of tiles begins, in whole pictures of any size."""
+    run: Callable[[Array, Progress | None], Array]
+    """(H, W, 3) to (H * scale, W * scale, 3), of the same dtype."""
+    count: Callable[[int, int], int]
+    """Tiles of a picture of (height, width)."""
+
+
+def factor_of(steps: Sequence[Step]) -> int:
+    """Return the scale of all steps together."""
+    return math.prod(step.scale for step in steps)
+
+
+def steps_for(steps: Sequence[Step], factor: float) -> tuple[Step, ...]:
+    """Return the steps that reach a factor: the last one again while it is not enough.
+
+    A picture that shall not grow needs none but those of scale 1, which restore.
+
+    Raises:
+        UsageError: the models do not enlarge, or the factor is over 16.
+    """
+    if factor > MAX_FACTOR:
+        raise UsageError(f"the result would be {factor:.3g} times as large, at most {MAX_FACTOR}")
+    if factor <= 1:
+        return tuple(step for step in steps if step.scale == 1)
+    chosen = tuple(steps)
+    while factor_of(chosen) < factor - 1e-6:
+        if steps[-1].scale == 1:
+            raise UsageError(f"{steps[-1].name} does not enlarge, {factor:.3g} times is asked for")
+        chosen = (*chosen, steps[-1])
+    return chosen
+
+
+def count(steps: Sequence[Step], height: int, width: int) -> int:
+    """Return the tiles of a picture's colour through all steps."""
+    total = 0
+    for step in steps:
+        total += step.count(height, width)
+        height, width = height * step.scale, width * step.scale
+    return total
+
+
+def halo_px(steps: Sequence[Step], *, has_alpha: bool) -> int:
+    """Return how far a result sees in the source, in source pixels."""
+    reach_px, scale = 0.0, 1
+    for step in steps:
+        reach_px += step.radius_px / scale
+        scale *= step.scale
+    if has_alpha:
+        reach_px += alphas.FILL_REACH_PX + LANCZOS_REACH_PX
+    return math.ceil(reach_px)
+
+
+def upscale(
+    steps: Sequence[Step], pixels: Pixels, options: PictureOptions, progress: Progress | None
+) -> Pixels:
+    """Enlarge a picture to the size that the options ask for.
+
+    Raises:
+        UsageError: more than 16 times.
+        PictureError: it needs more memory than it may have.
+    """
+    target = goal(options, pixels.height, pixels.width, factor_of(steps))
+    chosen = steps
+    if options.resizes:
+        chosen = steps_for(steps, target.factor(pixels.height, pixels.width))
+    check_memory(chosen, pixels, options)
+    return finished(enlarge(chosen, pixels, options.alpha == "model", progress), target)
+
+
+def enlarge(
+    steps: Sequence[Step], pixels: Pixels, by_model: bool, progress: Progress | None
+) -> Pixels:
+    """Run all steps on colour, and on alpha where it is not constant and `by_model` is set."""
+    unit, restore = _into_unit(pixels)
+    alpha = unit.alpha
+    report = Report(progress, count(steps, pixels.height, pixels.width))
+    if alpha is None or alphas.constant(alpha):
+        colour = _run(steps, unit.rgb, report)
+        flat = None if alpha is None else np.full(colour.shape[:2], alpha.flat[0], alpha.dtype)
+        return restore(replace(unit, rgb=colour, alpha=flat))
+    growing = [step for step in steps if step.scale > 1] if by_model else []
+    report.total += count(growing, pixels.height, pixels.width)
+    colour = _run(steps, alphas.filled(unit.rgb, alpha), report)
+    if growing:
+        large = _mean(_run(growing, np.broadcast_to(alpha[..., None], (*alpha.shape, 3)), report))
+    else:
+        large = resized(alpha, *colour.shape[:2])
+    return restore(replace(unit, rgb=colour, alpha=large))
+
+
+def finished(pixels: Pixels, target: Goal) -> Pixels:
+    """Bring a result to its size."""
+    alpha = None if pixels.alpha is None else reach(pixels.alpha, target)
+    return replace(pixels, rgb=reach(pixels.rgb, target), alpha=alpha)
+
+
+def check_memory(steps: Sequence[Step], pixels: Pixels, options: PictureOptions) -> None:
+    """Refuse a result that does not fit into memory, before any work.
+
+    Raises:
+        PictureError: with the bytes that are needed and those that may be had.
+    """
+    need = memory.of_result(
+        pixels.height * factor_of(steps),
+        pixels.width * factor_of(steps),
+        pixels.rgb.dtype,
+        has_alpha=pixels.alpha is not None,
+    )
+    memory.check(need, options.max_memory_bytes)
+
+
+def _run(steps: Sequence[Step], colour: Array, report: Report) -> Array:
+    for step in steps:
+        colour = step.run(colour, report.part())
+    return colour
+
+
+def _mean(planes: Array) -> Array:
+    if planes.dtype == np.float32:
+        return np.asarray(planes.mean(axis=2))
+    levels = planes.sum(axis=2, dtype=np.uint32)
+    return np.asarray((levels + 1) // 3, planes.dtype)
+
+
+def _into_unit(pixels: Pixels) -> tuple[Pixels, Callable[[Pixels], Pixels]]:
+    """Map floats outside of 0..1 into it, and say so; return the way back, too."""
+    rgb = pixels.rgb
+    if rgb.dtype != np.float32:
+        return pixels, lambda result: result
+    low, high = min(0.0, float(rgb.min())), max(1.0, float(rgb.max()))
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise PictureError("got floats that are not finite (NaN or infinity)")
+    alpha = None if pixels.alpha is None else pixels.alpha.clip(0, WHITE["float32"])
+    if (low, high) == (0.0, 1.0):
+        return replace(pixels, alpha=alpha), lambda result: result
+    log.warning(
+        "floats from %g to %g: mapped to 0..1 for the model, and back without clipping", low, high
+    )
+    span = np.float32(high - low)
+
+    def restore(result: Pixels) -> Pixels:
+        return replace(result, rgb=result.rgb * span + np.float32(low))
+
+    return replace(pixels, rgb=(rgb - np.float32(low)) / span, alpha=alpha), restore
+
+
+class Report:
+    """Adds up the tiles of several runs into one progress."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._done = 0
+        self.total = total
+
+    def part(self) -> Progress | None:
+        """Return the progress of the next run."""
+        if self._progress is None:
+            return None
+        progress, before = self._progress, self._done
+
+        def show(done: int, _: int) -> None:
+            self._done = before + done
+            progress(self._done, self.total)
+
+        return show

@@ -1,0 +1,110 @@
+"""Whatever a picture comes as: in memory, frame by frame, or in a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from srsdk import animation, large, memory, pictures, vips
+from srsdk.enlarge import Progress, Step, factor_of, steps_for, upscale
+from srsdk.options import PictureOptions
+from srsdk.sizes import goal
+
+DEFAULTS = PictureOptions()
+
+_ENCODER_BYTES = {"PNG": 1, "TIFF": 4, "WEBP": 12, "AVIF": 16, "GIF": 5}
+"""A pixel of the result while it is encoded, beside array and Pillow image; others: 4."""
+
+
+def upscale_any(
+    steps: Sequence[Step],
+    picture: Any,
+    options: PictureOptions | None,
+    progress: Progress | None,
+) -> Any:
+    """Upscale an array, a Pillow image or the picture of a path.
+
+    Returns:
+        The same kind; an (H, W, 3) array for a path.
+
+    Raises:
+        PictureError: not a picture that can be upscaled.
+    """
+    options = options or DEFAULTS
+    if isinstance(picture, Image.Image):
+        return pictures.to_image(upscale(steps, pictures.from_image(picture), options, progress))
+    if isinstance(picture, (str, os.PathLike)):
+        pixels = pictures.read(Path(picture), limit_bytes=options.max_memory_bytes)
+        return upscale(steps, replace(pixels, alpha=None), options, progress).rgb
+    array = pictures.from_array(picture)
+    return pictures.to_array(upscale(steps, pictures.from_bands(array), options, progress), array)
+
+
+def upscale_file(
+    steps: Sequence[Step],
+    source: Path,
+    target: Path,
+    *,
+    options: PictureOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Upscale a file into another, which appears whole or not at all.
+
+    Raises:
+        PictureError: the source is missing, damaged, of an unsupported kind, or larger than memory
+            where it cannot be streamed.
+        OutputError: the target exists (unless `overwrite`), cannot be written, or cannot hold it.
+    """
+    options = options or DEFAULTS
+    pictures.check_target(target, overwrite=overwrite, options=options)
+    header = pictures.probe(source)
+    if header.frames > 1:
+        animation.upscale_file(steps, source, target, header, options, progress)
+        return
+    need = need_bytes(steps, header, target, options)
+    allowed = memory.allowance(options.max_memory_bytes)
+    if need > max(allowed, 0) and large.can_stream(header, target):
+        large.upscale_file(steps, source, target, header, options, progress)
+        return
+    memory.check(need, options.max_memory_bytes, _mend(header, target))
+    pixels = pictures.read(source, limit_bytes=options.max_memory_bytes)
+    if pictures.format_of(target) in pictures.NO_ALPHA:
+        pixels = pictures.without_alpha(pixels)
+    result = upscale(steps, pixels, options, progress)
+    del pixels
+    pictures.write_pixels(result, target, options)
+
+
+def need_bytes(
+    steps: Sequence[Step], header: pictures.Header, target: Path, options: PictureOptions
+) -> int:
+    """Return the memory that a file takes when it is upscaled in one piece (docs/pictures.md)."""
+    size = goal(options, header.height, header.width, factor_of(steps))
+    chosen = steps
+    if options.resizes:
+        chosen = steps_for(steps, size.factor(header.height, header.width))
+    itemsize = np.dtype(header.dtype).itemsize
+    bands = 3 + header.has_alpha
+    source_px = header.height * header.width
+    model_px = source_px * factor_of(chosen) ** 2
+    result_px = size.height * size.width if options.resizes else 0
+    encoder = _ENCODER_BYTES.get(pictures.format_of(target), 4)
+    source_bytes = source_px * (4 * itemsize + 2 * bands * itemsize)
+    canvas_bytes = model_px * bands * itemsize + (model_px * 3 if header.has_alpha else 0)
+    image_bytes = (result_px or model_px) * ((4 + bands * (1 + header.has_alpha)) * itemsize)
+    return source_bytes + canvas_bytes + image_bytes + (result_px or model_px) * encoder
+
+
+def _mend(header: pictures.Header, target: Path) -> str:
+    if header.kind not in large.FORMATS or pictures.format_of(target) not in large.FORMATS:
+        return "PNG, TIFF and JPEG are streamed into .png, .tiff and .jpg and need far less"
+    if not vips.installed():
+        return f"{vips.EXTRA}, with which it is streamed, needs far less"
+    return ""

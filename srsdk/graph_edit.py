@@ -1,0 +1,181 @@
+"""Two small changes to the graph of an ONNX file, made when it is opened.
+
+A file ends in Round and Cast to uint8; without them the same network serves pictures of more than
+8 bits. And two files of one architecture mix weight by weight. Both are done on the file's bytes,
+so neither asks for the onnx package nor for a second file. Field numbers: onnx.proto of
+https://github.com/onnx/onnx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from srsdk._protobuf import BYTES, GRAPH, Value, join, split
+from srsdk.errors import ModelError, UsageError
+
+Fields = list[tuple[int, int, Value]]
+
+NODE, INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
+NODE_INPUT, NODE_OUTPUT, OP_TYPE, ATTRIBUTE = 1, 2, 4, 5
+ATTRIBUTE_INT = 3
+PORT_TYPE, TENSOR_TYPE, ELEMENT = 2, 1, 1
+DIMS, DATA_TYPE, TENSOR_NAME, RAW_DATA = 1, 2, 8, 9
+FLOAT, UINT8 = 1, 2
+
+KEEP_VALUES = (b"Transpose", b"Cast", b"Identity")
+"""Operators that may stand between the rounding and the output."""
+
+
+def with_float_boundary(model: bytes) -> bytes:
+    """Return the model with float32 input and output, both 0..255 and not rounded.
+
+    Args:
+        model: an ONNX file with uint8 input and output that casts at its head, and clips, rounds
+            and casts at its tail, as those of `python -m export` do.
+
+    Raises:
+        ModelError: it is built in another way.
+    """
+    fields = split(model)
+    graph = split(_bytes(_first(fields, GRAPH)))
+    inputs, outputs = (_ports(graph, number) for number in (GRAPH_INPUT, GRAPH_OUTPUT))
+    if not inputs or not outputs:
+        raise ModelError("the model's graph has no input or no output")
+    nodes = {i: split(_bytes(v)) for i, (n, _, v) in enumerate(graph) if n == NODE}
+    _check_head(nodes, inputs[0][1])
+    for index in _tail(nodes, outputs[0][1]):
+        _open_up(nodes[index])
+        graph[index] = (NODE, BYTES, join(nodes[index]))
+    for (index, _), number in ((inputs[0], GRAPH_INPUT), (outputs[0], GRAPH_OUTPUT)):
+        graph[index] = (number, BYTES, _as_float(_bytes(graph[index][2])))
+    return _with_graph(fields, graph)
+
+
+def mixed(parent: bytes, textured: bytes, texture: float) -> bytes:
+    """Return the parent's model with weights (1 - texture) * parent + texture * textured.
+
+    Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219).
+
+    Raises:
+        UsageError: `texture` is outside of 0..1.
+        ModelError: the two differ in more than the values of float32 weights.
+    """
+    if not 0 <= texture <= 1:
+        raise UsageError(f"texture is {texture!r}, expected 0 (fidelity) to 1 (texture)")
+    fields = split(parent)
+    graph = split(_bytes(_first(fields, GRAPH)))
+    others = _weights(split(_bytes(_first(split(textured), GRAPH))))
+    if set(_weights(graph)) != set(others):
+        raise ModelError("weights of two architectures cannot be mixed: their names differ")
+    for index, (number, _, value) in enumerate(graph):
+        if number != INITIALIZER:
+            continue
+        tensor = split(_bytes(value))
+        other = others[_bytes(_first(tensor, TENSOR_NAME))]
+        graph[index] = (INITIALIZER, BYTES, join(_mix(tensor, other, texture)))
+    return _with_graph(fields, graph)
+
+
+def _mix(tensor: Fields, other: Fields, texture: float) -> Fields:
+    name = _bytes(_first(tensor, TENSOR_NAME)).decode()
+    if [f for f in tensor if f[0] != RAW_DATA] != [f for f in other if f[0] != RAW_DATA]:
+        raise ModelError(f"weights of two architectures cannot be mixed: {name} differs")
+    a, b = (_bytes(_first(t, RAW_DATA)) for t in (tensor, other))
+    if a == b:
+        return tensor
+    if _first(tensor, DATA_TYPE) != FLOAT:
+        raise ModelError(f"only float32 files can be mixed; {name} is of another type")
+    left, right = (np.frombuffer(data, "<f4") for data in (a, b))
+    # not lerp: at 0 and 1 the result is exactly one of the two
+    both = np.float32(1 - texture) * left + np.float32(texture) * right
+    return [(n, w, both.tobytes() if n == RAW_DATA else v) for n, w, v in tensor]
+
+
+def _weights(graph: Fields) -> dict[bytes, Fields]:
+    tensors = [split(_bytes(value)) for number, _, value in graph if number == INITIALIZER]
+    return {_bytes(_first(tensor, TENSOR_NAME)): tensor for tensor in tensors}
+
+
+def _check_head(nodes: dict[int, Fields], name: bytes) -> None:
+    for node in nodes.values():
+        if (NODE_INPUT, BYTES, name) in node and _first(node, OP_TYPE) != b"Cast":
+            raise _other_form(f"its input goes into {_bytes(_first(node, OP_TYPE)).decode()}")
+
+
+def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:
+    """Return the nodes from the output back to the rounding."""
+    makers = {_bytes(v): i for i, node in nodes.items() for n, _, v in node if n == NODE_OUTPUT}
+    found = []
+    while name in makers:
+        index = makers[name]
+        found.append(index)
+        kind = _bytes(_first(nodes[index], OP_TYPE))
+        if kind == b"Round":
+            return found
+        if kind not in KEEP_VALUES:
+            break
+        name = _bytes(_first(nodes[index], NODE_INPUT))
+    raise _other_form("its output is not rounded and cast")
+
+
+def _open_up(node: Fields) -> None:
+    """Turn Round into Identity, and Cast to uint8 into Cast to float32."""
+    kind = _first(node, OP_TYPE)
+    for place, (number, wire, value) in enumerate(node):
+        if number == OP_TYPE and kind == b"Round":
+            node[place] = (number, wire, b"Identity")
+        if number == ATTRIBUTE and kind == b"Cast":
+            attribute = [
+                (n, w, FLOAT if n == ATTRIBUTE_INT and v == UINT8 else v)
+                for n, w, v in split(_bytes(value))
+            ]
+            node[place] = (number, wire, join(attribute))
+
+
+def _as_float(port: bytes) -> bytes:
+    return _nested(port, (PORT_TYPE, TENSOR_TYPE), _element_float)
+
+
+def _element_float(tensor_type: bytes) -> bytes:
+    return join([(n, w, FLOAT if n == ELEMENT else v) for n, w, v in split(tensor_type)])
+
+
+def _nested(message: bytes, path: tuple[int, ...], change: Callable[[bytes], bytes]) -> bytes:
+    if not path:
+        return change(message)
+    return join(
+        [
+            (n, w, _nested(_bytes(v), path[1:], change) if n == path[0] else v)
+            for n, w, v in split(message)
+        ]
+    )
+
+
+def _ports(graph: Fields, number: int) -> list[tuple[int, bytes]]:
+    """Return (place, name) of the graph's inputs or outputs."""
+    return [
+        (i, _bytes(_first(split(_bytes(v)), 1))) for i, (n, _, v) in enumerate(graph) if n == number
+    ]
+
+
+def _with_graph(fields: Fields, graph: Fields) -> bytes:
+    return join([(n, w, join(graph) if n == GRAPH else v) for n, w, v in fields])
+
+
+def _first(fields: Fields, number: int) -> Value:
+    return next((value for n, _, value in fields if n == number), b"")
+
+
+def _bytes(value: Value) -> bytes:
+    if not isinstance(value, bytes):
+        raise ModelError("the model's graph cannot be read: a number where a message belongs")
+    return value
+
+
+def _other_form(reason: str) -> ModelError:
+    return ModelError(
+        f"this model has 8 bits at its boundary and no form for more can be derived: {reason}; "
+        "export one with `python -m export WEIGHTS -o OUT --boundary float32`"
+    )

@@ -1,0 +1,201 @@
+"""What a picture file holds beside its pixels, and how it goes into the next file."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
+
+log = logging.getLogger("srsdk")
+
+Chunk = tuple[bytes, bytes]
+"""Type and data of a PNG chunk."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+_XMP_KEY = "XML:com.adobe.xmp"
+# what describes the storage of the pixels of a TIFF file; the next file's own values count
+_STORAGE_TAGS = frozenset(
+    [
+        *(*range(254, 267), 273, 274, *range(277, 285), 292, 293, 296, 297, 301),
+        *(*range(317, 326), 330, *range(332, 342), 347, *range(512, 522), *range(529, 533)),
+        *(700, 34675),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What travels from the source file to the target file, as far as its format can hold it."""
+
+    icc: bytes | None = None
+    """ICC profile: what the numbers of the pixels mean."""
+    exif: bytes | None = None
+    """EXIF, with `Exif` and two zeros in front, without orientation and thumbnail."""
+    xmp: bytes | None = None
+    """XMP packet."""
+    dpi: tuple[float, float] | None = None
+    """Resolution in dots per inch, (horizontal, vertical)."""
+    comment: bytes | None = None
+    """Comment of a JPEG or GIF file."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Keyed texts of a PNG file."""
+    colour_chunks: tuple[Chunk, ...] = ()
+    """cICP, sRGB, gAMA and cHRM of a PNG file without ICC profile."""
+    jpeg_tables: dict[str, Any] = field(default_factory=dict)
+    """`qtables` and `subsampling` of a JPEG file, as Pillow takes them."""
+
+    def resized(self, width: int, height: int) -> Carried:
+        """Return this with the picture's new size in its EXIF, where it names one."""
+        if self.exif is None:
+            return self
+        exif = Image.Exif()
+        exif.load(self.exif)
+        photo = exif.get_ifd(ExifTags.IFD.Exif)
+        for tag, value in (
+            (ExifTags.Base.ExifImageWidth, width),
+            (ExifTags.Base.ExifImageHeight, height),
+        ):
+            if tag in photo:
+                photo[tag] = value
+        return replace(self, exif=exif.tobytes())
+
+
+def carried_of(image: Image.Image, path: Path | None = None) -> Carried:
+    """Collect it from a Pillow image whose orientation has been applied.
+
+    Args:
+        image: loaded, so that what stands behind the pixels is known too.
+        path: its file, to look for what Pillow does not keep; None: there is none.
+    """
+    info = image.info
+    texts = {k: str(v) for k, v in getattr(image, "text", {}).items() if k != _XMP_KEY}
+    icc = info.get("icc_profile") or None
+    chunks: tuple[Chunk, ...] = ()
+    if image.format == "PNG" and icc is None and path is not None:
+        chunks = _png_colour(path)
+    comment = info.get("comment")
+    xmp = info.get("xmp")
+    return Carried(
+        icc,
+        _exif(image),
+        xmp.encode() if isinstance(xmp, str) else xmp,
+        _dpi(info.get("dpi")),
+        comment.encode() if isinstance(comment, str) else comment,
+        texts,
+        chunks,
+        _jpeg_tables(image),
+    )
+
+
+def pillow_options(carried: Carried, kind: str) -> dict[str, Any]:
+    """Return what Pillow's `save` takes for a format such as `JPEG`."""
+    options: dict[str, Any] = {}
+    if carried.icc and kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "JPEG2000"):
+        options["icc_profile"] = carried.icc
+    if carried.exif and kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "MPO"):
+        options["exif"] = carried.exif
+    if carried.dpi and kind in ("JPEG", "PNG", "TIFF", "BMP"):
+        options["dpi"] = carried.dpi
+    if carried.xmp and kind in ("JPEG", "WEBP", "AVIF"):
+        options["xmp"] = carried.xmp
+    if carried.xmp and kind == "TIFF":
+        options["tiffinfo"] = {700: carried.xmp}
+    if carried.comment and kind in ("JPEG", "GIF"):
+        options["comment"] = carried.comment
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        for name, data in png_texts(carried):
+            info.add(name, data)
+        options["pnginfo"] = info
+    return options
+
+
+def png_texts(carried: Carried) -> list[Chunk]:
+    """Return the PNG chunks of colour, texts and XMP."""
+    info = PngImagePlugin.PngInfo()
+    for key, text in carried.texts.items():
+        info.add_itxt(key, text)
+    if carried.xmp:
+        info.add_itxt(_XMP_KEY, carried.xmp.decode("utf-8", "replace"))
+    return [*carried.colour_chunks, *((chunk[0], chunk[1]) for chunk in info.chunks)]
+
+
+def png_chunks(carried: Carried) -> bytes:
+    """Return all of it as bytes that stand behind a PNG file's IHDR."""
+    chunks: list[Chunk] = []
+    if carried.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(carried.icc)))
+    chunks += png_texts(carried)
+    if carried.dpi:
+        per_metre = (int(value / 0.0254 + 0.5) for value in carried.dpi)
+        chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if carried.exif:
+        chunks.append((b"eXIf", carried.exif.removeprefix(b"Exif\0\0")))
+    return b"".join(png_chunk(name, data) for name, data in chunks)
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    """Return one chunk of a PNG file (https://www.w3.org/TR/png-3/)."""
+    checksum = zlib.crc32(data, zlib.crc32(name))
+    return b"".join((struct.pack(">I", len(data)), name, data, struct.pack(">I", checksum)))
+
+
+def warn_of_loss(carried: Carried, target: Path, kind: str) -> None:
+    """Say what the target's format cannot hold."""
+    holds = {
+        "ICC profile": (carried.icc, ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "JPEG2000")),
+        "EXIF": (carried.exif, ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "MPO")),
+        "XMP": (carried.xmp, ("JPEG", "PNG", "WEBP", "AVIF", "TIFF")),
+        "PNG texts": (carried.texts, ("PNG",)),
+        "PNG colour chunks": (
+            [name for name, _ in carried.colour_chunks if name != b"sRGB"],
+            ("PNG",),
+        ),
+    }
+    lost = [name for name, (value, formats) in holds.items() if value and kind not in formats]
+    if lost:
+        log.warning("%s: %s cannot hold the source's %s", target, kind, ", ".join(lost))
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    exif = image.getexif()
+    for tag in [tag for tag in exif if tag in _STORAGE_TAGS]:
+        del exif[tag]
+    return exif.tobytes() if len(exif) else None
+
+
+def _dpi(value: Any) -> tuple[float, float] | None:
+    if not value:
+        return None
+    horizontal, vertical = (float(part) for part in value)
+    return (horizontal, vertical) if horizontal > 0 and vertical > 0 else None
+
+
+def _jpeg_tables(image: Image.Image) -> dict[str, Any]:
+    tables = getattr(image, "quantization", None)
+    if image.format not in ("JPEG", "MPO") or not tables:
+        return {}
+    sampling = JpegImagePlugin.get_sampling(image)
+    return {"qtables": dict(tables), "subsampling": sampling if sampling >= 0 else 0}
+
+
+def _png_colour(path: Path) -> tuple[Chunk, ...]:
+    """Return the colour chunks, which stand before the pixels."""
+    found = []
+    with path.open("rb") as file:
+        if file.read(8) != _PNG_SIGNATURE:
+            return ()
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name in (b"IDAT", b"IEND"):
+                break
+            data = file.read(length + 4)[:length]
+            if name in _COLOUR_CHUNKS:
+                found.append((name, data))
+    return tuple(found)
