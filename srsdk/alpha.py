@@ -60,6 +60,30 @@ def filled(colour: Array, alpha: Array) -> Array:
     return result
 
 
+def without_ringing(large: Array, alpha: Array) -> Array:
+    """Keep an enlarged alpha between the four source pixels around each of its own.
+
+    A network draws an echo beside hard edges, and gives 254 for 255 here and there; in alpha the
+    one is a visible line and the other no longer opaque. Where the source is flat, this makes the
+    result exactly the source's.
+
+    Args:
+        large: (H * scale, W * scale).
+        alpha: (H, W).
+    """
+    scale = large.shape[0] // alpha.shape[0]
+    padded = np.pad(alpha, 1, mode="edge")
+    corners = [padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]]
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    rows, columns = (
+        ((np.arange(side) + 0.5) / scale + 0.5).astype(np.intp) for side in large.shape
+    )
+    result = large.copy()
+    for row, window in enumerate(rows):
+        np.clip(large[row], low[window, columns], high[window, columns], out=result[row])
+    return result
+
+
 def _grown(mask: Array) -> Array:
     """Return the mask and its eight neighbours."""
     grown = mask.copy()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from srsdk import memory, pictures
+from srsdk import encode, memory, pictures
 from srsdk.enlarge import Progress, Step, factor_of, upscale
 from srsdk.errors import OutputError
 from srsdk.metadata import Carried, carried_of, pillow_options, warn_of_loss
@@ -42,7 +42,7 @@ def upscale_file(
         OutputError: the target's format holds one picture.
         PictureError: damaged, or it needs more memory than it may have.
     """
-    kind = pictures.format_of(target)
+    kind = encode.format_of(target)
     if kind not in SEVERAL:
         raise OutputError(
             f"{source} has {header.frames} frames and {target.suffix} holds one: "
@@ -56,13 +56,14 @@ def upscale_file(
         warn_of_loss(carried, target, kind)
         frames = _frames(steps, image, header.frames, timing["alpha"], kind, options, progress)
         first = next(frames)
-        with pictures.replacing(target) as temporary:
+        with encode.replacing(target) as temporary:
             first.save(
                 temporary,
                 save_all=True,
-                append_images=frames,
+                # Pillow goes through the frames of a PNG twice, and keeps them all anyway
+                append_images=list(frames) if kind == "PNG" else frames,
                 **pillow_options(carried.resized(first.width, first.height), kind),
-                **pictures.save_options(kind, options, carried),
+                **encode.save_options(kind, options, carried),
                 **_timing(timing, kind),
             )
 
@@ -73,9 +74,11 @@ def _first_look(image: Image.Image, source: Path) -> tuple[Carried, dict[str, An
     for index in range(image.n_frames):  # type: ignore[attr-defined]
         image.seek(index)
         image.load()
-        durations.append(image.info.get("duration", 0))
+        durations.append(round(image.info.get("duration", 0)))
         alpha = alpha or image.has_transparency_data
     timing = {"duration": durations, "alpha": alpha}
+    if image.format == "AVIF":
+        timing["loop"] = 0  # its sequences run on for ever, without a word about it
     for name in ("loop", "default_image"):
         if name in image.info:
             timing[name] = image.info[name]

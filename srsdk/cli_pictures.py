@@ -48,9 +48,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--quality", type=_quality, help="1 to 100, keep (a JPEG's own) or lossless (WebP)")
     add("--subsampling", choices=get_args(Subsampling), help="of colours in JPEG, AVIF (4:4:4)")
     add("--tile", type=_tile, default="auto", help="pixels, HEIGHTxWIDTH or auto")
-    add(
-        "--max-memory", type=_bytes, metavar="BYTES", help="of a picture: 800M, 1.5G (80 %% free)"
-    )
+    add("--max-memory", type=_bytes, metavar="BYTES", help="of a picture: 800M, 1.5G (80 %% free)")
     add("--max-pixels", type=int, metavar="N", help="raise the limit on a source's size")
     add("--device", choices=DEVICES, default="auto")
     add("--backend", choices=("auto", *BACKENDS), default="auto")

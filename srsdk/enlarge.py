@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +11,12 @@ import numpy as np
 
 from srsdk import alpha as alphas
 from srsdk import memory
-from srsdk.boundary import WHITE
-from srsdk.errors import PictureError, UsageError
+from srsdk.errors import UsageError
+from srsdk.hdr import into_unit
 from srsdk.options import PictureOptions
 from srsdk.pixels import Pixels
 from srsdk.sizes import Goal, goal, reach, resized
 from srsdk.tiles import Array
-
-log = logging.getLogger("srsdk")
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile; what it raises cancels the call."""
@@ -113,7 +110,7 @@ def enlarge(
     steps: Sequence[Step], pixels: Pixels, by_model: bool, progress: Progress | None
 ) -> Pixels:
     """Run all steps on colour, and on alpha where it is not constant and `by_model` is set."""
-    unit, restore = _into_unit(pixels)
+    unit, restore = into_unit(pixels)
     alpha = unit.alpha
     report = Report(progress, count(steps, pixels.height, pixels.width))
     if alpha is None or alphas.constant(alpha):
@@ -124,10 +121,11 @@ def enlarge(
     report.total += count(growing, pixels.height, pixels.width)
     colour = _run(steps, alphas.filled(unit.rgb, alpha), report)
     if growing:
-        large = _mean(_run(growing, np.broadcast_to(alpha[..., None], (*alpha.shape, 3)), report))
+        planes = np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
+        large = _mean(_run(growing, planes, report))
     else:
         large = resized(alpha, *colour.shape[:2])
-    return restore(replace(unit, rgb=colour, alpha=large))
+    return restore(replace(unit, rgb=colour, alpha=alphas.without_ringing(large, alpha)))
 
 
 def finished(pixels: Pixels, target: Goal) -> Pixels:
@@ -162,28 +160,6 @@ def _mean(planes: Array) -> Array:
         return np.asarray(planes.mean(axis=2))
     levels = planes.sum(axis=2, dtype=np.uint32)
     return np.asarray((levels + 1) // 3, planes.dtype)
-
-
-def _into_unit(pixels: Pixels) -> tuple[Pixels, Callable[[Pixels], Pixels]]:
-    """Map floats outside of 0..1 into it, and say so; return the way back, too."""
-    rgb = pixels.rgb
-    if rgb.dtype != np.float32:
-        return pixels, lambda result: result
-    low, high = min(0.0, float(rgb.min())), max(1.0, float(rgb.max()))
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise PictureError("got floats that are not finite (NaN or infinity)")
-    alpha = None if pixels.alpha is None else pixels.alpha.clip(0, WHITE["float32"])
-    if (low, high) == (0.0, 1.0):
-        return replace(pixels, alpha=alpha), lambda result: result
-    log.warning(
-        "floats from %g to %g: mapped to 0..1 for the model, and back without clipping", low, high
-    )
-    span = np.float32(high - low)
-
-    def restore(result: Pixels) -> Pixels:
-        return replace(result, rgb=result.rgb * span + np.float32(low))
-
-    return replace(pixels, rgb=(rgb - np.float32(low)) / span, alpha=alpha), restore
 
 
 class Report:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from srsdk import animation, large, memory, pictures, vips
+from srsdk import animation, encode, large, memory, pictures, vips
 from srsdk.enlarge import Progress, Step, factor_of, steps_for, upscale
 from srsdk.options import PictureOptions
 from srsdk.sizes import goal
@@ -75,11 +75,11 @@ def upscale_file(
         return
     memory.check(need, options.max_memory_bytes, _mend(header, target))
     pixels = pictures.read(source, limit_bytes=options.max_memory_bytes)
-    if pictures.format_of(target) in pictures.NO_ALPHA:
-        pixels = pictures.without_alpha(pixels)
+    if encode.format_of(target) in encode.NO_ALPHA:
+        pixels = encode.without_alpha(pixels, target)
     result = upscale(steps, pixels, options, progress)
     del pixels
-    pictures.write_pixels(result, target, options)
+    encode.write_pixels(result, target, options)
 
 
 def need_bytes(
@@ -95,7 +95,7 @@ def need_bytes(
     source_px = header.height * header.width
     model_px = source_px * factor_of(chosen) ** 2
     result_px = size.height * size.width if options.resizes else 0
-    encoder = _ENCODER_BYTES.get(pictures.format_of(target), 4)
+    encoder = _ENCODER_BYTES.get(encode.format_of(target), 4)
     source_bytes = source_px * (4 * itemsize + 2 * bands * itemsize)
     canvas_bytes = model_px * bands * itemsize + (model_px * 3 if header.has_alpha else 0)
     image_bytes = (result_px or model_px) * ((4 + bands * (1 + header.has_alpha)) * itemsize)
@@ -103,7 +103,7 @@ def need_bytes(
 
 
 def _mend(header: pictures.Header, target: Path) -> str:
-    if header.kind not in large.FORMATS or pictures.format_of(target) not in large.FORMATS:
+    if header.kind not in large.FORMATS or encode.format_of(target) not in large.FORMATS:
         return "PNG, TIFF and JPEG are streamed into .png, .tiff and .jpg and need far less"
     if not vips.installed():
         return f"{vips.EXTRA}, with which it is streamed, needs far less"

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from srsdk import memory, vips
+from srsdk.encode import JPEG_QUALITY, format_of, replacing, without_alpha
 from srsdk.enlarge import Progress, Report, Step, count, enlarge, factor_of, halo_px, steps_for
 from srsdk.errors import OutputError
 from srsdk.metadata import png_chunk, warn_of_loss
 from srsdk.options import PictureOptions
-from srsdk.pictures import JPEG_QUALITY, Header, format_of, replacing, without_alpha
+from srsdk.pictures import Header
 from srsdk.pixels import from_bands, to_depth
 from srsdk.sizes import Goal, goal
 from srsdk.tiles import Array, Span, spans
@@ -121,7 +122,7 @@ def upscale_file(
     with replacing(target) as temporary, ThreadPoolExecutor(1) as pool:
         written = pool.submit(encode, temporary)
         try:
-            bands = _enlarged(layout, image, header, options, kind, progress)
+            bands = _enlarged(layout, image, header, options, target, progress)
             for piece in _as_png(bands, *_size(layout, header)):
                 feed.put(piece, written)
         finally:
@@ -134,7 +135,7 @@ def _enlarged(
     image: Any,
     header: Header,
     options: PictureOptions,
-    kind: str,
+    target: Path,
     progress: Progress | None,
 ) -> Iterator[Array]:
     """Yield the result's rows, (rows, W, C), in order."""
@@ -145,8 +146,8 @@ def _enlarged(
     report = Report(progress, runs * sum(tiles))
     for span, rows in zip(layout.rows, windows, strict=True):
         large = enlarge(layout.steps, from_bands(rows), options.alpha == "model", report.part())
-        if kind == "JPEG":
-            large = to_depth(without_alpha(large), np.uint8)
+        if format_of(target) == "JPEG":
+            large = to_depth(without_alpha(large, target), np.uint8)
         first = (span.keep_start - span.start) * factor
         yield large.bands()[first : first + (span.keep_stop - span.keep_start) * factor]
 

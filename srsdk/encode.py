@@ -1,0 +1,162 @@
+"""Encoding: what a format can hold, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from srsdk import vips
+from srsdk.boundary import WHITE
+from srsdk.errors import OutputError, UsageError
+from srsdk.metadata import Carried, pillow_options, warn_of_loss
+from srsdk.options import PictureOptions
+from srsdk.pixels import Pixels, to_depth, to_image
+
+log = logging.getLogger("srsdk")
+
+JPEG_QUALITY = 95
+AVIF_QUALITY = 90
+NO_ALPHA = ("JPEG", "MPO", "PCX", "EPS", "PPM")
+
+
+def write_pixels(pixels: Pixels, target: Path, options: PictureOptions | None = None) -> None:
+    """Encode to a temporary name in the target's folder, then rename.
+
+    Raises:
+        OutputError: the disk is full, the format cannot hold the picture.
+        PictureError: 16 bits a channel of colour without libvips.
+    """
+    kind = format_of(target)
+    warn_of_loss(pixels.carried, target, kind)
+    pixels = _as_deep_as(pixels, target, kind)
+    carried = pixels.carried.resized(pixels.width, pixels.height)
+    bands = pixels.bands()
+    if bands.dtype == np.uint8 or bands.shape[2] == 1:
+        with replacing(target) as temporary:
+            to_image(pixels).save(
+                temporary,
+                **pillow_options(carried, kind),
+                **save_options(kind, options or PictureOptions(), carried),
+            )
+        return
+    vips.load(f"{target} is to hold {bands.dtype} colours, which Pillow cannot write")
+    with replacing(target) as temporary, vips.translated(str(target), OutputError):
+        vips.write(vips.from_bands(bands), temporary, kind, carried, {})
+
+
+def write(image: Image.Image, target: Path, carried: dict[str, Any]) -> None:
+    """Encode a Pillow image to a temporary name in the target's folder, then rename.
+
+    Raises:
+        OutputError: the disk is full, the format cannot hold the picture.
+    """
+    options = dict(carried) | save_options(format_of(target), PictureOptions(), Carried())
+    with replacing(target) as temporary:
+        image.save(temporary, **options)
+
+
+def check_target(target: Path, *, overwrite: bool, options: PictureOptions | None = None) -> None:
+    """Refuse a target that cannot be written, before any work.
+
+    Raises:
+        OutputError: unknown format, no such folder, not writable, or it exists.
+        UsageError: an option that its format does not know.
+    """
+    Image.init()
+    suffix = target.suffix.lower()
+    if Image.EXTENSION.get(suffix) not in Image.SAVE:
+        raise OutputError(f"{target}: {suffix or 'no suffix'!r} is no picture format to write")
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is no folder to write to")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder} cannot be written to")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder, expected a file name")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")
+    if options is not None and options.quality == "lossless":
+        lossy = format_of(target)
+        if lossy in ("JPEG", "AVIF", "JPEG2000"):
+            raise UsageError(f"{target}: {lossy} is lossy; .webp, .png and .tiff are not")
+
+
+def without_alpha(pixels: Pixels, target: Path) -> Pixels:
+    """Drop an opaque alpha, for a format that holds none.
+
+    Raises:
+        OutputError: parts are transparent.
+    """
+    if pixels.alpha is None or pixels.alpha.min() == WHITE[pixels.alpha.dtype.name]:
+        return replace(pixels, alpha=None)
+    raise OutputError(
+        f"{target}: the picture is transparent in parts, which {format_of(target)} cannot hold; "
+        ".png, .webp, .avif and .tiff do"
+    )
+
+
+def format_of(target: Path) -> str:
+    """Return the format that the suffix names, in Pillow's words."""
+    Image.init()
+    return Image.EXTENSION[target.suffix.lower()]
+
+
+def save_options(kind: str, options: PictureOptions, carried: Carried) -> dict[str, Any]:
+    """Return how Pillow shall encode a format."""
+    keeps = options.quality == "keep"
+    quality = options.quality if isinstance(options.quality, int) else None
+    sampling = "4:4:4" if options.subsampling in (None, "keep") else options.subsampling
+    if kind in ("JPEG", "MPO"):
+        if keeps and carried.jpeg_tables:
+            return dict(carried.jpeg_tables)
+        if options.subsampling == "keep" and carried.jpeg_tables:
+            sampling = carried.jpeg_tables["subsampling"]
+        return {"quality": quality or JPEG_QUALITY, "subsampling": sampling}
+    if kind == "WEBP":
+        if options.quality == "lossless":
+            return {"lossless": True, "exact": True}
+        return {"quality": quality or JPEG_QUALITY}
+    if kind == "AVIF":
+        return {"quality": quality or AVIF_QUALITY, "subsampling": sampling}
+    if kind == "TIFF" and not carried.exif:
+        # Pillow cannot write EXIF's tables through libtiff, which compresses
+        return {"compression": "tiff_adobe_deflate"}
+    return {}
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary name in the target's folder, and rename it when all went well.
+
+    Raises:
+        OutputError: the disk is full, the format cannot hold the picture.
+    """
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{target} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _as_deep_as(pixels: Pixels, target: Path, kind: str) -> Pixels:
+    """Reduce what the format cannot hold, and say so."""
+    dtype = pixels.rgb.dtype
+    if dtype == np.uint8 or (kind == "TIFF") or (kind == "PNG" and dtype == np.uint16):
+        return pixels
+    if dtype == np.float32 and (pixels.rgb.min() < 0 or pixels.rgb.max() > 1):
+        log.warning("%s: %s clips the floats to 0..1; .tiff keeps them", target, kind)
+    if kind == "PNG":
+        return to_depth(pixels, np.uint16)
+    log.warning("%s: %s holds 8 bits a channel, the picture has more; .png keeps 16", target, kind)
+    return to_depth(pixels, np.uint8)

@@ -1,0 +1,52 @@
+"""Floats outside of 0..1: high dynamic range, which no network has seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from srsdk.errors import PictureError
+from srsdk.pixels import Pixels
+from srsdk.tiles import Array
+
+log = logging.getLogger("srsdk")
+
+GAMMA = 2.2
+"""Such pictures are linear in light. Networks learned from encoded ones, and a scene that is dark
+beside its highlights lies where their errors are largest (tests/srsdk/test_hdr.py)."""
+
+
+def into_unit(pixels: Pixels) -> tuple[Pixels, Callable[[Pixels], Pixels]]:
+    """Map floats outside of 0..1 into it, encoded, and say so; nothing is clipped.
+
+    Returns:
+        The picture for the model, and the way back for its result. Other pictures as they are.
+
+    Raises:
+        PictureError: NaN or infinity.
+    """
+    rgb = pixels.rgb
+    if rgb.dtype != np.float32:
+        return pixels, lambda result: result
+    low, high = float(rgb.min()), float(rgb.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise PictureError("got floats that are not finite (NaN or infinity)")
+    alpha = None if pixels.alpha is None else pixels.alpha.clip(0, 1)
+    if low >= 0 and high <= 1:
+        return replace(pixels, alpha=alpha), lambda result: result
+    log.warning("floats from %g to %g: encoded into 0..1 for the model, and decoded", low, high)
+    encoded = _power(rgb, 1 / GAMMA)
+    start = np.float32(min(0, encoded.min()))
+    span = np.float32(encoded.max() - start)
+
+    def restore(result: Pixels) -> Pixels:
+        return replace(result, rgb=_power(result.rgb * span + start, GAMMA))
+
+    return replace(pixels, rgb=(encoded - start) / span, alpha=alpha), restore
+
+
+def _power(values: Array, exponent: float) -> Array:
+    return np.sign(values) * np.abs(values) ** np.float32(exponent)
