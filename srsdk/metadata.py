@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,7 @@ def carried_of(image: Image.Image, path: Path | None = None) -> Carried:
     icc = info.get("icc_profile") or None
     chunks: tuple[Chunk, ...] = ()
     if image.format == "PNG" and icc is None and path is not None:
-        chunks = _png_colour(path)
+        chunks = tuple(png_chunks_of(path, _COLOUR_CHUNKS))
     comment = info.get("comment")
     xmp = info.get("xmp")
     return Carried(
@@ -185,17 +187,25 @@ def _jpeg_tables(image: Image.Image) -> dict[str, Any]:
     return {"qtables": dict(tables), "subsampling": sampling if sampling >= 0 else 0}
 
 
-def _png_colour(path: Path) -> tuple[Chunk, ...]:
-    """Return the colour chunks, which stand before the pixels."""
-    found = []
+def png_chunks_of(path: Path, names: tuple[bytes, ...]) -> Iterator[Chunk]:
+    """Yield the chunks of these names, skipping the pixels."""
     with path.open("rb") as file:
         if file.read(8) != _PNG_SIGNATURE:
-            return ()
+            return
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)
-            if name in (b"IDAT", b"IEND"):
-                break
-            data = file.read(length + 4)[:length]
-            if name in _COLOUR_CHUNKS:
-                found.append((name, data))
-    return tuple(found)
+            if name in names:
+                yield name, file.read(length)
+                length = 0
+            file.seek(length + 4, os.SEEK_CUR)
+
+
+def orientation(image: Image.Image, path: Path) -> int:
+    """Return EXIF's orientation before the pixels are decoded; 1: upright."""
+    if image.format != "PNG":
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    # Pillow would decode all pixels of a PNG to see what stands behind them
+    exif = Image.Exif()
+    for _, data in png_chunks_of(path, (b"eXIf",)):
+        exif.load(data)
+    return int(exif.get(ExifTags.Base.Orientation, 1))

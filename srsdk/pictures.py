@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from srsdk import memory, vips
 from srsdk.encode import check_target, write
 from srsdk.errors import PictureError
-from srsdk.metadata import carried_of
+from srsdk.metadata import carried_of, orientation
 from srsdk.pixels import (
     Pixels,
     from_array,
@@ -45,7 +45,6 @@ TURNED = (5, 6, 7, 8)
 """Orientations that exchange height and width."""
 
 _SEVERAL = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def probe(path: Path) -> Header:
 
 def _header(path: Path) -> Header:
     with opened(path) as image:
-        turned = int(image.getexif().get(_ORIENTATION, 1))
+        turned = orientation(image, path)
         width, height = image.size[::-1] if turned in TURNED else image.size
         deep = _depth(image)
         return Header(
