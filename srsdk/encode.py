@@ -126,7 +126,7 @@ def save_options(kind: str, options: PictureOptions, carried: Carried) -> dict[s
         return {"quality": quality or JPEG_QUALITY}
     if kind == "AVIF":
         return {"quality": quality or AVIF_QUALITY, "subsampling": sampling}
-    if kind == "TIFF" and not carried.exif:
+    if kind == "TIFF" and not carried.exif and not carried.xmp:
         # Pillow cannot write EXIF's tables through libtiff, which compresses
         return {"compression": "tiff_adobe_deflate"}
     return {}

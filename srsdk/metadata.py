@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ Chunk = tuple[bytes, bytes]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _XMP_KEY = "XML:com.adobe.xmp"
+_XMP_TAG = 700
 # what describes the storage of the pixels of a TIFF file; the next file's own values count
 _STORAGE_TAGS = frozenset(
     [
@@ -68,6 +70,17 @@ class Carried:
         return replace(self, exif=exif.tobytes())
 
 
+def upright(exif: bytes | None, xmp: bytes | None) -> tuple[bytes | None, bytes | None]:
+    """Return EXIF and XMP without the orientation, which has been applied."""
+    if exif is not None:
+        tags = Image.Exif()
+        tags.load(exif)
+        for tag in [tag for tag in tags if tag in _STORAGE_TAGS]:
+            del tags[tag]
+        exif = tags.tobytes() if len(tags) else None
+    return exif, _turned_xmp(xmp)
+
+
 def carried_of(image: Image.Image, path: Path | None = None) -> Carried:
     """Collect it from a Pillow image whose orientation has been applied.
 
@@ -86,7 +99,7 @@ def carried_of(image: Image.Image, path: Path | None = None) -> Carried:
     return Carried(
         icc,
         _exif(image),
-        xmp.encode() if isinstance(xmp, str) else xmp,
+        _turned_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
         _dpi(info.get("dpi")),
         comment.encode() if isinstance(comment, str) else comment,
         texts,
@@ -107,7 +120,11 @@ def pillow_options(carried: Carried, kind: str) -> dict[str, Any]:
     if carried.xmp and kind in ("JPEG", "WEBP", "AVIF"):
         options["xmp"] = carried.xmp
     if carried.xmp and kind == "TIFF":
-        options["tiffinfo"] = {700: carried.xmp}
+        # Pillow takes the tags of a TIFF from one place only
+        tags = Image.Exif()
+        tags.load(carried.exif or b"")
+        tags[_XMP_TAG] = carried.xmp
+        options["exif"] = tags
     if carried.comment and kind in ("JPEG", "GIF"):
         options["comment"] = carried.comment
     if kind == "PNG":
@@ -165,8 +182,15 @@ def warn_of_loss(carried: Carried, target: Path, kind: str) -> None:
         log.warning("%s: %s cannot hold the source's %s", target, kind, ", ".join(lost))
 
 
+def _turned_xmp(xmp: bytes | None) -> bytes | None:
+    pattern = rb'\s*tiff:Orientation="\d"|<tiff:Orientation>\d</tiff:Orientation>'
+    return None if xmp is None else re.sub(pattern, b"", xmp)
+
+
 def _exif(image: Image.Image) -> bytes | None:
     exif = image.getexif()
+    for table in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        exif.get_ifd(table)  # of a TIFF file, what is not looked at would not be written
     for tag in [tag for tag in exif if tag in _STORAGE_TAGS]:
         del exif[tag]
     return exif.tobytes() if len(exif) else None

@@ -14,6 +14,7 @@ import numpy as np
 from srsdk.colour import srgb_profile
 from srsdk.errors import PictureError, SrsdkError
 from srsdk.metadata import Carried, png_chunks
+from srsdk.metadata import upright as upright_tags
 from srsdk.tiles import Array
 
 log = logging.getLogger("srsdk")
@@ -127,16 +128,19 @@ def as_pixels(image: Any, carried: Carried) -> tuple[Any, Carried]:
 
 
 def carried_of(image: Any) -> Carried:
-    """Collect what stands beside the pixels."""
+    """Collect what stands beside the pixels of a picture that `upright` has turned."""
 
     def blob(name: str) -> bytes | None:
         return bytes(image.get(name)) if image.get_typeof(name) else None
 
     exif = blob(_EXIF)
+    if exif is not None and not exif.startswith(b"Exif"):
+        exif = b"Exif\0\0" + exif
+    exif, xmp = upright_tags(exif, blob(_XMP))
     return Carried(
         icc=blob(_ICC),
-        exif=exif if exif is None or exif.startswith(b"Exif") else b"Exif\0\0" + exif,
-        xmp=blob(_XMP),
+        exif=exif,
+        xmp=xmp,
         # a millimetre per pixel is libvips' word for "not known"
         dpi=(image.xres * 25.4, image.yres * 25.4) if image.xres not in (0, 1) else None,
     )

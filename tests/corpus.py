@@ -61,30 +61,50 @@ def profile(name: str = "sRGB") -> bytes:
 
 def display_p3() -> bytes:
     """Return a matrix profile with Display P3's primaries and sRGB's curve (ICC.1:2022)."""
+    curve = b"para\0\0\0\0\0\3\0\0" + _s15(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    columns = {
+        b"rXYZ": (0.51512, 0.24120, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.15710, 0.06657, 0.78407),
+    }
+    tags = {key: b"XYZ \0\0\0\0" + _s15(*value) for key, value in columns.items()}
+    return _icc(b"mntrRGB XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
 
-    def s15(*values: float) -> bytes:
-        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    curve = b"para\0\0\0\0\0\3\0\0" + s15(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-    columns = [
-        (b"rXYZ", (0.51512, 0.24120, -0.00105)),
-        (b"gXYZ", (0.29198, 0.69225, 0.04189)),
-        (b"bXYZ", (0.15710, 0.06657, 0.78407)),
-        (b"wtpt", (0.9642, 1.0, 0.8249)),
-    ]
-    text = "Display P3".encode("utf-16-be")
+def odd_inks() -> bytes:
+    """Return a CMYK profile whose cyan is green: whoever ignores it shows other colours."""
+    inks = [(100, 0, 0), (60, -60, 40), (50, 70, 0), (90, 0, 80), (20, 0, 0)]  # paper, C, M, Y, K
+    corners = []
+    for index in range(16):
+        lab = np.array(inks[0], float)
+        for ink in range(4):
+            if index >> (3 - ink) & 1:
+                lab = np.minimum(lab, inks[ink + 1]) if ink == 3 else (lab + inks[ink + 1]) / 2
+        corners.append([lab[0] * 255 / 100, lab[1] + 128, lab[2] + 128])
+    ramp = bytes(range(256))
+    clut = np.rint(corners).astype(np.uint8).tobytes()
+    lut = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + _s15(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    return _icc(b"prtrCMYKLab ", {b"A2B0": lut + 4 * ramp + clut + 3 * ramp})
+
+
+def _icc(kind: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Return a profile of a class, colour space and connection space (ICC.1:2022, chapter 7)."""
+    text = "odd".encode("utf-16-be")
     name = b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
-    tags = [(b"desc", name), (b"cprt", name)]
-    tags += [(key, b"XYZ \0\0\0\0" + s15(*value)) for key, value in columns]
-    tags += [(key, curve) for key in (b"rTRC", b"gTRC", b"bTRC")]
-    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
-    for key, value in tags:
+    white = b"XYZ \0\0\0\0" + _s15(0.9642, 1.0, 0.8249)
+    every = {b"desc": name, b"cprt": name, b"wtpt": white, **tags}
+    table, data, start = b"", b"", 128 + 4 + 12 * len(every)
+    for key, value in every.items():
         table += key + struct.pack(">II", start + len(data), len(value))
         data += value + b"\0" * (-len(value) % 4)
-    body = struct.pack(">I", len(tags)) + table + data
-    head = struct.pack(">I4xI", 128 + len(body), 0x04300000) + b"mntrRGB XYZ "
-    head += b"\0" * 12 + b"acsp" + b"\0" * 24 + b"\0" * 4 + s15(0.9642, 1.0, 0.8249)
+    body = struct.pack(">I", len(every)) + table + data
+    head = struct.pack(">I4xI", 128 + len(body), 0x04300000) + kind
+    head += b"\0" * 12 + b"acsp" + b"\0" * 28 + _s15(0.9642, 1.0, 0.8249)
     return head.ljust(128, b"\0") + body
+
+
+def _s15(*values: float) -> bytes:
+    return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
 
 def png16(array: Deep) -> bytes:
