@@ -105,9 +105,8 @@ def upscale_file(
             f"{target}: JPEG holds {JPEG_LARGEST_PX:,} pixels a side, the result has "
             f"{max(layout.target.size):,}; .png and .tiff hold them"
         )
-    pyvips = vips.load(f"{source} is streamed")
+    image = vips.open_rows(source)
     with vips.translated(f"{source} is damaged or cannot be read"):
-        image = vips.upright(pyvips.Image.new_from_file(str(source), access="sequential"))
         image, carried = vips.as_pixels(image, vips.carried_of(image))
     warn_of_loss(carried, target, kind)
     height, width = layout.target.size
@@ -230,6 +229,7 @@ class _Feed:
         self._pieces: queue.Queue[bytes] = queue.Queue(2)
         self._rest = memoryview(b"")
         self._ended = False
+        self._source: Any = None
 
     def put(self, piece: bytes, reader: Future[None]) -> None:
         """Hand on a piece, or nothing for the end; harmless once the reader is gone."""
@@ -246,9 +246,10 @@ class _Feed:
         """Return the image that these bytes are."""
         import pyvips
 
-        source = pyvips.SourceCustom()
-        source.on_read(self._read)
-        return pyvips.Image.pngload_source(source, access="sequential", unlimited=True)
+        # libvips calls back through this object and does not keep it alive
+        self._source = pyvips.SourceCustom()
+        self._source.on_read(self._read)
+        return pyvips.Image.pngload_source(self._source, access="sequential", unlimited=True)
 
     def _read(self, length: int) -> bytes:
         if not self._rest and not self._ended:

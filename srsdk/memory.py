@@ -18,6 +18,7 @@ from srsdk.errors import PictureError
 
 SHARE = 0.8
 """Of the available memory that one picture may take: others live here too."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 ALWAYS_FINE_BYTES = 64 << 20
 """What is not worth a look at the system."""
 
@@ -77,7 +78,7 @@ def _meminfo() -> int | None:
 
 def _control_group() -> int | None:
     """Return what is left under the limit of cgroup version 2, or of version 1."""
-    folder = Path("/sys/fs/cgroup")
+    folder = CONTROL_GROUP
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),

@@ -63,11 +63,27 @@ def read(path: Path) -> tuple[Array, Carried]:
     """
     vips = load(f"{path} holds more than 8 bits a channel, which Pillow cannot read")
     with translated(f"{path} is damaged or cannot be read"):
-        image = upright(vips.Image.new_from_file(str(path), access="sequential"))
+        image = upright(_open(vips, path))
         carried = carried_of(image)
         image, carried = as_pixels(image, carried)
         array: Array = image.numpy()
     return (array[..., None] if array.ndim == 2 else array), carried
+
+
+def open_rows(path: Path) -> Any:
+    """Open a file that is read from top to bottom, upright; damage is an error when it is met.
+
+    Raises:
+        PictureError: no extra, or no picture.
+    """
+    vips = load(f"{path} is streamed")
+    with translated(f"{path} is damaged or cannot be read"):
+        return upright(_open(vips, path))
+
+
+def _open(vips: Any, path: Path) -> Any:
+    # by default libvips fills what is missing with black, without an error
+    return vips.Image.new_from_file(str(path), access="sequential", fail_on="error")
 
 
 def is_tiff(path: Path) -> bool:
@@ -84,7 +100,7 @@ def shape_of(path: Path) -> tuple[tuple[int, int, int], str]:
     """
     vips = load(f"{path} holds pixels that Pillow cannot read")
     with translated(f"{path} is damaged or cannot be read"):
-        image = vips.Image.new_from_file(str(path), access="sequential")
+        image = _open(vips, path)
         if orientation(image) > 1:
             image = image.autorot()
         image, _ = as_pixels(image, Carried())
