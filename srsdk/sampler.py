@@ -90,6 +90,13 @@ class Sampler(Upscaler):
         map_ = None if sureness is None else sureness[..., 0]
         return Hypotheses(runs[0], tuple(runs[1:]), map_)
 
+    def _run(
+        self, picture: Array, progress: Progress | None, sample: Sample | None = None
+    ) -> Array:
+        # without noise, and not with what the last sample left in the slots
+        mean = Sample(0, 0, 0.0, self.scale, None)
+        return super()._run(picture, progress, sample or mean)
+
 
 def _colour(picture: Any) -> Array:
     if isinstance(picture, Image.Image):

@@ -16,6 +16,12 @@ from tests import networks
 from tests.conftest import make_picture
 
 
+@pytest.fixture(autouse=True)
+def _limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--max-pixels` sets Pillow's own limit: it is put back."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     """A small picture file."""
@@ -42,6 +48,12 @@ def test_one_file_to_one_file(photo: Path, tmp_path: Path) -> None:
         (["--scale", "2"], (60, 40)),
         (["--model", "gan_x2"], (60, 40)),
         (["--scale", "4", "--tile", "24", "--backend", "onnxruntime"], (120, 80)),
+        (["--model", "gan_x4", "--scale", "2.5"], (75, 50)),
+        (["--scale", "8"], (240, 160)),
+        (["--scale", "1.5", "--alpha", "lanczos"], (45, 30)),
+        (["--width", "50", "--height", "50"], (50, 33)),
+        (["--width", "50", "--height", "50", "--fit", "cover"], (50, 50)),
+        (["--max-memory", "1.5G", "--max-pixels", "20000"], (120, 80)),
         (["--tile", "24x40", "--device", "cpu", "--threads", "1"], (120, 80)),
     ],
 )
@@ -107,7 +119,12 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
         (["upscale", "IN", "IN", "-o", "x.png"], 2, "is one file, but several"),
         (["upscale", "IN", "IN", "-o", "OUT"], 2, "would both be written to"),
         (["upscale", "IN", "-o", "."], 2, "replaced by its own result"),
-        (["upscale", "IN", "-o", "OUT", "--model", "gan_x2", "--scale", "2"], 2, "exclude"),
+        (["upscale", "IN", "-o", "OUT", "--width", "9", "--scale", "2"], 2, "excludes width"),
+        (["upscale", "IN", "-o", "OUT", "--scale", "17"], 2, "up to 16"),
+        (["upscale", "IN", "-o", "OUT", "--quality", "fine"], 2, "keep, lossless"),
+        (["upscale", "IN", "-o", "OUT", "--texture", "0.5"], 1, "no textured twin"),
+        (["upscale", "IN", "-o", "OUT", "--denoise", "gan_x2"], 1, "expected a model of x1"),
+        (["upscale", "IN", "-o", "OUT", "--max-pixels", "100"], 1, "--max-pixels"),
         (["upscale", "IN", "-o", "IN/x"], 1, "cannot be made"),
         (["upscale", "EMPTY", "-o", "OUT"], 1, "no pictures in this folder"),
         (["info", "gone.onnx"], 1, "no such model file"),

@@ -239,10 +239,10 @@ def test_the_callers_picture_is_untouched_and_strides_do_not_matter(picture: Pic
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\), expected \(H, W, 3\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
-        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
-        (np.zeros((4, 4, 3), np.float32), "float32, expected uint8"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\), expected \(H, W, 3\)"),
+        (np.zeros(4, np.uint8), r"shape \(4,\)"),
+        (np.zeros((4, 4, 3), np.float64), "float64, expected uint8, uint16, float32"),
+        (np.full((4, 4, 3), np.nan, np.float32), "not finite"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         ([[1]], "got list, expected a path"),
         (None, "got NoneType"),
@@ -254,9 +254,22 @@ def test_what_is_no_picture_is_refused(bad: Any, message: str) -> None:
         up(bad)
 
 
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 4)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "float32"])
+def test_arrays_keep_their_form(shape: tuple[int, ...], dtype: str) -> None:
+    """Grey, RGB and RGBA; 8 and 16 bits and floats, in either byte order."""
+    white = 1 if dtype == "float32" else np.iinfo(dtype).max
+    picture = (np.random.default_rng(0).random(shape) * white).astype(dtype)
+    with srsdk.Upscaler("gan_x2") as up:
+        result = up(picture)
+    assert result.shape == (18, 14, *shape[2:])
+    assert result.dtype == np.dtype(dtype).newbyteorder("=")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"texture": 2}, "texture is 2, expected 0"),
         ({"tile": 0}, "tile is 0"),
         ({"tile": -3}, "tile is -3"),
         ({"tile": "big"}, "tile is 'big'"),
