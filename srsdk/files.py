@@ -18,7 +18,7 @@ from srsdk.sizes import goal
 
 DEFAULTS = PictureOptions()
 
-_ENCODER_BYTES = {"PNG": 1, "TIFF": 4, "WEBP": 12, "AVIF": 16, "GIF": 5}
+_ENCODER_BYTES = {"PNG": 1, "TIFF": 4, "WEBP": 12, "AVIF": 40, "GIF": 5}
 """A pixel of the result while it is encoded, beside array and Pillow image; others: 4."""
 
 
@@ -99,7 +99,8 @@ def need_bytes(
     source_bytes = source_px * (4 * itemsize + 2 * bands * itemsize)
     canvas_bytes = model_px * bands * itemsize + (model_px * 3 if header.has_alpha else 0)
     image_bytes = (result_px or model_px) * ((4 + bands * (1 + header.has_alpha)) * itemsize)
-    return source_bytes + canvas_bytes + image_bytes + (result_px or model_px) * encoder
+    encoder_bytes = (result_px or model_px) * encoder
+    return memory.FIXED_BYTES + source_bytes + canvas_bytes + image_bytes + encoder_bytes
 
 
 def _mend(header: pictures.Header, target: Path) -> str:

@@ -29,8 +29,7 @@ FORMATS = ("PNG", "TIFF", "JPEG")
 JPEG_LARGEST_PX = 65500
 WINDOW_BYTES = 192 << 20
 """Of rows at a time, source and result, unless the limit asks for less."""
-FIXED_BYTES = 384 << 20
-"""What models, libraries and their buffers take beside the rows."""
+
 
 _PATIENCE_S = 0.2
 
@@ -73,11 +72,11 @@ def plan(steps: Sequence[Step], header: Header, options: PictureOptions) -> Plan
     row_bytes = _row_bytes(header, factor_of(chosen))
     # a turned picture changes its rows with its columns, so its source lies in memory
     source_bytes = header.height * header.width * 4 if header.orientation > 1 else 0
-    allowed = memory.allowance(options.max_memory_bytes) - FIXED_BYTES - source_bytes
+    allowed = memory.allowance(options.max_memory_bytes) - memory.FIXED_BYTES - source_bytes
     smallest = 2 * halo + multiple
     window = max(smallest, min(WINDOW_BYTES, allowed) // row_bytes // multiple * multiple)
     window = min(window, header.height)
-    need = FIXED_BYTES + source_bytes + window * row_bytes
+    need = memory.FIXED_BYTES + source_bytes + window * row_bytes
     memory.check(need, options.max_memory_bytes)
     return Plan(chosen, target, spans(header.height, window, halo, multiple), need)
 

@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -203,7 +203,7 @@ class Upscaler:
         self._pool.close()
         self._engine.close()
 
-    def __enter__(self) -> Upscaler:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

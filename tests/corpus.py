@@ -6,6 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -164,7 +165,7 @@ def _eight_bits(folder: Path, found: dict[str, Odd]) -> None:
     grey = np.asarray(Image.fromarray(rgb).convert("L"))
     bit = (rgb[..., 0] > 120)[..., None] * np.ones(3)
     for suffix in ("png", "jpg", "webp", "avif", "tiff", "bmp", "gif", "ppm", "tga", "jp2"):
-        options = {"quality": 100} if suffix in ("jpg", "webp", "avif") else {}
+        options: dict[str, Any] = {"quality": 100} if suffix in ("jpg", "webp", "avif") else {}
         path = folder / f"rgb.{suffix}"
         Image.fromarray(rgb).save(path, **options)
         found[path.name] = Odd(path, rgb / 255, 8, 3)

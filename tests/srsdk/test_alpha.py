@@ -16,6 +16,7 @@ from tests.fakes import FakeEngine, fake_manifest
 from tests.srsdk.test_upscaler import open_fake
 
 COLOUR = (210, 90, 60)
+BOTH: tuple[AlphaBy, ...] = ("model", "lanczos")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def over(image: Image.Image, ground: tuple[int, int, int]) -> npt.NDArray[np.flo
     """Return what is seen on a ground."""
     array = np.asarray(image).astype(float)
     alpha = array[..., 3:] / 255
-    return alpha * array[..., :3] + (1 - alpha) * np.array(ground)
+    return np.asarray(alpha * array[..., :3] + (1 - alpha) * np.array(ground))
 
 
 @pytest.mark.parametrize("by", ["model", "lanczos"])
@@ -67,7 +68,7 @@ def test_the_model_is_sharper_than_lanczos(up: srsdk.Upscaler) -> None:
     """Fewer pixels are half transparent."""
     both = [
         np.asarray(up(cut_out((0, 0, 0)), options=srsdk.PictureOptions(alpha=by)))[..., 3]
-        for by in ("model", "lanczos")
+        for by in BOTH
     ]
     soft = [np.mean((alpha > 25) & (alpha < 230)) for alpha in both]
     assert soft[0] < 0.8 * soft[1]
@@ -86,14 +87,15 @@ def test_a_constant_alpha_is_not_computed(monkeypatch: pytest.MonkeyPatch, value
 
 def test_lanczos_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """One run for colours; with the model, two."""
-    for by, runs in (("lanczos", 1), ("model", 2)):
+    choices: tuple[tuple[AlphaBy, int], ...] = (("lanczos", 1), ("model", 2))
+    for by, runs in choices:
         engine = FakeEngine()
         up = open_fake(monkeypatch, engine, fake_manifest())
         seen: list[tuple[int, int]] = []
         up(
             cut_out((0, 0, 0)),
             options=srsdk.PictureOptions(alpha=by),
-            progress=lambda done, total, seen=seen: seen.append((done, total)),
+            progress=lambda *at, seen=seen: seen.append(at),
         )
         assert engine.submitted == runs
         assert seen == [(index + 1, runs) for index in range(runs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def frames(*, transparent: bool) -> list[Image.Image]:
 
 def save(path: Path, pictures: list[Image.Image]) -> Path:
     """Write an animation that runs three times."""
-    options: dict[str, object] = {"loop": 3, "duration": DURATIONS}
+    options: dict[str, Any] = {"loop": 3, "duration": DURATIONS}
     if path.suffix == ".gif" and pictures[0].mode == "RGBA":
         options["disposal"] = 2
     if path.suffix == ".webp":

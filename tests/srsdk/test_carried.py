@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_everything_goes_along(
     profile = corpus.display_p3()
     tags = Image.Exif()
     tags.load(exif().tobytes())
-    extra: dict[str, object] = {"xmp": XMP}
+    extra: dict[str, Any] = {"xmp": XMP}
     if source_suffix == ".png":
         info = PngImagePlugin.PngInfo()
         info.add_itxt("XML:com.adobe.xmp", XMP.decode())
@@ -136,7 +137,7 @@ def test_display_p3_stays_display_p3(tmp_path: Path, up: srsdk.Upscaler, suffix:
 def test_cmyk_goes_through_its_profile(tmp_path: Path, up: srsdk.Upscaler, name: str) -> None:
     """An ink that its profile calls green comes out green, and the result says sRGB."""
     cyan = Image.new("CMYK", (24, 24), (255, 0, 0, 0))
-    options = {"quality": 100} if name.endswith("jpg") else {}
+    options: dict[str, Any] = {"quality": 100} if name.endswith("jpg") else {}
     cyan.save(tmp_path / name, icc_profile=corpus.odd_inks(), **options)
     up.upscale_file(tmp_path / name, tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as result:

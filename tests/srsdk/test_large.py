@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import pyvips
 from PIL import Image
@@ -20,7 +22,7 @@ from tests.srsdk.test_carried import exif
 def up(monkeypatch: pytest.MonkeyPatch) -> srsdk.Upscaler:
     """The x2 model, and streams of a few rows."""
     monkeypatch.setattr(large, "WINDOW_BYTES", 0)
-    monkeypatch.setattr(large, "FIXED_BYTES", 0)
+    monkeypatch.setattr(memory, "FIXED_BYTES", 0)
     monkeypatch.setattr(memory, "ALWAYS_FINE_BYTES", 0)
     return srsdk.Upscaler("gan_x2")
 
@@ -29,10 +31,10 @@ LITTLE = PictureOptions(max_memory_bytes=1_000_000)
 """Less than the whole pictures here need, and enough for windows of rows."""
 
 
-def decoded(path: Path) -> np.ndarray:
+def decoded(path: Path) -> npt.NDArray[Any]:
     """Return (H, W, C) by libvips."""
     image = pyvips.Image.new_from_file(str(path))
-    array: np.ndarray = image.numpy()
+    array: npt.NDArray[Any] = image.numpy()
     return array.reshape(image.height, image.width, -1)
 
 
@@ -42,7 +44,12 @@ def check_streams(up: srsdk.Upscaler, source: Path, target: Path, most: int = 1)
     streamed = []
     patch = pytest.MonkeyPatch()
     run = large.upscale_file
-    patch.setattr(large, "upscale_file", lambda *a: (streamed.append(1), run(*a)))
+
+    def noted(*arguments: Any) -> None:
+        streamed.append(arguments)
+        run(*arguments)
+
+    patch.setattr(large, "upscale_file", noted)
     up.upscale_file(source, target, options=LITTLE)
     patch.undo()
     assert streamed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -148,13 +149,14 @@ def test_what_cannot_be_sampled(tmp_path: Path) -> None:
     with srsdk.Sampler(vae(tmp_path / "v.onnx")) as sampler:
         with pytest.raises(srsdk.PictureError, match="alpha"):
             sampler.sample(Image.new("RGBA", (8, 8)))
-        for options, message in (
+        wrong: tuple[tuple[dict[str, Any], str], ...] = (
             ({"samples": -1}, "samples is -1"),
             ({"seed": 1.5}, "seed is 1.5"),
             ({"temperature": 2}, "temperature is 2"),
-        ):
+        )
+        for options, message in wrong:
             with pytest.raises(srsdk.UsageError, match=message):
-                sampler.sample(make_picture(8, 8), **options)  # type: ignore[arg-type]
+                sampler.sample(make_picture(8, 8), **options)
 
 
 def test_a_restorer_keeps_the_size(tmp_path: Path) -> None:
