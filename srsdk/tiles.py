@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srsdk.errors import UsageError
+from srsdk.errors import PictureError, UsageError
 
 Picture = npt.NDArray[np.uint8]
 """Pixels of 8 bits."""
@@ -113,6 +113,29 @@ def balanced_tile(
         if tile_height <= smallest_px:
             break
     return min(choices)[2]
+
+
+def pad_to_multiple(picture: Array, multiple_px: int) -> Array:
+    """Mirror (H, W, C) at the bottom and at the right up to multiples."""
+    bottom, right = (-side % multiple_px for side in picture.shape[:2])
+    if not bottom and not right:
+        return picture
+    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+
+
+def new_canvas(height: int, width: int, channels: int, dtype: np.dtype[Any]) -> Array:
+    """Return an array to lay tiles on.
+
+    Raises:
+        PictureError: there is not enough memory.
+    """
+    try:
+        return np.empty((height, width, channels), dtype)
+    except MemoryError as error:
+        need = height * width * channels * dtype.itemsize
+        raise PictureError(
+            f"the result of {height}x{width} needs {need:,} bytes of memory, which are not there"
+        ) from error
 
 
 def _share(length_px: int, count: int, halo_px: int, multiple_px: int) -> int:

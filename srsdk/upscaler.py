@@ -14,10 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from srsdk import files, luma, models
+from srsdk._arguments import check_tile_fits, checked_tile, positive
 from srsdk.boundary import Boundary
 from srsdk.engines import Engine, Slot, choose_backend, open_engine
 from srsdk.enlarge import Progress, Step
-from srsdk.errors import PictureError, SrsdkError, UsageError
+from srsdk.errors import SrsdkError
 from srsdk.foreign import infer_manifest
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.options import PictureOptions
@@ -25,7 +26,7 @@ from srsdk.pool import SlotPool
 from srsdk.precision import DeepTwin
 from srsdk.sample import Sample
 from srsdk.texture import mix
-from srsdk.tiles import Array, Tile, balanced_tile, tiles
+from srsdk.tiles import Array, Tile, balanced_tile, new_canvas, pad_to_multiple, tiles
 
 CPU_TILE_BUDGET_PX = 512 * 512
 """Largest tile that `tile="auto"` takes on a CPU: memory grows with it, overlap shrinks."""
@@ -68,10 +69,10 @@ class Upscaler:
         threads: int | None = None,
         texture: float | None = None,
     ) -> None:
-        self._tile = _checked_tile(tile)
-        self._slots = CPU_SLOTS if slots == "auto" else _positive("slots", slots)
+        self._tile = checked_tile(tile)
+        self._slots = CPU_SLOTS if slots == "auto" else positive("slots", slots)
         if threads is not None:
-            _positive("threads", threads)
+            positive("threads", threads)
         path = models.find(model)
         manifest = None if path.suffix == ".engine" else read_manifest(path)
         graph = None
@@ -82,7 +83,7 @@ class Upscaler:
         )
         try:
             self._manifest = manifest or infer_manifest(path, self._engine)
-            self._check_tile_fits()
+            check_tile_fits(self._tile, self._manifest)
         except SrsdkError:
             self._engine.close()
             raise
@@ -121,7 +122,7 @@ class Upscaler:
     @overload
     def __call__(
         self,
-        picture: npt.NDArray[Any],
+        picture: npt.NDArray[Any] | str | os.PathLike[str],
         *,
         options: PictureOptions | None = None,
         progress: Progress | None = None,
@@ -134,15 +135,6 @@ class Upscaler:
         options: PictureOptions | None = None,
         progress: Progress | None = None,
     ) -> Image.Image: ...
-    @overload
-    def __call__(
-        self,
-        picture: str | os.PathLike[str],
-        *,
-        options: PictureOptions | None = None,
-        progress: Progress | None = None,
-    ) -> npt.NDArray[Any]: ...
-
     def __call__(
         self,
         picture: Any,
@@ -225,19 +217,6 @@ class Upscaler:
             f"tile {tile}, overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
         )
 
-    def _check_tile_fits(self) -> None:
-        m = self._manifest
-        if self._tile is None:
-            return
-        if m.size_px not in (None, self._tile):
-            raise UsageError(f"tile is {self._tile}, but {m.name} accepts {m.size_px} only")
-        smallest_px = 2 * m.radius_px + m.multiple_px
-        if min(self._tile) < smallest_px:
-            raise UsageError(
-                f"a tile of {min(self._tile)} px is too small: {m.name} needs {m.radius_px} px of "
-                f"overlap on each side, so at least {smallest_px} px"
-            )
-
     def _upscale(self, rgb: Array, progress: Progress | None) -> Array:
         if self._manifest.channels == 3:
             return self._run(rgb, progress)
@@ -255,11 +234,11 @@ class Upscaler:
         """Cut, compute and lay; (H, W, C) to (H * scale, W * scale, C) of the same dtype."""
         height, width, channels = picture.shape
         scale, m = self.scale, self._manifest
-        padded = _pad_to_multiple(picture, m.multiple_px)
+        padded = pad_to_multiple(picture, m.multiple_px)
         rows, columns = padded.shape[:2]
         tile_px = self._tile_for(rows, columns)
         cut = list(tiles(rows, columns, tile_px, m.radius_px, m.multiple_px))
-        canvas = _canvas(rows * scale, columns * scale, channels, picture.dtype)
+        canvas = new_canvas(rows * scale, columns * scale, channels, picture.dtype)
         boundary, pool = self._boundary, self._pool
         if picture.dtype != np.uint8 and not boundary.is_float:
             boundary, pool = self._deep.get()
@@ -321,35 +300,3 @@ class Upscaler:
         multiple = m.multiple_px
         tile_height, tile_width = (-(-side // multiple) * multiple for side in self._tile)
         return min(tile_height, height), min(tile_width, width)
-
-
-def _pad_to_multiple(picture: Array, multiple_px: int) -> Array:
-    bottom, right = (-side % multiple_px for side in picture.shape[:2])
-    if not bottom and not right:
-        return picture
-    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-
-
-def _canvas(height: int, width: int, channels: int, dtype: np.dtype[Any]) -> Array:
-    try:
-        return np.empty((height, width, channels), dtype)
-    except MemoryError as error:
-        need = height * width * channels * dtype.itemsize
-        raise PictureError(
-            f"the result of {height}x{width} needs {need:,} bytes of memory, which are not there"
-        ) from error
-
-
-def _checked_tile(tile: object) -> tuple[int, int] | None:
-    if tile == "auto":
-        return None
-    pair = (tile, tile) if isinstance(tile, int) else tile
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise UsageError(f"tile is {tile!r}, expected pixels, (height, width) or 'auto'")
-    return _positive("tile", pair[0]), _positive("tile", pair[1])
-
-
-def _positive(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} is {value!r}, expected a positive whole number")
-    return value
