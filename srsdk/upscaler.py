@@ -151,9 +151,8 @@ class Upscaler:
             progress: called with (tiles done, tiles in all); what it raises cancels the call.
 
         Returns:
-            (H * scale, W * scale, C) array of the same dtype and C; for a path (..., 3) RGB, as
-            deep as the file; for a PIL image a PIL image, grey where it was grey, with alpha where
-            it had alpha. Floats outside of 0..1 are mapped there and back, with a warning.
+            (H * scale, W * scale, C) array of the same dtype and C; for a path C is 3, as deep as
+            the file; for a PIL image a PIL image, with grey and alpha as they were.
 
         Raises:
             PictureError: not a picture that can be upscaled, or larger than memory.
@@ -172,11 +171,10 @@ class Upscaler:
     ) -> None:
         """Upscale a picture file into another, whose format its suffix names.
 
-        Orientation is applied; depth, alpha, frames, ICC profile, EXIF, XMP and resolution go along
-        (docs/pictures.md). The target appears whole or not at all.
+        docs/pictures.md says what goes along. The target appears whole or not at all.
 
         Raises:
-            PictureError: the source is missing, damaged, of an unsupported kind, or too large.
+            PictureError: the source is missing, damaged, unsupported or too large.
             OutputError: the target exists (unless `overwrite`) or cannot be written.
             BackendError: the backend failed.
         """
