@@ -74,7 +74,9 @@ def plan(steps: Sequence[Step], header: Header, options: PictureOptions) -> Plan
     source_bytes = header.height * header.width * 4 if header.orientation > 1 else 0
     allowed = memory.allowance(options.max_memory_bytes) - memory.FIXED_BYTES - source_bytes
     smallest = 2 * halo + multiple
-    window = max(smallest, min(WINDOW_BYTES, allowed) // row_bytes // multiple * multiple)
+    # at eight times the overlap a quarter of the rows is computed twice, also in wide pictures
+    wanted = max(WINDOW_BYTES // row_bytes, 8 * halo)
+    window = max(smallest, min(wanted, allowed // row_bytes) // multiple * multiple)
     window = min(window, header.height)
     need = memory.FIXED_BYTES + source_bytes + window * row_bytes
     memory.check(need, options.max_memory_bytes)

@@ -19,7 +19,7 @@ from srsdk.errors import PictureError
 SHARE = 0.8
 """Of the available memory that one picture may take: others live here too."""
 CONTROL_GROUP = Path("/sys/fs/cgroup")
-FIXED_BYTES = 256 << 20
+FIXED_BYTES = 320 << 20
 """What tiles, libraries and their buffers take beside a picture."""
 ALWAYS_FINE_BYTES = 64 << 20
 """What is not worth a look at the system."""
