@@ -211,8 +211,8 @@ class Upscaler:
             tile = f"{m.size_px[0]}x{m.size_px[1]} (the model's)"
         inferred = ", no manifest: inferred" if m.family == "foreign" else ""
         return (
-            f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}, {self.backend} on {self.device}, "
-            f"tile {tile}, overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
+            f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}, "
+            f"{self.backend} on {self.device}, tile {tile}, overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
         )
 
     def _upscale(self, rgb: Array, progress: Progress | None) -> Array:
