@@ -212,7 +212,8 @@ class Upscaler:
         inferred = ", no manifest: inferred" if m.family == "foreign" else ""
         return (
             f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}, "
-            f"{self.backend} on {self.device}, tile {tile}, overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
+            f"{self.backend} on {self.device}, tile {tile}, "
+            f"overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
         )
 
     def _upscale(self, rgb: Array, progress: Progress | None) -> Array:
