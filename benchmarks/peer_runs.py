@@ -1,0 +1,153 @@
+"""`python -m benchmarks peers`: the same picture through srsdk and through what others offer."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+import srsdk
+from benchmarks import machine, records, worker
+from benchmarks.machine import ROOT
+from benchmarks.peers import PEERS, Job, missing
+from benchmarks.statistics import median_interval, percentiles
+
+REFERENCE = "srsdk"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `peers`."""
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), help="all but the slow ones")
+    parser.add_argument("--model", default="gan_x4", help="what peers of the same model run")
+    parser.add_argument("--weights", type=Path, help="the same as a checkpoint, for PyTorch")
+    parser.add_argument("--files", type=Path, help="folder with the peers' own files")
+    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--threads", type=int, default=machine.usable_cores())
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each peer")
+    parser.add_argument("--runs", type=int, default=10, help="timed calls in each process")
+    parser.add_argument("--seconds", type=float, default=2.0, help="at most, of each process")
+    parser.add_argument("--test", type=Path, help="folder of pictures: PSNR-Y at x4, once")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="append the results here")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run every peer in its own processes, in shuffled order; ratios are within a round."""
+    job = _job(arguments)
+    names = _names(arguments, job)
+    raw: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    order = [(r, name) for r in range(arguments.rounds) for name in _shuffled(names, arguments, r)]
+    before, facts = machine.moment(), machine.describe()
+    for _, name in tqdm(order, unit="process", disable=not sys.stderr.isatty()):
+        config = {"peer": name, "job": asdict(job), "runs": arguments.runs}
+        raw[name].append(worker.call("peer", {**config, "seconds": arguments.seconds}))
+    after = machine.moment()
+    quality = _quality(arguments, job, names)
+    for name in names:
+        record = records.make(
+            "peer",
+            _config(name, arguments),
+            {**_result(raw, name), **quality.get(name, {})},
+            facts,
+            before,
+            after,
+            machine.command_line(),
+        )
+        sys.stdout.write(line(record) + "\n")
+        if arguments.out:
+            records.append(arguments.out, record)
+    return 0
+
+
+def line(record: records.Record) -> str:
+    """Return a record in one line for people."""
+    config, result = record["config"], record["result"]
+    score = f", {result['psnr_y_db']:.2f} dB" if "psnr_y_db" in result else ""
+    return (
+        f"{config['title']}: {result['p50_ms']:.1f} ms "
+        f"({result['low_ms']:.1f} to {result['high_ms']:.1f}), {result['ratio']:.3f} of "
+        f"{REFERENCE}, {result['peak_bytes'] / 2**20:.0f} MiB{score}"
+    )
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    weights = arguments.weights or ROOT / "training" / "weights" / f"{arguments.model}.safetensors"
+    files = None if arguments.files is None else str(arguments.files.resolve())
+    size = {"height": arguments.height, "width": arguments.width}
+    return Job(
+        model=arguments.model, weights=str(weights), threads=arguments.threads, files=files, **size
+    )
+
+
+def _names(arguments: argparse.Namespace, job: Job) -> list[str]:
+    """Return who takes part; who is not there is named, with what mends it."""
+    asked = arguments.peers or [name for name, peer in PEERS.items() if not peer.slow]
+    names = []
+    for name in dict.fromkeys([REFERENCE, *asked]):
+        lack = missing(PEERS[name], job.files)
+        if lack is None:
+            names.append(name)
+        else:
+            sys.stderr.write(f"benchmarks: without {name}: {lack}\n")
+    return names
+
+
+def _shuffled(names: list[str], arguments: argparse.Namespace, number: int) -> list[str]:
+    order = list(names)
+    random.Random(arguments.seed + number).shuffle(order)
+    return order
+
+
+def _config(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    peer = PEERS[name]
+    keys = ("model", "height", "width", "threads", "rounds", "runs", "seconds", "seed")
+    return {
+        "peer": name,
+        "title": peer.title,
+        "same_model": peer.same_model,
+        "trained": peer.trained,
+        **{key: getattr(arguments, key) for key in keys},
+        "model_sha256": machine.file_sha256(srsdk.models.find(arguments.model)),
+        "test": arguments.test.name if arguments.test else None,
+    }
+
+
+def _result(raw: dict[str, list[dict[str, Any]]], name: str) -> dict[str, Any]:
+    """Medians over rounds; the ratio is to the reference in the same round."""
+    medians = [median(r["ms"]) for r in raw[name]]
+    theirs = [median(r["ms"]) for r in raw[REFERENCE]]
+    ratios = [a / b for a, b in zip(medians, theirs, strict=True)]
+    low, high = median_interval(medians)
+    ratio_low, ratio_high = median_interval(ratios)
+    return {
+        **percentiles([ms for r in raw[name] for ms in r["ms"]]),
+        "low_ms": low,
+        "high_ms": high,
+        "ratio": median(ratios),
+        "ratio_low": ratio_low,
+        "ratio_high": ratio_high,
+        "open_ms": median(r["open_ms"] for r in raw[name]),
+        "peak_bytes": median(r["peak_bytes"] for r in raw[name]),
+        "ms": [r["ms"] for r in raw[name]],
+    }
+
+
+def _quality(
+    arguments: argparse.Namespace, job: Job, names: list[str]
+) -> dict[str, dict[str, float]]:
+    if arguments.test is None:
+        return {}
+    folder = str(arguments.test.resolve())
+    found = {}
+    for name in filter(lambda name: PEERS[name].trained, names):
+        scores = worker.call("quality", {"peer": name, "job": asdict(job), "test": folder})
+        found[name] = {key: scores[key] for key in ("psnr_y_db", "ssim_y")}
+    return found
