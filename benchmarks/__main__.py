@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import peer_runs, runs
+from benchmarks import compare, gate, peer_runs, runs
+from benchmarks.compare import CompareError
+from benchmarks.environments import BuildError
 from benchmarks.records import RecordError
 from benchmarks.worker import WorkerError
 
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-    except (RecordError, WorkerError) as error:
+    except (CompareError, BuildError, RecordError, WorkerError) as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return EXIT_FAILED
     return code
@@ -29,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runs.add_arguments(commands.add_parser("run", help="time srsdk in MLPerf's scenarios"))
     peer_runs.add_arguments(commands.add_parser("peers", help="time what others offer, too"))
+    compare.add_arguments(commands.add_parser("compare", help="fail where a version is slower"))
+    gate.add_arguments(commands.add_parser("gate", help="show that `compare` works"))
     return parser
 
 
