@@ -94,8 +94,9 @@ def folder_sha256(folder: Path) -> str:
 
 
 def command_line() -> str:
-    """Return the command that runs now, without the machine's own paths."""
-    return " ".join(["python -m benchmarks", *sys.argv[1:]])
+    """Return the command that runs now; of absolute paths, which are this machine's, the name."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python -m benchmarks", *words])
 
 
 def _cpuinfo(key: str) -> list[str]:

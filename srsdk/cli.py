@@ -1,4 +1,4 @@
-"""The command line: `srsdk upscale`, `srsdk info`, `srsdk doctor`."""
+"""The command line: `srsdk upscale`, `srsdk info`, `srsdk tune`, `srsdk doctor`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 import srsdk
-from srsdk import compare, doctor, jobs, models, pictures
+from srsdk import compare, doctor, jobs, models, pictures, tune_cli
 from srsdk._plan import PLAN_SUFFIX, read_plan_header
 from srsdk.engines import BACKENDS, DEVICES
 from srsdk.errors import ModelError, SrsdkError, UsageError
@@ -66,6 +66,7 @@ def upscale(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         tile=arguments.tile,
         threads=arguments.threads,
+        tune=arguments.tune,
     ) as up:
         logging.getLogger("srsdk").info("%r", up)
         for job in plan.jobs:
@@ -184,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="a shipped model's name or the path of a file")
     command.add_argument("--json", action="store_true", help="machine-readable")
     command.set_defaults(run=info)
+    tune_cli.add_arguments(commands.add_parser("tune", help="find what is fastest on this machine"))
     command = commands.add_parser("doctor", help="show what works here, and what mends the rest")
     command.add_argument("--json", action="store_true", help="machine-readable")
     command.set_defaults(run=show_doctor)
@@ -206,6 +208,7 @@ def _add_upscale(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=DEVICES, default="auto")
     command.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
     command.add_argument("--threads", type=int, help="CPU threads of the backend")
+    command.add_argument("--tune", action="store_true", help="run what `srsdk tune` found fastest")
     command.add_argument("--force", action="store_true", help="replace files that exist")
     command.add_argument(
         "--compare", action="store_true", help="also write bicubic and result side by side"

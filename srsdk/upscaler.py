@@ -21,13 +21,12 @@ from srsdk.errors import PictureError, SrsdkError, UsageError
 from srsdk.foreign import infer_manifest
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.pool import SlotPool
+from srsdk.settings import settle
 from srsdk.tiles import Picture, Tile, balanced_tile, tiles
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile; what it raises cancels the call."""
 
-CPU_TILE_BUDGET_PX = 512 * 512
-"""Largest tile that `tile="auto"` takes on a CPU: memory grows with it, overlap shrinks."""
 CPU_SLOTS = 2
 """One computes while the other is cut or laid."""
 
@@ -45,6 +44,11 @@ class Upscaler:
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
         threads: CPU threads of the backend; None: as many as it thinks best.
+        precision: `"auto"`, what the file says; `"bf16"`: a float32 file computed in bfloat16, by
+            OpenVINO, about twice as fast on processors that have it.
+        tune: take what a short trial on this machine found fastest (`srsdk tune`): bfloat16, the
+            INT8 file beside this one, the size of tiles. Measured on first use, a few seconds, and
+            remembered; shown by `repr()`.
 
     Raises:
         UsageError: an argument that can never work.
@@ -63,14 +67,19 @@ class Upscaler:
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
         threads: int | None = None,
+        precision: Literal["auto", "bf16"] = "auto",
+        tune: bool = False,
     ) -> None:
         self._tile = _checked_tile(tile)
         self._slots = CPU_SLOTS if slots == "auto" else _positive("slots", slots)
         if threads is not None:
             _positive("threads", threads)
         path = models.find(model)
+        backend = choose_backend(backend, device)
+        self._settings = settle(path, precision, tune=tune, backend=backend, threads=threads)
+        path, precision = self._settings.path, self._settings.precision
         manifest = None if path.suffix == ".engine" else read_manifest(path)
-        self._engine: Engine = open_engine(path, choose_backend(backend, device), threads=threads)
+        self._engine: Engine = open_engine(path, backend, threads=threads, precision=precision)
         try:
             self._manifest = manifest or infer_manifest(path, self._engine)
             self._check_tile_fits()
@@ -181,8 +190,9 @@ class Upscaler:
             tile = f"{m.size_px[0]}x{m.size_px[1]} (the model's)"
         inferred = ", no manifest: inferred" if m.family == "foreign" else ""
         return (
-            f"<Upscaler {m.name} x{m.scale} {m.precision}, {self.backend} on {self.device}, "
-            f"tile {tile}, overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
+            f"<Upscaler {m.name} x{m.scale} {m.precision}{self._settings.suffix}, "
+            f"{self.backend} on {self.device}, tile {tile}, overlap {m.radius_px} px, "
+            f"{m.channels} channels {m.dtype}{inferred}>"
         )
 
     def _check_tile_fits(self) -> None:
@@ -263,7 +273,9 @@ class Upscaler:
         if m.size_px is not None:
             return min(m.size_px[0], height), min(m.size_px[1], width)
         if self._tile is None:
-            return balanced_tile(height, width, m.radius_px, CPU_TILE_BUDGET_PX, m.multiple_px)
+            return balanced_tile(
+                height, width, m.radius_px, self._settings.tile_budget_px, m.multiple_px
+            )
         multiple = m.multiple_px
         tile_height, tile_width = (-(-side // multiple) * multiple for side in self._tile)
         return min(tile_height, height), min(tile_width, width)

@@ -73,8 +73,14 @@ PEERS = {
         needs=("onnxruntime",),
         same_model=True,
     ),
+    "srsdk-bf16": Peer(
+        title='srsdk, `precision="bf16"`', adapter="ours:bf16", needs=("openvino",), same_model=True
+    ),
     "srsdk-int8": Peer(
         title="srsdk, INT8 file", adapter="ours:int8", needs=("openvino",), same_model=False
+    ),
+    "srsdk-tuned": Peer(
+        title="srsdk, `tune=True`", adapter="ours:tuned", needs=("openvino",), same_model=False
     ),
     "onnxruntime": Peer(
         title="bare ONNX Runtime",

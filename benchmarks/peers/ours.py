@@ -18,9 +18,19 @@ def onnxruntime(job: Job) -> Upscale:
     return _open(job, backend="onnxruntime")
 
 
+def bf16(job: Job) -> Upscale:
+    """The float32 file, computed in bfloat16."""
+    return _open(job, precision="bf16")
+
+
 def int8(job: Job) -> Upscale:
     """The INT8 file of the same network."""
     return srsdk.Upscaler(f"{job.model}.int8", threads=job.threads)
+
+
+def tuned(job: Job) -> Upscale:
+    """What a trial on this machine chose."""
+    return _open(job, tune=True)
 
 
 def _open(job: Job, **options: Any) -> Upscale:

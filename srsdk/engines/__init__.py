@@ -110,10 +110,20 @@ def choose_backend(backend: str, device: str) -> str:
     return backend
 
 
-def open_engine(path: Path, backend: str, *, threads: int | None) -> Engine:
+def open_engine(
+    path: Path, backend: str, *, threads: int | None, precision: str = "auto"
+) -> Engine:
     """Open an ONNX file with a backend that `choose_backend` returned.
 
+    Args:
+        path: the file.
+        backend: its name.
+        threads: CPU threads; None: the backend's own choice.
+        precision: `auto`, what the file says; or `bf16`, which OpenVINO computes a float32 file in
+            where the processor has it.
+
     Raises:
+        UsageError: `bf16` by another backend.
         ModelError: the library cannot read the file.
         EngineMismatch: a TensorRT engine, which this version cannot run.
     """
@@ -125,7 +135,9 @@ def open_engine(path: Path, backend: str, *, threads: int | None) -> Engine:
     if backend == "openvino":
         from srsdk.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, threads=threads)
+        return OpenVinoEngine(path, threads=threads, precision=precision)
+    if precision != "auto":
+        raise UsageError(f"precision {precision!r} needs backend openvino, got {backend}")
     from srsdk.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, threads=threads)

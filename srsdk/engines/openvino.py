@@ -35,7 +35,7 @@ _DTYPES = {"u8": "uint8", "f32": "float32"}
 
 
 class OpenVinoEngine:
-    """An ONNX file on the CPU by OpenVINO, in the precision that the file has.
+    """An ONNX file on the CPU by OpenVINO, in the precision that the file has, or in bfloat16.
 
     The model is compiled for each tile shape: with a static shape it runs 13 % faster than with
     dynamic dimensions (32x8 net, 640x360 input, 2 cores).
@@ -44,9 +44,13 @@ class OpenVinoEngine:
     backend = "openvino"
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int | None) -> None:
+    def __init__(self, path: Path, *, threads: int | None, precision: str = "auto") -> None:
         self._path = path
         self._core = ov.Core()
+        if precision == "bf16" and "BF16" not in self._core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): leave it away")
         with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
             self._model = self._core.read_model(path)
             inputs, outputs = self._model.inputs, self._model.outputs
@@ -61,7 +65,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             # OpenVINO would turn a float32 file into bfloat16 on processors that have it
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads

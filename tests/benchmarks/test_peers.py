@@ -43,8 +43,11 @@ def test_same_model_same_picture(repository: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", [n for n, p in PEERS.items() if not p.same_model and not p.slow])
-def test_peers_upscale_by_four(repository: Path, name: str) -> None:
+def test_peers_upscale_by_four(
+    repository: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that are installed here give a picture of the right size."""
+    monkeypatch.setenv("SRSDK_CACHE", str(tmp_path))
     asked = job(repository, 24, 32)
     lack = missing(PEERS[name], asked.files)
     if lack is not None:
