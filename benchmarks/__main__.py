@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import compare, gate, peer_runs, runs
+from benchmarks import compare, gate, history, peer_runs, runs, tables
 from benchmarks.compare import CompareError
 from benchmarks.environments import BuildError
 from benchmarks.records import RecordError
@@ -31,8 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runs.add_arguments(commands.add_parser("run", help="time srsdk in MLPerf's scenarios"))
     peer_runs.add_arguments(commands.add_parser("peers", help="time what others offer, too"))
+    peer_runs.add_quality_arguments(commands.add_parser("quality", help="score them, PSNR-Y at x4"))
     compare.add_arguments(commands.add_parser("compare", help="fail where a version is slower"))
     gate.add_arguments(commands.add_parser("gate", help="show that `compare` works"))
+    history.add_arguments(commands.add_parser("history", help="write all results as a page"))
+    tables.add_arguments(commands.add_parser("table", help="write the README's table"))
     return parser
 
 

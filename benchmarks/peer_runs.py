@@ -23,20 +23,30 @@ REFERENCE = "srsdk"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `peers`."""
+    _add_who(parser)
+    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each peer")
+    parser.add_argument("--runs", type=int, default=10, help="timed calls in each process")
+    parser.add_argument("--seconds", type=float, default=2.0, help="at most, of each process")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    parser.set_defaults(run=run)
+
+
+def add_quality_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `quality`."""
+    _add_who(parser)
+    parser.add_argument("--test", type=Path, required=True, help="folder of pictures")
+    parser.set_defaults(run=score, height=0, width=0)
+
+
+def _add_who(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), help="all but the slow ones")
     parser.add_argument("--model", default="gan_x4", help="what peers of the same model run")
     parser.add_argument("--weights", type=Path, help="the same as a checkpoint, for PyTorch")
     parser.add_argument("--files", type=Path, help="folder with the peers' own files")
-    parser.add_argument("--height", type=int, default=360)
-    parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--threads", type=int, default=machine.usable_cores())
-    parser.add_argument("--rounds", type=int, default=5, help="processes of each peer")
-    parser.add_argument("--runs", type=int, default=10, help="timed calls in each process")
-    parser.add_argument("--seconds", type=float, default=2.0, help="at most, of each process")
-    parser.add_argument("--test", type=Path, help="folder of pictures: PSNR-Y at x4, once")
-    parser.add_argument("--seed", type=int, default=0, help="of the order")
     parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="append the results here")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,12 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         config = {"peer": name, "job": asdict(job), "runs": arguments.runs}
         raw[name].append(worker.call("peer", {**config, "seconds": arguments.seconds}))
     after = machine.moment()
-    quality = _quality(arguments, job, names)
     for name in names:
         record = records.make(
             "peer",
             _config(name, arguments),
-            {**_result(raw, name), **quality.get(name, {})},
+            _result(raw, name),
             facts,
             before,
             after,
@@ -67,14 +76,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def score(arguments: argparse.Namespace) -> int:
+    """Score every peer that was trained on a folder of pictures."""
+    job, facts = _job(arguments), machine.describe()
+    folder = str(arguments.test.resolve())
+    for name in filter(lambda name: PEERS[name].trained, _names(arguments, job)):
+        config = {"peer": name, "job": asdict(job), "test": folder}
+        before = machine.moment()
+        found = worker.call("quality", config)
+        result = {key: found[key] for key in ("psnr_y_db", "ssim_y")}
+        stored = {"peer": name, "model": arguments.model, "test": arguments.test.name}
+        after, command = machine.moment(), machine.command_line()
+        record = records.make("quality", stored, result, facts, before, after, command)
+        sys.stdout.write(f"{name}: {result['psnr_y_db']:.3f} dB / {result['ssim_y']:.4f}\n")
+        if arguments.out:
+            records.append(arguments.out, record)
+    return 0
+
+
 def line(record: records.Record) -> str:
     """Return a record in one line for people."""
     config, result = record["config"], record["result"]
-    score = f", {result['psnr_y_db']:.2f} dB" if "psnr_y_db" in result else ""
     return (
-        f"{config['title']}: {result['p50_ms']:.1f} ms "
+        f"{config['title']}: {result['median_ms']:.1f} ms "
         f"({result['low_ms']:.1f} to {result['high_ms']:.1f}), {result['ratio']:.3f} of "
-        f"{REFERENCE}, {result['peak_bytes'] / 2**20:.0f} MiB{score}"
+        f"{REFERENCE}, {result['peak_bytes'] / 2**20:.0f} MiB"
     )
 
 
@@ -116,7 +142,6 @@ def _config(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "trained": peer.trained,
         **{key: getattr(arguments, key) for key in keys},
         "model_sha256": machine.file_sha256(srsdk.models.find(arguments.model)),
-        "test": arguments.test.name if arguments.test else None,
     }
 
 
@@ -129,6 +154,7 @@ def _result(raw: dict[str, list[dict[str, Any]]], name: str) -> dict[str, Any]:
     ratio_low, ratio_high = median_interval(ratios)
     return {
         **percentiles([ms for r in raw[name] for ms in r["ms"]]),
+        "median_ms": median(medians),
         "low_ms": low,
         "high_ms": high,
         "ratio": median(ratios),
@@ -138,16 +164,3 @@ def _result(raw: dict[str, list[dict[str, Any]]], name: str) -> dict[str, Any]:
         "peak_bytes": median(r["peak_bytes"] for r in raw[name]),
         "ms": [r["ms"] for r in raw[name]],
     }
-
-
-def _quality(
-    arguments: argparse.Namespace, job: Job, names: list[str]
-) -> dict[str, dict[str, float]]:
-    if arguments.test is None:
-        return {}
-    folder = str(arguments.test.resolve())
-    found = {}
-    for name in filter(lambda name: PEERS[name].trained, names):
-        scores = worker.call("quality", {"peer": name, "job": asdict(job), "test": folder})
-        found[name] = {key: scores[key] for key in ("psnr_y_db", "ssim_y")}
-    return found

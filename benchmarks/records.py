@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-KINDS = ("scenario", "stages", "startup", "ceilings", "video", "peer", "compare")
+KINDS = ("scenario", "stages", "startup", "ceilings", "video", "peer", "quality", "compare")
 RESULTS = Path(__file__).parent / "results"
 
 Record = dict[str, Any]

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="auto", help="as Upscaler takes it: auto or bf16")
     parser.add_argument("--threads", type=int, help="of the backend; all cores if left out")
-    parser.add_argument("--queries", type=int, default=24, help="of each scenario")
+    parser.add_argument("--queries", type=int, default=24, help="at most, of each scenario")
+    parser.add_argument("--seconds", type=float, default=10, help="about so long at most, each")
     parser.add_argument("--frames", type=int, default=300, help="of the video")
     parser.add_argument("--qps", type=float, help="Server: queries a second; half the capacity")
     parser.add_argument("--bound-ms", type=float, help="Server: latency bound; 3 medians")
@@ -105,6 +106,7 @@ def _load(arguments: argparse.Namespace, scenario: str) -> dict[str, Any]:
     return {
         "scenario": scenario,
         "queries": arguments.queries,
+        "seconds": arguments.seconds,
         "qps": arguments.qps,
         "bound_ms": arguments.bound_ms,
     }

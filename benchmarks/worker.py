@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmarks import ceilings, scenarios, stages, startup, video, workloads
 
 WARM_UP_RUNS = 3
 LIBRARY_PICTURES = 4
+MIN_QUERIES = 3
 
 Config = dict[str, Any]
 
@@ -94,12 +96,13 @@ def _median_ms(work: Callable[[int], None], count: int) -> float:
 
 def _load(config: Config, median_ms: float) -> scenarios.Load:
     """Server, unless told: half of what the machine can do, late beyond three times the median."""
-    return scenarios.Load(
-        config["scenario"],
-        config["queries"],
-        qps=config["qps"] or 500 / median_ms,
-        bound_ms=config["bound_ms"] or 3 * median_ms,
-    )
+    scenario, seconds = config["scenario"], config["seconds"]
+    qps = config["qps"] or 500 / median_ms
+    a_second = qps if scenario == "Server" else 1000 / median_ms
+    load = scenarios.Load(scenario, 1, qps=qps, bound_ms=config["bound_ms"] or 3 * median_ms)
+    pictures = load.streams if scenario == "MultiStream" else 1
+    most = max(MIN_QUERIES, int(seconds * a_second / pictures))
+    return replace(load, queries=min(config["queries"], most))
 
 
 def _stages(config: Config) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     found = {r["kind"]: r for r in records.read(out) if "import_ms" not in r["result"]}
     assert set(found) == {"scenario", "stages", "startup", "ceilings"}
     scenario = found["scenario"]
-    assert len(scenario["result"]["ms"]) == 6
+    assert 3 <= len(scenario["result"]["ms"]) <= 6
     assert scenario["result"]["p50_ms"] <= scenario["result"]["p99_ms"]
     assert scenario["result"]["flop_per_s"] > 0
     assert scenario["config"]["model_sha256"]
