@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="processes of each peer")
     parser.add_argument("--runs", type=int, default=10, help="timed calls in each process")
     parser.add_argument("--seconds", type=float, default=2.0, help="at most, of each process")
+    parser.add_argument(
+        "--budget", type=float, default=float("inf"), help="seconds; no round begins beyond it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order")
     parser.set_defaults(run=run)
 
@@ -53,12 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run every peer in its own processes, in shuffled order; ratios are within a round."""
     job = _job(arguments)
     names = _names(arguments, job)
-    raw: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    order = [(r, name) for r in range(arguments.rounds) for name in _shuffled(names, arguments, r)]
     before, facts = machine.moment(), machine.describe()
-    for _, name in tqdm(order, unit="process", disable=not sys.stderr.isatty()):
-        config = {"peer": name, "job": asdict(job), "runs": arguments.runs}
-        raw[name].append(worker.call("peer", {**config, "seconds": arguments.seconds}))
+    raw = _rounds(names, job, arguments)
+    arguments.rounds = len(raw[REFERENCE])
     after = machine.moment()
     for name in names:
         record = records.make(
@@ -74,6 +75,24 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.out:
             records.append(arguments.out, record)
     return 0
+
+
+def _rounds(
+    names: list[str], job: Job, arguments: argparse.Namespace
+) -> dict[str, list[dict[str, Any]]]:
+    """Run whole rounds, as many as were asked for or as the budget has room for."""
+    raw: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    config = {"job": asdict(job), "runs": arguments.runs, "seconds": arguments.seconds}
+    began = time.monotonic()
+    for number in range(arguments.rounds):
+        round_began = time.monotonic()
+        order = _shuffled(names, arguments, number)
+        for name in tqdm(order, unit="process", disable=not sys.stderr.isatty()):
+            raw[name].append(worker.call("peer", {"peer": name, **config}))
+        now = time.monotonic()
+        if now - began + (now - round_began) > arguments.budget:
+            break
+    return raw
 
 
 def score(arguments: argparse.Namespace) -> int:

@@ -11,17 +11,27 @@ import numpy as np
 
 from benchmarks.records import Record
 
+Series = dict[str, list[Record]]
+
 STAGES = ("decode", "stage", "execute", "lay", "encode", "rest")
 
 
 def latency_over_time(records: Sequence[Record]) -> str | None:
-    """Median latency of each scenario by commit, p90 as a band."""
-    series: dict[str, list[Record]] = defaultdict(list)
+    """Median latency by commit, p90 as a band; a panel for each scenario."""
+    panels: dict[str, Series] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record["kind"] == "scenario":
             c = record["config"]
-            series[f"{c['model']} {c['workload']} {c['scenario']}"].append(record)
-    return None if not series else _figure("latency", 1, lambda axes: _draw_latency(axes, series))
+            panels[c["scenario"]][f"{c['model']} {c['workload']}"].append(record)
+    if not panels:
+        return None
+    commits = list(dict.fromkeys(_commit(r) for r in records if r["kind"] == "scenario"))
+
+    def draw(axes: Any) -> None:
+        for panel, (name, series) in zip(axes, sorted(panels.items()), strict=True):
+            _draw_latency(panel, name, series, commits)
+
+    return _figure("latency", len(panels) / 2, draw, panels=len(panels))
 
 
 def pareto(records: Sequence[Record]) -> str | None:
@@ -79,17 +89,16 @@ def scored(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _draw_latency(axes: Any, series: dict[str, list[Record]]) -> None:
-    commits = list(dict.fromkeys(_commit(r) for records in series.values() for r in records))
+def _draw_latency(axes: Any, title: str, series: Series, commits: list[str]) -> None:
     for name, records in sorted(series.items()):
         x = [commits.index(_commit(record)) for record in records]
         p50 = [record["result"]["p50_ms"] for record in records]
         p90 = [record["result"]["p90_ms"] for record in records]
         (line,) = axes.plot(x, p50, "o-", label=name, markersize=4)
         axes.fill_between(x, p50, p90, color=line.get_color(), alpha=0.15)
-    axes.set(yscale="log", ylabel="latency, ms (line p50, band to p90)", xlabel="commit")
+    axes.set(yscale="log", ylabel="ms (line p50, band to p90)", title=title)
     axes.set_xticks(range(len(commits)), commits)
-    axes.margins(x=0.1)
+    axes.margins(x=0.1, y=0.2)
     axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
@@ -151,7 +160,8 @@ def _commit(record: Record) -> str:
     return str(record["meta"]["machine"]["commit"])[:8]
 
 
-def _figure(name: str, height: float, draw: Callable[[Any], None]) -> str:
+def _figure(name: str, height: float, draw: Callable[[Any], None], panels: int = 0) -> str:
+    """Draw on one pair of axes, or on a list of `panels` of them."""
     # no window system is asked for
     import matplotlib
     from matplotlib.figure import Figure
@@ -159,7 +169,7 @@ def _figure(name: str, height: float, draw: Callable[[Any], None]) -> str:
     # ids in one page must not clash; text stays text
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure = Figure(figsize=(9, 4.5 * max(height, 0.8)), layout="constrained")
-        draw(figure.add_subplot())
+        draw(figure.subplots(panels, squeeze=False)[:, 0] if panels else figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()

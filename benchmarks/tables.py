@@ -64,7 +64,7 @@ def published(found: Sequence[Record]) -> str:
         f"array, {c['threads']} threads of {meta['machine']['processor']}, "
         f"{str(meta['before']['time'])[:10]}, by `{meta['command']}` (each in its own processes, "
         f"order shuffled; medians of {c['rounds']} rounds with their 95 % interval; the ratio is "
-        f"within a round):\n\n{peers(found)}"
+        f"within a round):\n\n{peers(found)}{startup(found)}"
     )
 
 
@@ -87,6 +87,24 @@ def peers(found: Sequence[Record]) -> str:
             f"| {result['peak_bytes'] / 2**20:.0f} | {db} |"
         )
     return "\n".join(lines) + "\n" if rows else ""
+
+
+def startup(found: Sequence[Record]) -> str:
+    """Return what a user waits for before the first picture; empty where it was not measured."""
+    rows = [record for record in plots.latest(found) if record["kind"] == "startup"]
+    imports = [r["result"]["import_ms"] for r in rows if "import_ms" in r["result"]]
+    firsts = [r for r in rows if r["config"].get("workload") == "360p"]
+    if not imports or not firsts:
+        return ""
+    lines = []
+    for record in firsts:
+        result = record["result"]
+        seconds = (result["load_ms"] + result["first_ms"]) / 1000
+        lines.append(f"`{record['config']['model']}` {seconds:.2f} s")
+    return (
+        f"\n`import srsdk` takes {imports[-1]:.0f} ms more than `import numpy, PIL`; opening a "
+        f"model and the first picture of 640x360: {', '.join(lines)}.\n"
+    )
 
 
 def scenarios(found: Sequence[Record]) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ META = {
 }
 
 
-def record(kind: str, config: dict[str, object], result: dict[str, object]) -> Record:
+def record(kind: str, config: dict[str, Any], result: dict[str, Any]) -> Record:
     """Make a record of a machine that does not exist."""
     return {"schema": 1, "kind": kind, "config": config, "result": result, "meta": META}
 
