@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from srsdk.errors import (
     BackendError,
+    DeadlineExceeded,
     EngineMismatch,
     ManifestError,
     ModelError,
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "DeadlineExceeded",
     "EngineMismatch",
     "Manifest",
     "ManifestError",

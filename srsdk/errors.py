@@ -30,6 +30,10 @@ class BackendError(SrsdkError):
     """A backend that is not installed, or that failed."""
 
 
+class DeadlineExceeded(SrsdkError, TimeoutError):  # noqa: N818 - the term of the field (gRPC)
+    """A picture that was not done within the `timeout` of its call."""
+
+
 class PictureError(SrsdkError):
     """A picture that cannot be read or is of an unsupported kind."""
 

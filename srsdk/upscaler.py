@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, NoReturn, overload
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from srsdk import models, pictures
-from srsdk.boundary import Boundary
-from srsdk.engines import Engine, Slot, choose_backend, open_engine
-from srsdk.errors import PictureError, SrsdkError, UsageError
+from srsdk.call import Call, Progress
+from srsdk.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
+from srsdk.engines import Engine, choose_backend, open_engine
+from srsdk.errors import SrsdkError, UsageError
 from srsdk.foreign import infer_manifest
+from srsdk.futures import Workers
 from srsdk.manifest import Manifest, read_manifest
-from srsdk.pool import SlotPool
-from srsdk.tiles import Picture, Tile, balanced_tile, tiles
+from srsdk.pipeline import Pipeline
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all) after each tile; what it raises cancels the call."""
-
-CPU_TILE_BUDGET_PX = 512 * 512
-"""Largest tile that `tile="auto"` takes on a CPU: memory grows with it, overlap shrinks."""
 CPU_SLOTS = 2
 """One computes while the other is cut or laid."""
 
 
-class Upscaler:
+class Upscaler(Concurrent):
     """A model, opened once, that upscales any number of pictures of any size.
 
     Args:
@@ -51,7 +42,8 @@ class Upscaler:
         ModelError: the file is no usable model.
         BackendError: the backend is not installed.
 
-    One Upscaler serves many threads. `close()`, or the `with` statement, gives everything back.
+    One Upscaler serves many threads, and belongs to the process that opened it. `close()`, or the
+    `with` statement, gives everything back.
     """
 
     def __init__(
@@ -65,7 +57,7 @@ class Upscaler:
         threads: int | None = None,
     ) -> None:
         self._tile = _checked_tile(tile)
-        self._slots = CPU_SLOTS if slots == "auto" else _positive("slots", slots)
+        slots = CPU_SLOTS if slots == "auto" else _positive("slots", slots)
         if threads is not None:
             _positive("threads", threads)
         path = models.find(model)
@@ -73,12 +65,11 @@ class Upscaler:
         self._engine: Engine = open_engine(path, choose_backend(backend, device), threads=threads)
         try:
             self._manifest = manifest or infer_manifest(path, self._engine)
-            self._check_tile_fits()
+            self._pipeline = Pipeline(self._engine, self._manifest, self._tile, slots)
         except SrsdkError:
             self._engine.close()
             raise
-        self._boundary = Boundary.of(self._manifest)
-        self._pool = SlotPool(self._engine, self._slots)
+        self._workers = Workers(slots + SPARE_WORKERS)
 
     @property
     def manifest(self) -> Manifest:
@@ -102,23 +93,22 @@ class Upscaler:
 
     @overload
     def __call__(
-        self, picture: npt.NDArray[np.uint8], *, progress: Progress | None = None
-    ) -> npt.NDArray[np.uint8]: ...
+        self, picture: Kind, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> Kind: ...
     @overload
     def __call__(
-        self, picture: Image.Image, *, progress: Progress | None = None
-    ) -> Image.Image: ...
-    @overload
-    def __call__(
-        self, picture: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> npt.NDArray[np.uint8]: ...
+        self, picture: File, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> Array: ...
 
-    def __call__(self, picture: Any, *, progress: Progress | None = None) -> Any:
+    def __call__(
+        self, picture: Any, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> Any:
         """Upscale one picture.
 
         Args:
             picture: (H, W, 3) uint8 RGB array; a PIL image of 8 bits a channel; or a path.
             progress: called with (tiles done, tiles in all); what it raises cancels the call.
+            timeout: seconds; checked before each tile.
 
         Returns:
             (H * scale, W * scale, 3) uint8 RGB array for an array or a path; for a PIL image a PIL
@@ -126,14 +116,10 @@ class Upscaler:
 
         Raises:
             PictureError: not a picture that can be upscaled.
-            BackendError: the backend failed.
+            BackendError: the backend failed, or the Upscaler is closed or of another process.
+            DeadlineExceeded: `timeout` is over.
         """
-        if isinstance(picture, Image.Image):
-            pixels = pictures.from_image(picture)
-            return pictures.to_image(self._upscale(pixels.rgb, progress), pixels)
-        if isinstance(picture, (str, os.PathLike)):
-            return self._upscale(pictures.read(Path(picture)).rgb, progress)
-        return self._upscale(pictures.from_array(picture), progress)
+        return self._serve(picture, Call(progress, timeout))
 
     def upscale_file(
         self,
@@ -142,6 +128,7 @@ class Upscaler:
         *,
         overwrite: bool = False,
         progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Upscale a picture file into another, whose format its suffix names.
 
@@ -151,16 +138,23 @@ class Upscaler:
         Raises:
             PictureError: the source is missing, damaged or of an unsupported kind.
             OutputError: the target exists (unless `overwrite`) or cannot be written.
-            BackendError: the backend failed.
+            BackendError, DeadlineExceeded: as for a call.
         """
+        call = Call(progress, timeout)
         pictures.check_target(Path(target), overwrite=overwrite)
         pixels = pictures.read(Path(source))
-        image = pictures.to_image(self._upscale(pixels.rgb, progress), pixels)
+        image = pictures.to_image(self._pipeline.upscale(pixels.rgb, call), pixels)
         pictures.write(image, Path(target), pixels.carried)
 
     def close(self) -> None:
-        """Give everything back; a later call raises `BackendError`. Harmless when repeated."""
-        self._pool.close()
+        """Give everything back; a later call raises `BackendError`. Harmless when repeated.
+
+        Of what `submit` and the like were given, what has begun is finished and the rest cancelled.
+        """
+        if not self._pipeline.is_ours:
+            return
+        self._workers.close()
+        self._pipeline.close()
         self._engine.close()
 
     def __enter__(self) -> Upscaler:
@@ -185,105 +179,22 @@ class Upscaler:
             f"tile {tile}, overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
         )
 
-    def _check_tile_fits(self) -> None:
-        m = self._manifest
-        if self._tile is None:
-            return
-        if m.size_px not in (None, self._tile):
-            raise UsageError(f"tile is {self._tile}, but {m.name} accepts {m.size_px} only")
-        smallest_px = 2 * m.radius_px + m.multiple_px
-        if min(self._tile) < smallest_px:
-            raise UsageError(
-                f"a tile of {min(self._tile)} px is too small: {m.name} needs {m.radius_px} px of "
-                f"overlap on each side, so at least {smallest_px} px"
-            )
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "an Upscaler belongs to its process and cannot be pickled; open one in each process "
+            "(ProcessPoolExecutor: in its `initializer`), or use threads: one Upscaler serves many"
+        )
 
-    def _upscale(self, rgb: Picture, progress: Progress | None) -> Picture:
-        if self._manifest.channels == 3:
-            return self._run(rgb, progress)
-        # a luma network: colour is of low resolution in the eye, bicubic does for it
-        luma, *chroma = Image.fromarray(rgb).convert("YCbCr").split()
-        large = Image.fromarray(self._run(np.asarray(luma)[:, :, None], progress)[:, :, 0])
-        planes = [large, *(plane.resize(large.size, Image.Resampling.BICUBIC) for plane in chroma)]
-        return np.asarray(Image.merge("YCbCr", planes).convert("RGB"))
+    def _serve(self, picture: Any, call: Call) -> Any:
+        if isinstance(picture, Image.Image):
+            pixels = pictures.from_image(picture)
+            return pictures.to_image(self._pipeline.upscale(pixels.rgb, call), pixels)
+        if isinstance(picture, (str, os.PathLike)):
+            return self._pipeline.upscale(pictures.read(Path(picture)).rgb, call)
+        return self._pipeline.upscale(pictures.from_array(picture), call)
 
-    def _run(self, picture: Picture, progress: Progress | None) -> Picture:
-        """Cut, compute and lay; (H, W, C) to (H * scale, W * scale, C)."""
-        height, width, channels = picture.shape
-        scale, m = self.scale, self._manifest
-        padded = _pad_to_multiple(picture, m.multiple_px)
-        rows, columns = padded.shape[:2]
-        tile_px = self._tile_for(rows, columns)
-        cut = list(tiles(rows, columns, tile_px, m.radius_px, m.multiple_px))
-        canvas = _canvas(rows * scale, columns * scale, channels)
-        with self._pool.lend(self._boundary.input_shape(tile_px), len(cut)) as slots:
-            self._pipeline(cut, slots, padded, canvas, progress)
-        return canvas[: height * scale, : width * scale]
-
-    def _pipeline(
-        self,
-        cut: list[Tile],
-        slots: list[Slot],
-        picture: Picture,
-        canvas: Picture,
-        progress: Progress | None,
-    ) -> None:
-        """Keep every slot busy; lay results in the order of submission."""
-        free = deque(slots)
-        flying: deque[tuple[Slot, Tile]] = deque()
-        done = 0
-        try:
-            for index in range(len(cut) + len(slots)):
-                if index >= len(slots) and flying:
-                    slot, tile = flying[0]
-                    self._lay(slot, tile, canvas)
-                    flying.popleft()
-                    free.append(slot)
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(cut))
-                if index < len(cut):
-                    slot = free.popleft()
-                    self._boundary.stage(cut[index].cut(picture), slot.input)
-                    slot.submit()
-                    flying.append((slot, cut[index]))
-        finally:
-            for slot, _ in flying:
-                # only after a failure, which is the one to report: a slot goes back when it rests
-                with suppress(SrsdkError):
-                    slot.wait()
-
-    def _lay(self, slot: Slot, tile: Tile, canvas: Picture) -> None:
-        height = (tile.rows.stop - tile.rows.start) * self.scale
-        width = (tile.columns.stop - tile.columns.start) * self.scale
-        tile.lay(self._boundary.unstage(slot.wait(), height, width), canvas, self.scale)
-
-    def _tile_for(self, height: int, width: int) -> tuple[int, int]:
-        m = self._manifest
-        if m.size_px is not None:
-            return min(m.size_px[0], height), min(m.size_px[1], width)
-        if self._tile is None:
-            return balanced_tile(height, width, m.radius_px, CPU_TILE_BUDGET_PX, m.multiple_px)
-        multiple = m.multiple_px
-        tile_height, tile_width = (-(-side // multiple) * multiple for side in self._tile)
-        return min(tile_height, height), min(tile_width, width)
-
-
-def _pad_to_multiple(picture: Picture, multiple_px: int) -> Picture:
-    bottom, right = (-side % multiple_px for side in picture.shape[:2])
-    if not bottom and not right:
-        return picture
-    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-
-
-def _canvas(height: int, width: int, channels: int) -> Picture:
-    try:
-        return np.empty((height, width, channels), np.uint8)
-    except MemoryError as error:
-        need = height * width * channels
-        raise PictureError(
-            f"the result of {height}x{width} needs {need:,} bytes of memory, which are not there"
-        ) from error
+    def _check_open(self) -> None:
+        self._pipeline.check_open()
 
 
 def _checked_tile(tile: object) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ class FakeSlot:
             self._busy = False
             raise BackendError("the fake failed as told")
         assert self._busy, "nothing was submitted"
+        if self._engine.gate is not None:
+            assert self._engine.gate.acquire(timeout=20), "the test forgot the gate"
         self._busy = False
         self._engine.waited += 1
         scale = self._engine.scale
@@ -51,9 +54,16 @@ class FakeEngine:
     backend = "fake"
     device = "none"
 
-    def __init__(self, scale: int = 2, *, fail_at: int | None = None) -> None:
+    def __init__(
+        self,
+        scale: int = 2,
+        *,
+        fail_at: int | None = None,
+        gate: threading.Semaphore | None = None,
+    ) -> None:
         self.scale = scale
         self.fail_at = fail_at
+        self.gate = gate  # each tile needs one permit to be done
         self.submitted = 0
         self.waited = 0
         self.closed = False

@@ -72,6 +72,7 @@ def test_public_surface() -> None:
     assert srsdk.__all__ == sorted(srsdk.__all__)
     assert set(srsdk.__all__) == {
         "BackendError",
+        "DeadlineExceeded",
         "EngineMismatch",
         "Manifest",
         "ManifestError",

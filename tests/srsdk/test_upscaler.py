@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,18 +197,6 @@ def test_the_model_upscales(backend: str) -> None:
         return float(np.mean((result[4:-4, 4:-4].astype(float) - truth[4:-4, 4:-4]) ** 2))
 
     assert error(ours) < 0.8 * error(bicubic)
-
-
-def test_many_threads_one_upscaler() -> None:
-    """Sixteen threads get what one gets, for several sizes at once."""
-    sizes = [(31, 47), (64, 20), (20, 64), (50, 50)]
-    pictures = [make_picture(*sizes[index % 4], seed=index) for index in range(16)]
-    with srsdk.Upscaler("gan_x2", tile=30) as up:
-        serial = [up(picture) for picture in pictures]
-        with ThreadPoolExecutor(16) as pool:
-            together = list(pool.map(up, pictures))
-    for a, b in zip(serial, together, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_the_kind_of_picture_is_kept(tmp_path: Path, picture: Picture) -> None:
