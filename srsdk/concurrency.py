@@ -29,6 +29,11 @@ class Concurrent(ABC):
 
     _workers: Workers
 
+    @property
+    def ahead(self) -> int:
+        """Pictures that `stream` holds at a time if not told otherwise: one for each worker."""
+        return self._workers.count
+
     @abstractmethod
     def _serve(self, picture: Any, call: Call) -> Any:
         """Upscale one picture of any kind."""
@@ -119,7 +124,7 @@ class Concurrent(ABC):
         self._check_open()
         if ahead is not None and (not isinstance(ahead, int) or ahead < 1):
             raise UsageError(f"ahead is {ahead!r}, expected a positive whole number or None")
-        return window(self.submit, pictures, ahead or self._workers.count)
+        return window(self.submit, pictures, ahead or self.ahead)
 
     @overload
     def batch(

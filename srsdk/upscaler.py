@@ -19,9 +19,6 @@ from srsdk.futures import Workers
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.pipeline import Pipeline
 
-CPU_SLOTS = 2
-"""One computes while the other is cut or laid."""
-
 
 class Upscaler(Concurrent):
     """A model, opened once, that upscales any number of pictures of any size.
@@ -36,6 +33,9 @@ class Upscaler(Concurrent):
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
         threads: CPU threads of the backend; None: as many as it thinks best.
+        optimize: `"latency"` puts all cores on one tile, for one picture at a time;
+            `"throughput"` gives each core a tile of its own, which does more in all, for streams,
+            folders and video.
 
     Raises:
         UsageError: an argument that can never work.
@@ -55,14 +55,18 @@ class Upscaler(Concurrent):
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
         threads: int | None = None,
+        optimize: Literal["latency", "throughput"] = "latency",
     ) -> None:
         self._tile = _checked_tile(tile)
-        slots = CPU_SLOTS if slots == "auto" else _positive("slots", slots)
         if threads is not None:
             _positive("threads", threads)
+        streams = _streams(optimize, threads)
+        slots = streams + 1 if slots == "auto" else _positive("slots", slots)
         path = models.find(model)
         manifest = None if path.suffix == ".engine" else read_manifest(path)
-        self._engine: Engine = open_engine(path, choose_backend(backend, device), threads=threads)
+        self._engine: Engine = open_engine(
+            path, choose_backend(backend, device), threads=threads, streams=streams
+        )
         try:
             self._manifest = manifest or infer_manifest(path, self._engine)
             self._pipeline = Pipeline(self._engine, self._manifest, self._tile, slots)
@@ -204,6 +208,22 @@ def _checked_tile(tile: object) -> tuple[int, int] | None:
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise UsageError(f"tile is {tile!r}, expected pixels, (height, width) or 'auto'")
     return _positive("tile", pair[0]), _positive("tile", pair[1])
+
+
+def _streams(optimize: object, threads: int | None) -> int:
+    """Return how many tiles compute at the same time; one more is cut or laid."""
+    if optimize == "latency":
+        return 1
+    if optimize != "throughput":
+        raise UsageError(f"optimize is {optimize!r}, expected 'latency' or 'throughput'")
+    return threads or cpu_count()
+
+
+def cpu_count() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _positive(name: str, value: object) -> int:

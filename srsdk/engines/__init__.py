@@ -110,8 +110,14 @@ def choose_backend(backend: str, device: str) -> str:
     return backend
 
 
-def open_engine(path: Path, backend: str, *, threads: int | None) -> Engine:
+def open_engine(path: Path, backend: str, *, threads: int | None, streams: int = 1) -> Engine:
     """Open an ONNX file with a backend that `choose_backend` returned.
+
+    Args:
+        path: the file.
+        backend: the backend's name.
+        threads: CPU threads in all, or None.
+        streams: tiles computed at the same time, each by its share of the threads.
 
     Raises:
         ModelError: the library cannot read the file.
@@ -125,10 +131,10 @@ def open_engine(path: Path, backend: str, *, threads: int | None) -> Engine:
     if backend == "openvino":
         from srsdk.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, threads=threads)
+        return OpenVinoEngine(path, threads=threads, streams=streams)
     from srsdk.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(path, threads=threads)
+    return OnnxRuntimeEngine(path, threads=threads, streams=streams)
 
 
 def make_signature(

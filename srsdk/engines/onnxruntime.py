@@ -30,13 +30,14 @@ class OnnxRuntimeEngine:
     backend = "onnxruntime"
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int | None) -> None:
+    def __init__(self, path: Path, *, threads: int | None, streams: int = 1) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         # an idle pool that spins takes the cores from the application
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if threads is not None or streams > 1:
+            # of each stream: every worker computes with its own thread, helped by the session's
+            options.intra_op_num_threads = max(1, (threads or streams) // streams)
         with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
             self._session = ort.InferenceSession(
                 os.fspath(path), options, providers=["CPUExecutionProvider"]
@@ -49,9 +50,9 @@ class OnnxRuntimeEngine:
             _shape(inputs[0]),
             _shape(outputs[0]),
         )
-        # one worker: a run uses all cores by itself, and the caller's thread cuts and lays tiles
-        # meanwhile
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="srsdk-onnxruntime")
+        # one worker for each stream: a run uses its cores by itself, and the caller's thread cuts
+        # and lays tiles meanwhile
+        self._worker = ThreadPoolExecutor(streams, thread_name_prefix="srsdk-onnxruntime")
 
     def slot(self, input_shape: tuple[int, ...]) -> OnnxRuntimeSlot:
         """Make a slot; the session itself takes any shape."""

@@ -44,7 +44,7 @@ class OpenVinoEngine:
     backend = "openvino"
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int | None) -> None:
+    def __init__(self, path: Path, *, threads: int | None, streams: int = 1) -> None:
         self._path = path
         self._core = ov.Core()
         with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
@@ -58,11 +58,14 @@ class OpenVinoEngine:
             _shape(outputs[0]),
         )
         self._config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "NUM_STREAMS": streams,
             # OpenVINO would turn a float32 file into bfloat16 on processors that have it
             "INFERENCE_PRECISION_HINT": "f32",
         }
+        if streams > 1:
+            # decoders and encoders want their share of the same cores
+            self._config["ENABLE_CPU_PINNING"] = False
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
