@@ -22,7 +22,7 @@ from srsdk.errors import OutputError, UsageError
 from srsdk.futures import window
 from srsdk.media.encoding import Encoding
 from srsdk.media.muxing import assemble, check_container
-from srsdk.media.parts import PART_FRAMES, Parts, PartWriter, key_of
+from srsdk.media.parts import Parts, PartWriter, key_of
 from srsdk.media.source import Frame, Source, frames, probe
 from srsdk.upscaler import Upscaler
 
@@ -118,7 +118,7 @@ class _Run:
     def __init__(self, up: Upscaler, source: Source, encoding: Encoding, parts: Parts) -> None:
         self._up, self._source, self._encoding, self._parts = up, source, encoding, parts
         finished = parts.finished()
-        self.done = PART_FRAMES * len(finished)
+        self.done = parts.length * len(finished)
         self.computed = self.repeated = 0
         self._writer = PartWriter(parts, source, encoding, len(finished))
         self._last: tuple[npt.NDArray[Any], Future[Any]] | None = None
@@ -166,7 +166,7 @@ class _Run:
         short = self._writer.finish(whole=False)
         parts = [*self._parts.finished(), *([short] if short else [])]
         if parts:
-            assemble(parts, target, self._source, self._encoding)
+            assemble(parts, target, self._source, self._encoding, whole=False)
         if short:
             short.unlink()
 

@@ -6,17 +6,18 @@ import heapq
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srsdk.errors import OutputError
-from srsdk.media import FILES_ONLY, import_av, translated
+from srsdk.media import import_av, translated
 from srsdk.media.encoding import Encoding, add_encoder
+from srsdk.media.parts import read_part
 from srsdk.media.source import Source, open_input
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
 
@@ -41,22 +42,28 @@ def check_container(target: Path, source: Source, encoding: Encoding) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def assemble(parts: Sequence[Path], target: Path, source: Source, encoding: Encoding) -> None:
+def assemble(
+    parts: Sequence[Path],
+    target: Path,
+    source: Source,
+    encoding: Encoding,
+    *,
+    whole: bool = True,
+) -> None:
     """Write the parts' frames and the source's other streams, chapters and titles into one file.
 
-    Nothing is encoded again. Where the parts are not the whole video, the rest is cut off there.
+    Nothing is encoded again. Where the parts are not the whole video, all else ends with them.
 
     Raises:
         OutputError: the disk is full.
     """
     temporary = _temporary(target)
-    end_s = _end_s(parts)
+    end_s = None if whole else _end_s(parts[-1], source)
     try:
         with open_input(source.path) as original:
             output, copies = _begin(temporary, target, original, source, encoding)
-            video = output.streams.video[0]
             with translated(f"{target} cannot be written", OutputError), output:
-                ours = _upscaled(parts, video, video.codec_context.reorder_depth)
+                ours = _upscaled(parts, source, output.streams.video[0])
                 theirs = _copied(original, copies, end_s)
                 for _, _, packet in heapq.merge(ours, theirs, key=lambda item: item[:2]):
                     output.mux(packet)
@@ -99,25 +106,29 @@ def _begin(
     return output, copies
 
 
-def _upscaled(parts: Sequence[Path], stream: VideoStream, reorder: int) -> Iterator[Timed]:
+def _upscaled(parts: Sequence[Path], source: Source, stream: VideoStream) -> Iterator[Timed]:
     """Read the parts' packets, with decoding times that never go back.
 
     The encoder began anew in each part, so its own do where frames last unequally long. A frame
-    must be decoded before it and the `reorder` frames that it overtook are shown.
+    must be decoded before it is shown, `reorder` frames earlier if as many others overtake it.
     """
+    reorder = max((_reorder(read_part(part, source)) for part in parts), default=0)
     shown: list[int] = []
-    count = 0
     for part in parts:
-        with import_av().open(str(part), container_options=FILES_ONLY) as container:
-            packets = [packet for packet in container.demux(video=0) if packet.size]
+        packets = read_part(part, source)
         shown = shown[-reorder:] if reorder else []
         before = len(shown)
         shown += sorted(packet.pts for packet in packets if packet.pts is not None)
         for index, packet in enumerate(packets):
             packet.dts = _decoding_time(shown, before + index - reorder)
             packet.stream = stream
-            count += 1
             yield float(packet.dts * packet.time_base), stream.index, packet
+
+
+def _reorder(packets: Sequence[Packet[Any]]) -> int:
+    """Return how many frames at most are decoded before one that is shown before them."""
+    order = sorted(range(len(packets)), key=lambda index: packets[index].pts or 0)
+    return max((index - rank for rank, index in enumerate(order)), default=0)
 
 
 def _decoding_time(shown: list[int], index: int) -> int:
@@ -144,13 +155,9 @@ def _copied(
         yield time_s, packet.stream.index, packet
 
 
-def _end_s(parts: Sequence[Path]) -> float | None:
-    """Return the end of a part that is not the last of its video; None for a whole one."""
-    if not parts or parts[-1].suffix != ".short":
-        return None
-    with import_av().open(str(parts[-1]), container_options=FILES_ONLY) as container:
-        ends = [(p.pts + (p.duration or 0)) * p.time_base for p in container.demux() if p.size]
-    return float(max(ends, default=Fraction(0)))
+def _end_s(part: Path, source: Source) -> float:
+    ends = [(packet.pts or 0) + (packet.duration or 0) for packet in read_part(part, source)]
+    return float(max(ends) * source.time_base)
 
 
 def _is_cover(stream: Stream) -> bool:

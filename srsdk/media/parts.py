@@ -16,18 +16,23 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from srsdk.errors import OutputError, UsageError
-from srsdk.media import import_av, translated
+from srsdk.media import FILES_ONLY, import_av, translated
 from srsdk.media.encoding import Encoding, Painter, add_encoder
 from srsdk.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 PART_FRAMES = 300
 """More would be lost when the machine is switched off; fewer cost the encoder its look-ahead."""
 _FORMAT = "nut"
 """Holds any codec with the source's own time base; Matroska would round to milliseconds."""
+
+
+_SHIFT_S = 100_000
+"""Added to time stamps in parts: a muxer would shift those below 0, each part's by another time."""
 
 
 class Parts:
@@ -39,6 +44,7 @@ class Parts:
     """
 
     def __init__(self, target: Path, key: dict[str, Any]) -> None:
+        self.length = PART_FRAMES
         self.folder = target.with_name(f".{target.name}.parts")
         self._state = self.folder / "run.json"
         # through JSON, as it will be read back
@@ -112,9 +118,9 @@ class PartWriter:
         frame = self._painter.frame(rgb, pts, duration)
         with translated(f"{self._parts.folder} cannot be written", OutputError):
             container, stream = self._open or self._begin()
-            container.mux(stream.encode(frame))
+            self._mux(container, stream.encode(frame))
         self._frames += 1
-        if self._frames == PART_FRAMES:
+        if self._frames == self._parts.length:
             self.finish()
 
     def finish(self, *, whole: bool = True) -> Path | None:
@@ -129,7 +135,7 @@ class PartWriter:
         container, stream = self._open
         target = self._parts.path(self._number)
         with translated(f"{self._parts.folder} cannot be written", OutputError):
-            container.mux(stream.encode(None))
+            self._mux(container, stream.encode(None))
             container.close()
         path = target if whole else target.with_suffix(".short")
         self._temporary().rename(path)
@@ -148,8 +154,32 @@ class PartWriter:
         self._open = container, add_encoder(container, self._source, self._encoding)
         return self._open
 
+    def _mux(self, container: OutputContainer, packets: list[Packet[VideoStream]]) -> None:
+        for packet in packets:
+            packet.pts = (packet.pts or 0) + _shift(self._source)
+            packet.dts = (packet.dts or 0) + _shift(self._source)
+            container.mux(packet)
+
     def _temporary(self) -> Path:
         return self._parts.path(self._number).with_suffix(".tmp")
+
+
+def read_part(path: Path, source: Source) -> list[Packet[VideoStream]]:
+    """Return a part's packets in the order of decoding, shown at the source's time stamps."""
+    with import_av().open(str(path), container_options=FILES_ONLY) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets:
+        # the format takes a time base of its own, of which the source's is a multiple
+        ratio = packet.time_base / source.time_base
+        packet.pts = round((packet.pts or 0) * ratio) - _shift(source)
+        packet.dts = None
+        packet.duration = round((packet.duration or 0) * ratio)
+        packet.time_base = source.time_base
+    return packets
+
+
+def _shift(source: Source) -> int:
+    return round(_SHIFT_S / source.time_base)
 
 
 def key_of(source: Source, encoding: Encoding, model: dict[str, Any]) -> dict[str, Any]:

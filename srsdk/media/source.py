@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -202,6 +203,12 @@ def _colours(frame: VideoFrame) -> Colours:
 def _count(container: InputContainer, stream: VideoStream, rate: Fraction) -> int:
     if stream.duration is not None and stream.time_base is not None:
         return round(stream.duration * stream.time_base * rate)
+    # Matroska's own statistics: hours, minutes and seconds
+    parts = stream.metadata.get("DURATION", "").split(":")
+    if len(parts) == 3:
+        with suppress(ValueError):
+            hours, minutes, seconds = map(float, parts)
+            return round((hours * 3600 + minutes * 60 + seconds) * float(rate))
     # of the whole file, in microseconds
     return round((container.duration or 0) * rate / 1_000_000)
 
