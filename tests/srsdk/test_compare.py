@@ -101,7 +101,7 @@ def test_the_slider_in_a_browser(pair: tuple[str, str], tmp_path: Path, chromium
     page = chromium.new_page(viewport={"width": 800, "height": 600})
     requests: list[str] = []
     errors: list[str] = []
-    page.on("request", lambda request: requests.append(request.url[:10]))
+    page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text))
     page.goto(target.as_uri())
@@ -122,4 +122,4 @@ def test_the_slider_in_a_browser(pair: tuple[str, str], tmp_path: Path, chromium
     page.set_viewport_size({"width": 200, "height": 600})
     assert shot(page).shape[1] == pytest.approx(200, abs=1)
     assert errors == []
-    assert {address.partition(":")[0] for address in requests} == {"file", "data"}
+    assert [address for address in requests if not address.startswith("data:")] == [target.as_uri()]
