@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, overload
@@ -10,32 +12,41 @@ from typing import Any, Literal, NoReturn, overload
 from PIL import Image
 
 from srsdk import models, pictures
+from srsdk._plan import PLAN_SUFFIX
 from srsdk.call import Call, Progress
 from srsdk.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
-from srsdk.engines import Engine, choose_backend, open_engine
+from srsdk.devices import choose_gpus
+from srsdk.engines import MAX_SLOTS_EACH, Engine, choose_backend, open_engine
 from srsdk.errors import SrsdkError, UsageError
 from srsdk.foreign import infer_manifest
 from srsdk.futures import Workers
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.memory_plan import MemoryPlan, Planner, parse_bytes
 from srsdk.pipeline import Pipeline
+from srsdk.profile import CallTimings
 
 
 class Upscaler(Concurrent):
     """A model, opened once, that upscales any number of pictures of any size.
 
     Args:
-        model: the name of a shipped model (`"gan_x4"`, `"gan_x2"`) or the path of an `.onnx` file;
-            a file that carries no manifest opens with what its graph tells.
-        device: `"auto"` or `"cpu"`.
-        backend: `"auto"`, `"openvino"` or `"onnxruntime"`. A named backend is used or it is an
-            error; `auto` is decided once, logged once and shown by `repr()`.
+        model: the name of a shipped model (`"gan_x4"`, `"gan_x2"`) or the path of an `.onnx` or
+            `.engine` file; a file that carries no manifest opens with what its graph tells.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a GPU.
+        devices: numbers of several GPUs that share the work; instead of `device`.
+        backend: `"auto"`, `"openvino"`, `"onnxruntime"` or `"tensorrt"`. A named backend is used
+            or it is an error; `auto` is decided once, logged once and shown by `repr()`.
         tile: side of a tile in source pixels, (height, width), or `"auto"`. The result does not
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
+        batch: tiles that are computed at once, or `"auto"`.
         threads: CPU threads of the backend; None: as many as it thinks best.
         optimize: `"latency"` puts all cores on one tile, for one picture at a time;
             `"throughput"` gives each core a tile of its own, which does more in all, for streams,
             folders and video.
+        max_memory: device memory that tiles may use on each GPU, in bytes or as `"2GB"`.
+        health: hold some tiles of each picture against bicubic, and raise `HealthError` where
+            they cannot be right.
 
     Raises:
         UsageError: an argument that can never work.
@@ -51,29 +62,41 @@ class Upscaler(Concurrent):
         model: str | os.PathLike[str],
         *,
         device: str = "auto",
+        devices: Sequence[int] | None = None,
         backend: str = "auto",
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
+        batch: int | Literal["auto"] = "auto",
         threads: int | None = None,
         optimize: Literal["latency", "throughput"] = "latency",
+        max_memory: int | str | None = None,
+        health: bool = True,
     ) -> None:
         self._tile = _checked_tile(tile)
         if threads is not None:
             _positive("threads", threads)
         streams = _streams(optimize, threads)
-        slots = streams + 1 if slots == "auto" else _positive("slots", slots)
+        wanted = None if slots == "auto" else _positive("slots", slots)
+        together = None if batch == "auto" else _positive("batch", batch)
+        limit = parse_bytes(max_memory)
         path = models.find(model)
-        manifest = None if path.suffix == ".engine" else read_manifest(path)
+        gpus = choose_gpus(device, devices, is_engine=path.suffix == PLAN_SUFFIX)
+        if limit is not None and not gpus:
+            raise UsageError("max_memory bounds device memory, but this runs on a CPU: use tile=")
+        manifest = read_manifest(path)
+        chosen = choose_backend(backend, on_gpu=bool(gpus), is_engine=path.suffix == PLAN_SUFFIX)
         self._engine: Engine = open_engine(
-            path, choose_backend(backend, device), threads=threads, streams=streams
+            path, chosen, gpus=gpus, threads=threads, streams=streams, max_memory=limit
         )
         try:
-            self._manifest = manifest or infer_manifest(path, self._engine)
-            self._pipeline = Pipeline(self._engine, self._manifest, self._tile, slots)
+            self._manifest = m = manifest or infer_manifest(path, self._engine)
+            planner = Planner(self._engine, m, self._tile, together)
+            self._pipeline = Pipeline(self._engine, m, planner, wanted, health=health)
         except SrsdkError:
             self._engine.close()
             raise
-        self._workers = Workers(slots + SPARE_WORKERS)
+        at_once = wanted or (MAX_SLOTS_EACH * len(gpus) if gpus else streams + 1)
+        self._workers = Workers(at_once + SPARE_WORKERS)
 
     @property
     def manifest(self) -> Manifest:
@@ -87,12 +110,12 @@ class Upscaler(Concurrent):
 
     @property
     def backend(self) -> str:
-        """The backend in use: `openvino` or `onnxruntime`."""
+        """The backend in use: `openvino`, `onnxruntime` or `tensorrt`."""
         return self._engine.backend
 
     @property
     def device(self) -> str:
-        """The device in use: `cpu`."""
+        """The device in use: `cpu`, `cuda:0`, or several such."""
         return self._engine.device
 
     @overload
@@ -149,6 +172,24 @@ class Upscaler(Concurrent):
         pixels = pictures.read(Path(source))
         image = pictures.to_image(self._pipeline.upscale(pixels.rgb, call), pixels)
         pictures.write(image, Path(target), pixels.carried)
+
+    def plan(self, height: int, width: int) -> MemoryPlan:
+        """Say what a picture of (height, width) will need, without computing it.
+
+        Raises:
+            UsageError: no such size.
+            OutOfMemoryError: all that is smaller was tried before and did not fit.
+        """
+        return self._pipeline.plan(_positive("height", height), _positive("width", width))
+
+    def profile(self) -> AbstractContextManager[list[CallTimings]]:
+        """Collect the timings of the calls within a `with` block, of all threads.
+
+        >>> with up.profile() as calls:     # doctest: +SKIP
+        ...     up(picture)
+        >>> calls[0].execute_ms             # doctest: +SKIP
+        """
+        return self._pipeline.profiler.profile()
 
     def close(self) -> None:
         """Give everything back; a later call raises `BackendError`. Harmless when repeated.
