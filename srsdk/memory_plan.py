@@ -122,7 +122,7 @@ class Planner:
                 f"{self.manifest.name} on {self.engine.device}: there is no smaller tile to try "
                 f"for {height}x{width}; free device memory, or export a smaller --tile"
             )
-        return min(found, key=lambda c: (self._cost(height, width, c), -c.batch))
+        return min(found, key=lambda c: (self._cost(height, width, c), -c.area_px))
 
     def choose_smaller(
         self, choice: Choice, height: int, width: int, error: OutOfMemoryError

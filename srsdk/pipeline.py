@@ -48,29 +48,45 @@ class Pipeline:
         *,
         health: bool = True,
     ) -> None:
+        self._engine = engine
         self._manifest = manifest
         self._planner = planner
+        self._on_gpu: Any = None
         self._boundary = Boundary.of(manifest)
         self._pool = SlotPool(engine, slots)
         self._guard = Guard(manifest, f"{engine.backend} on {engine.device}") if health else None
         self.profiler = Profiler()
         self._process = os.getpid()
 
-    def upscale(self, rgb: Picture, call: Call) -> Picture:
-        """(H, W, 3) uint8 RGB to (H * scale, W * scale, 3).
+    def upscale_on_gpu(self, picture: Any, out: Any, stream: Any, call: Call) -> Any:
+        """Upscale an array that is on a GPU; see `DevicePipeline.upscale`."""
+        from srsdk.device_pipeline import DevicePipeline
+
+        self.check_open()
+        if self._on_gpu is None:
+            planner, pool = self._planner, self._pool
+            made = DevicePipeline(self._engine, self._manifest, planner, pool, self._guard)
+            self._on_gpu = made
+        return self._on_gpu.upscale(picture, out, stream, call)
+
+    def upscale(self, rgb: Picture, call: Call, out: Any = None) -> Picture:
+        """(H, W, 3) uint8 RGB to (H * scale, W * scale, 3), in `out` where it is given.
 
         Raises:
             BackendError: the backend failed, all is closed, or this process is a fork.
             concurrent.futures.CancelledError, DeadlineExceeded: see `Call`.
         """
         self.check_open()
+        if out is not None:
+            _check_out(out, rgb, self._manifest.scale)
         if self._manifest.channels == 3:
-            return self._run(rgb, call)
+            return self._run(rgb, call, out)
         # a luma network: colour is of low resolution in the eye, bicubic does for it
         luma, *chroma = Image.fromarray(rgb).convert("YCbCr").split()
         large = Image.fromarray(self._run(np.asarray(luma)[:, :, None], call)[:, :, 0])
         planes = [large, *(plane.resize(large.size, Image.Resampling.BICUBIC) for plane in chroma)]
-        return np.asarray(Image.merge("YCbCr", planes).convert("RGB"))
+        result: Picture = np.asarray(Image.merge("YCbCr", planes).convert("RGB"))
+        return result if out is None else _copied(result, out)
 
     def plan(self, height: int, width: int) -> MemoryPlan:
         """Say what a picture of (height, width) will need."""
@@ -99,7 +115,7 @@ class Pipeline:
             )
         self._pool.check_open()
 
-    def _run(self, picture: Picture, call: Call) -> Picture:
+    def _run(self, picture: Picture, call: Call, out: Picture | None = None) -> Picture:
         """(H, W, C) to (H * scale, W * scale, C)."""
         height, width, _ = picture.shape
         scale = self._manifest.scale
@@ -108,20 +124,25 @@ class Pipeline:
         watch = self.profiler.start()
         choice = self._planner.choose(rows, columns)
         try:
-            canvas = self._tiled(padded, choice, call, watch)
+            canvas = self._tiled(padded, choice, call, watch, out)
         except OutOfMemoryError as error:
             self._pool.drop_idle()
             choice = self._planner.choose_smaller(choice, rows, columns, error)
-            canvas = self._tiled(padded, choice, call, watch)
+            canvas = self._tiled(padded, choice, call, watch, out)
         self.profiler.finish(watch)
-        return canvas[: height * scale, : width * scale]
+        if out is None:
+            return canvas[: height * scale, : width * scale]
+        return out if canvas is out else _copied(canvas[: height * scale, : width * scale], out)
 
-    def _tiled(self, picture: Picture, choice: Choice, call: Call, watch: Stopwatch) -> Picture:
+    def _tiled(
+        self, picture: Picture, choice: Choice, call: Call, watch: Stopwatch, out: Picture | None
+    ) -> Picture:
         rows, columns, channels = picture.shape
         m, size = self._manifest, choice.batch
         cut = list(enumerate(tiles(rows, columns, choice.tile_px, m.radius_px, m.multiple_px)))
         groups = [cut[at : at + size] for at in range(0, len(cut), size)]
-        canvas = _canvas(rows * m.scale, columns * m.scale, channels)
+        shape = (rows * m.scale, columns * m.scale, channels)
+        canvas = out if out is not None and out.shape == shape else _canvas(*shape)
         flow = _Flow(self._boundary, self._guard, m.scale, picture, canvas, watch)
         with ExitStack() as stack:
             with watch.step("queue"):
@@ -187,12 +208,12 @@ class _Flow:
         slot, group = self._flying[0]
         with self._watch.step("wait"):
             output = slot.wait()
+        self._flying.popleft()
         self._watch.add(slot)
         with self._watch.step("lay"):
             for at, (number, tile) in enumerate(group):
                 self._lay(number, tile, output, at)
         self._done += len(group)
-        self._flying.popleft()
         return slot
 
     def _lay(self, number: int, tile: Tile, output: npt.NDArray[Any], at: int) -> None:
@@ -213,6 +234,20 @@ def _pad_to_multiple(picture: Picture, multiple_px: int) -> Picture:
     if not bottom and not right:
         return picture
     return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+
+
+def _check_out(out: Any, rgb: Picture, scale: int) -> None:
+    expected = (rgb.shape[0] * scale, rgb.shape[1] * scale, 3)
+    if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != expected:
+        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise PictureError(f"out is {found}, expected a numpy array of uint8 {expected}")
+    if not out.flags.writeable or np.may_share_memory(out, rgb):
+        raise PictureError("out is read-only, or lies in the picture's own memory")
+
+
+def _copied(result: Picture, out: Picture) -> Picture:
+    out[...] = result
+    return out
 
 
 def _canvas(height: int, width: int, channels: int) -> Picture:

@@ -15,6 +15,7 @@ from srsdk import models, pictures
 from srsdk._plan import PLAN_SUFFIX
 from srsdk.call import Call, Progress
 from srsdk.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
+from srsdk.device_arrays import is_on_gpu
 from srsdk.devices import choose_gpus
 from srsdk.engines import MAX_SLOTS_EACH, Engine, choose_backend, open_engine
 from srsdk.errors import SrsdkError, UsageError
@@ -126,27 +127,58 @@ class Upscaler(Concurrent):
     def __call__(
         self, picture: File, *, progress: Progress | None = None, timeout: float | None = None
     ) -> Array: ...
+    @overload
+    def __call__(
+        self,
+        picture: Any,
+        *,
+        out: Any = None,
+        stream: Any = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
 
     def __call__(
-        self, picture: Any, *, progress: Progress | None = None, timeout: float | None = None
+        self,
+        picture: Any,
+        *,
+        out: Any = None,
+        stream: Any = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Upscale one picture.
 
         Args:
-            picture: (H, W, 3) uint8 RGB array; a PIL image of 8 bits a channel; or a path.
+            picture: (H, W, 3) uint8 RGB array; a PIL image of 8 bits a channel; or a path. Where
+                the model runs on a GPU, also an array of another library that is there (torch,
+                CuPy, Numba, JAX, PyCUDA): it never leaves the GPU.
+            out: for an array, one of the same library to write the result into.
+            stream: for an array on a GPU, the caller's stream: the picture is read after what is
+                on it, and what is put on it afterwards sees the result. None: the default stream.
             progress: called with (tiles done, tiles in all); what it raises cancels the call.
             timeout: seconds; checked before each tile.
 
         Returns:
             (H * scale, W * scale, 3) uint8 RGB array for an array or a path; for a PIL image a PIL
-            image, grey where it was grey, with alpha where it had alpha.
+            image, grey where it was grey, with alpha where it had alpha. `out` where it was given;
+            for an array on a GPU a `GPUArray` for a `GPUArray`, else an object that every library
+            takes by DLPack or `__cuda_array_interface__`.
 
         Raises:
             PictureError: not a picture that can be upscaled.
+            HealthError: the result cannot be right.
             BackendError: the backend failed, or the Upscaler is closed or of another process.
             DeadlineExceeded: `timeout` is over.
         """
-        return self._serve(picture, Call(progress, timeout))
+        call = Call(progress, timeout)
+        if out is None and stream is None and not is_on_gpu(picture):
+            return self._serve(picture, call)
+        if is_on_gpu(picture):
+            return self._pipeline.upscale_on_gpu(picture, out, stream, call)
+        if stream is not None:
+            raise UsageError("stream= goes with an array that is on a GPU")
+        return self._pipeline.upscale(pictures.from_array(picture), call, out)
 
     def upscale_file(
         self,
@@ -234,6 +266,8 @@ class Upscaler(Concurrent):
         if isinstance(picture, Image.Image):
             pixels = pictures.from_image(picture)
             return pictures.to_image(self._pipeline.upscale(pixels.rgb, call), pixels)
+        if is_on_gpu(picture):
+            return self._pipeline.upscale_on_gpu(picture, None, None, call)
         if isinstance(picture, (str, os.PathLike)):
             return self._pipeline.upscale(pictures.read(Path(picture)).rgb, call)
         return self._pipeline.upscale(pictures.from_array(picture), call)

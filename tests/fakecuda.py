@@ -78,7 +78,7 @@ class FakeRuntime:
     cudaHostAllocWriteCombined = 4
     cudaMemcpyKind = enum.IntEnum(
         "cudaMemcpyKind",
-        {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2, "cudaMemcpyDeviceToDevice": 3},
+        {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2, "cudaMemcpyDefault": 4},
     )
     cudaStreamCaptureMode = enum.IntEnum(
         "cudaStreamCaptureMode", {"cudaStreamCaptureModeThreadLocal": 1}

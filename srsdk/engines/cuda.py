@@ -182,8 +182,8 @@ class Device:
         self, target: tuple[int, int], source: tuple[int, int], width_bytes: int, rows: int,
         stream: int,
     ) -> None:  # fmt: skip
-        """Enqueue a copy of a window within the device; both ends are (address, pitch in bytes)."""
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        """Enqueue a copy of a window, in any direction; both ends are (address, pitch in bytes)."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDefault
         self._ask(self._cuda.cudaMemcpy2DAsync(*target, *source, width_bytes, rows, kind, stream))
 
     def clear(self, target: int, size_bytes: int, stream: int) -> None:

@@ -56,7 +56,7 @@ def test_the_calls_of_the_memory_layer_have_the_right_arguments() -> None:
     real = pytest.importorskip("cuda.bindings.runtime", reason="pip install cuda-bindings")
     if real.cudaGetDeviceCount()[0] == 0:
         pytest.skip("there is a GPU: made-up handles would crash; the gpu tests use real ones")
-    kind = real.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+    kind = real.cudaMemcpyKind.cudaMemcpyDefault
     mode = real.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
     calls = [
         real.cudaSetDevice(0), real.cudaGetDevice(), real.cudaGetDeviceProperties(0),
