@@ -13,7 +13,8 @@ from srsdk.device_arrays import DeviceArray, DevicePicture, borrow, stream_handl
 from srsdk.engines import Engine
 from srsdk.engines.cuda import Device, Owned, view
 from srsdk.engines.cuda_engine import CudaEngine
-from srsdk.engines.cuda_slot import CudaSlot, give_back
+from srsdk.engines.cuda_slot import CudaSlot
+from srsdk.engines.lanes import give_back
 from srsdk.errors import BackendError, OutOfMemoryError, PictureError
 from srsdk.health import WINDOW_PX, Guard
 from srsdk.manifest import Manifest

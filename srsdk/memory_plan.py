@@ -247,5 +247,22 @@ def parse_bytes(text: int | str | None) -> int | None:
     raise UsageError(f"max_memory is {text!r}, expected bytes or a text such as '2GB' or '512MiB'")
 
 
+def checked_tile(tile: object) -> tuple[int, int] | None:
+    """Return (height, width), or None for `auto`."""
+    if tile == "auto":
+        return None
+    pair = (tile, tile) if isinstance(tile, int) else tile
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise UsageError(f"tile is {tile!r}, expected pixels, (height, width) or 'auto'")
+    return positive("tile", pair[0]), positive("tile", pair[1])
+
+
+def positive(name: str, value: object) -> int:
+    """Return a whole number above 0, or raise `UsageError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} is {value!r}, expected a positive whole number")
+    return value
+
+
 def _sizes_text(shape: Shape) -> str:
     return "x".join(map(str, shape))

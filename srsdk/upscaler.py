@@ -22,7 +22,7 @@ from srsdk.errors import SrsdkError, UsageError
 from srsdk.foreign import infer_manifest
 from srsdk.futures import Workers
 from srsdk.manifest import Manifest, read_manifest
-from srsdk.memory_plan import MemoryPlan, Planner, parse_bytes
+from srsdk.memory_plan import MemoryPlan, Planner, checked_tile, parse_bytes, positive
 from srsdk.pipeline import Pipeline
 from srsdk.profile import CallTimings
 
@@ -73,12 +73,12 @@ class Upscaler(Concurrent):
         max_memory: int | str | None = None,
         health: bool = True,
     ) -> None:
-        self._tile = _checked_tile(tile)
+        self._tile = checked_tile(tile)
         if threads is not None:
-            _positive("threads", threads)
+            positive("threads", threads)
         streams = _streams(optimize, threads)
-        wanted = None if slots == "auto" else _positive("slots", slots)
-        together = None if batch == "auto" else _positive("batch", batch)
+        wanted = None if slots == "auto" else positive("slots", slots)
+        together = None if batch == "auto" else positive("batch", batch)
         limit = parse_bytes(max_memory)
         path = models.find(model)
         gpus = choose_gpus(device, devices, is_engine=path.suffix == PLAN_SUFFIX)
@@ -212,7 +212,7 @@ class Upscaler(Concurrent):
             UsageError: no such size.
             OutOfMemoryError: all that is smaller was tried before and did not fit.
         """
-        return self._pipeline.plan(_positive("height", height), _positive("width", width))
+        return self._pipeline.plan(positive("height", height), positive("width", width))
 
     def profile(self) -> AbstractContextManager[list[CallTimings]]:
         """Collect the timings of the calls within a `with` block, of all threads.
@@ -276,15 +276,6 @@ class Upscaler(Concurrent):
         self._pipeline.check_open()
 
 
-def _checked_tile(tile: object) -> tuple[int, int] | None:
-    if tile == "auto":
-        return None
-    pair = (tile, tile) if isinstance(tile, int) else tile
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise UsageError(f"tile is {tile!r}, expected pixels, (height, width) or 'auto'")
-    return _positive("tile", pair[0]), _positive("tile", pair[1])
-
-
 def _streams(optimize: object, threads: int | None) -> int:
     """Return how many tiles compute at the same time; one more is cut or laid."""
     if optimize == "latency":
@@ -299,9 +290,3 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _positive(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} is {value!r}, expected a positive whole number")
-    return value

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from srsdk.engines import Signature
 from srsdk.engines.cuda import Device
-from srsdk.engines.cuda_engine import CudaEngine, failure, make_lanes
+from srsdk.engines.cuda_engine import CudaEngine, failure
+from srsdk.engines.lanes import make_lanes
 from training import checkpoint, networks
 from training.recipe import recipe_from_dict
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from srsdk.engines import MAX_SLOTS_EACH, DeviceMemory, Signature
 from srsdk.engines.cuda import Device
-from srsdk.engines.cuda_slot import CudaSlot, Lane, Run
+from srsdk.engines.cuda_slot import CudaSlot, Run
+from srsdk.engines.lanes import Lane
 from srsdk.errors import BackendError, OutOfMemoryError
 
 log = logging.getLogger("srsdk")
@@ -180,19 +181,6 @@ class CudaEngine:
             self.network.close()
         for lane in lanes:
             lane.close()
-
-
-def make_lanes(device: Device, count: int) -> list[Lane]:
-    """Make lanes, all or none."""
-    lanes: list[Lane] = []
-    try:
-        for _ in range(count):
-            lanes.append(Lane(device))  # noqa: PERF401 - what was made must be closed
-    except BaseException:
-        for lane in lanes:
-            lane.close()
-        raise
-    return lanes
 
 
 def is_out_of_memory(text: Any) -> bool:

@@ -1,17 +1,15 @@
-"""How a network runs on a GPU: lanes that compute one after the other, slots that copy meanwhile.
+"""Slots on a GPU: pinned and device memory, a stream, events, a graph.
 
-A slot copies on a stream of its own; networks compute on the stream of a lane, so that the copies
-of neighbouring tiles overlap with the computation, and contexts that never run together share one
-scratch memory.
+A slot copies on a stream of its own and computes on the stream of its lane, so that the copies of
+neighbouring tiles overlap with the computation.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -19,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.engines.cuda import Device, Owned, view
+from srsdk.engines.lanes import Lane, give_back
 from srsdk.errors import BackendError, OutOfMemoryError, SrsdkError
 
 log = logging.getLogger("srsdk")
@@ -47,54 +46,6 @@ class Run(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
-
-
-class Lane:
-    """A stream on which networks compute one after the other, and the scratch that they share."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self.lock = threading.Lock()
-        """Held while something is enqueued: two networks must not interleave their kernels."""
-        with device.active():
-            self.stream = device.stream()
-        self._scratch: list[tuple[Owned, list[object]]] = []
-
-    def share(self, size_bytes: int, user: object) -> int:
-        """Return the address of scratch memory, the same for all users whom it is large enough."""
-        with self.lock, self._device.active():
-            for memory, users in self._scratch:
-                if memory.size_bytes >= size_bytes:
-                    users.append(user)
-                    return memory.handle
-            memory = self._device.allocate(size_bytes)
-            self._scratch.append((memory, [user]))
-            return memory.handle
-
-    def has(self, size_bytes: int) -> bool:
-        """Say whether `share` would need no new memory."""
-        return any(memory.size_bytes >= size_bytes for memory, _ in self._scratch)
-
-    @property
-    def held_bytes(self) -> int:
-        """Scratch memory that is allocated."""
-        return sum(memory.size_bytes for memory, _ in self._scratch)
-
-    def leave(self, user: object) -> None:
-        """Free what nobody shares any longer."""
-        with self.lock, self._device.active():
-            for memory, users in self._scratch:
-                if user in users:
-                    users.remove(user)
-                if not users:
-                    give_back([memory])
-            self._scratch = [(memory, users) for memory, users in self._scratch if users]
-
-    def close(self) -> None:
-        """Give stream and scratch back."""
-        with self._device.active():
-            give_back([memory for memory, _ in self._scratch] + [self.stream])
-        self._scratch.clear()
 
 
 class CudaSlot:
@@ -294,12 +245,3 @@ class CudaSlot:
             if hasattr(self, "_stream"):
                 self._device.drain(self._stream.handle)
             self._device.drain(self._lane.stream.handle)
-
-
-def give_back(resources: Iterable[Owned]) -> None:
-    """Close all, whatever one of them says: a failed device must not keep the others' memory."""
-    for resource in resources:
-        try:
-            resource.close()
-        except SrsdkError as error:
-            log.warning("while giving GPU memory back: %s", error)

@@ -17,7 +17,8 @@ import onnxruntime as ort
 
 from srsdk.engines import Signature, check_single, make_signature
 from srsdk.engines.cuda import Device
-from srsdk.engines.cuda_engine import CudaEngine, failure, make_lanes
+from srsdk.engines.cuda_engine import CudaEngine, failure
+from srsdk.engines.lanes import make_lanes
 from srsdk.engines.onnxruntime import ERRORS_ONLY, onnx_dtype, onnx_shape
 from srsdk.errors import BackendError, ModelError
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from srsdk.engines import Signature, check_single, make_signature
 from srsdk.engines import runtime_cache as cache
-from srsdk.engines.cuda_engine import CudaEngine, failure, is_out_of_memory, make_lanes
+from srsdk.engines.cuda_engine import CudaEngine, failure, is_out_of_memory
+from srsdk.engines.lanes import make_lanes
 from srsdk.engines.opening import Opened, open_plan
 from srsdk.engines.trt_library import Library
 from srsdk.errors import BackendError, EngineMismatch, OutOfMemoryError
