@@ -244,4 +244,6 @@ class CudaSlot:
         with suppress(SrsdkError), self._device.active():
             if hasattr(self, "_stream"):
                 self._device.drain(self._stream.handle)
-            self._device.drain(self._lane.stream.handle)
+            # waiting for a stream that another slot is just recording would spoil the recording
+            with self._lane.lock:
+                self._device.drain(self._lane.stream.handle)
