@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.gpu import check
 from benchmarks.workers import WORKERS
 
 PAIRS = (("srsdk-openvino", "bare-openvino"), ("srsdk-onnxruntime", "bare-onnxruntime"))
@@ -40,7 +41,12 @@ class Row:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table; `--json` also writes everything that was measured."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["gpu-check"]:
+        parser = argparse.ArgumentParser(prog="python -m benchmarks gpu-check")
+        check.add_arguments(parser)
+        return check.run(parser.parse_args(words[1:]))
+    arguments = _parser().parse_args(words)
     record = measure(
         arguments.model, arguments.height, arguments.width, arguments.rounds, arguments.runs
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import srsdk
 from srsdk import models
-from srsdk.engines import BACKENDS, DEVICES
+from srsdk.engines import ALL_BACKENDS
 
 
 def make_parser(
@@ -83,8 +83,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help=f"one of {', '.join(models.shipped())}, or a file's path")
     command.add_argument("--scale", type=int, choices=(2, 4), help="picks gan_x2 or gan_x4 (4)")
     command.add_argument("--tile", type=_tile, default="auto", help="pixels, HEIGHTxWIDTH or auto")
-    command.add_argument("--device", choices=DEVICES, default="auto")
-    command.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    command.add_argument("--backend", choices=("auto", *ALL_BACKENDS), default="auto")
     command.add_argument("--threads", type=int, help="CPU threads of the backend")
 
 

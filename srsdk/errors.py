@@ -34,6 +34,14 @@ class DeadlineExceeded(SrsdkError, TimeoutError):  # noqa: N818 - the term of th
     """A picture that was not done within the `timeout` of its call."""
 
 
+class OutOfMemoryError(BackendError):
+    """The device has not enough memory, even for smaller tiles."""
+
+
+class HealthError(BackendError):
+    """A result that cannot be right: not a number, all zero, or far from bicubic."""
+
+
 class PictureError(SrsdkError):
     """A picture that cannot be read or is of an unsupported kind."""
 

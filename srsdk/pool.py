@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from srsdk.engines import Engine, Slot
-from srsdk.errors import BackendError
+from srsdk.errors import BackendError, OutOfMemoryError
+
+log = logging.getLogger("srsdk")
 
 Shape = tuple[int, int, int, int]
 
@@ -19,11 +22,17 @@ CHECK_S = 0.05
 
 
 class SlotPool:
-    """Lends slots of one engine; at most `slots_per_shape` of a shape exist at a time."""
+    """Lends slots of one engine; at most `slots_per_shape` of a shape exist at a time.
 
-    def __init__(self, engine: Engine, slots_per_shape: int) -> None:
+    Args:
+        engine: makes them.
+        slots_per_shape: None: as many as the engine wants.
+    """
+
+    def __init__(self, engine: Engine, slots_per_shape: int | None) -> None:
         self._engine = engine
         self._slots_per_shape = slots_per_shape
+        self._fitting: dict[Shape, int] = {}
         self._idle: OrderedDict[Shape, list[Slot]] = OrderedDict()
         self._made: dict[Shape, int] = {}
         self._waiting: dict[Shape, deque[object]] = {}
@@ -79,6 +88,17 @@ class SlotPool:
         if self._closed:
             raise BackendError("this Upscaler is closed")
 
+    def limit(self, shape: Shape) -> int:
+        """Return how many slots of a shape may exist."""
+        wanted = self._slots_per_shape or self._engine.wanted_slots(shape)
+        return min(wanted, self._fitting.get(shape, wanted))
+
+    def drop_idle(self) -> None:
+        """Close all slots that nobody uses: memory is short."""
+        with self._changed:
+            while self._idle:
+                self._forget(*self._idle.popitem(last=False))
+
     def close(self) -> None:
         """Close idle slots now, and lent ones when they come back."""
         with self._changed:
@@ -115,10 +135,19 @@ class SlotPool:
         idle = self._idle.get(shape)
         if idle:
             return idle.pop()
-        if self._made.get(shape, 0) >= self._slots_per_shape:
+        made = self._made.get(shape, 0)
+        if made >= self.limit(shape):
             return None
-        slot = self._engine.slot(shape)
-        self._made[shape] = self._made.get(shape, 0) + 1
+        try:
+            slot = self._engine.slot(shape)
+        except OutOfMemoryError as error:
+            if not made:
+                raise
+            # the picture does not need it; said once, because it is not tried again
+            self._fitting[shape] = made
+            log.warning("%s; goes on with %d slot(s) of %s", error, made, shape)
+            return None
+        self._made[shape] = made + 1
         return slot
 
     def _forget(self, shape: Shape, slots: list[Slot]) -> None:

@@ -19,6 +19,7 @@ class FakeSlot:
     def __init__(self, engine: FakeEngine, shape: tuple[int, ...]) -> None:
         self.input: npt.NDArray[Any] = np.zeros(shape, np.uint8)
         self.closed = False
+        self.timed = False
         self._engine = engine
         self._busy = False
 
@@ -42,6 +43,10 @@ class FakeSlot:
         scale = self._engine.scale
         return self.input.repeat(scale, axis=1).repeat(scale, axis=2)
 
+    def times(self) -> dict[str, float]:
+        """Made up."""
+        return {"execute": 1.0}
+
     def close(self) -> None:
         """Note it."""
         assert not self._busy, "closed while it computes"
@@ -53,6 +58,7 @@ class FakeEngine:
 
     backend = "fake"
     device = "none"
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
     def __init__(
         self,
@@ -74,6 +80,13 @@ class FakeEngine:
         """Make one."""
         self.slots.append(FakeSlot(self, input_shape))
         return self.slots[-1]
+
+    def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
+        """As the real ones on a CPU."""
+        return 2
+
+    def device_memory(self, input_shape: tuple[int, ...]) -> None:
+        """None, as on a CPU."""
 
     def close(self) -> None:
         """Note it."""

@@ -13,7 +13,7 @@ import pytest
 import srsdk
 
 PACKAGES = ("srsdk", "export", "training", "benchmarks")
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda")
 FORBIDDEN = {
     "srsdk": {"export", "training", "benchmarks", "torch", "onnx", "onnxscript", "tests"},
     "training": {"export", "benchmarks", "tests", "srsdk"},
@@ -74,9 +74,11 @@ def test_public_surface() -> None:
         "BackendError",
         "DeadlineExceeded",
         "EngineMismatch",
+        "HealthError",
         "Manifest",
         "ManifestError",
         "ModelError",
+        "OutOfMemoryError",
         "OutputError",
         "PictureError",
         "SrsdkError",

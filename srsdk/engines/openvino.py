@@ -43,8 +43,10 @@ class OpenVinoEngine:
 
     backend = "openvino"
     device = "cpu"
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
     def __init__(self, path: Path, *, threads: int | None, streams: int = 1) -> None:
+        self._streams = streams
         self._path = path
         self._core = ov.Core()
         with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
@@ -85,6 +87,13 @@ class OpenVinoEngine:
                 self._compiled.popitem(last=False)
             return OpenVinoSlot(compiled, self.signature.dtype, input_shape)
 
+    def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
+        """Return one beside those that compute: it is cut or laid meanwhile."""
+        return self._streams + 1
+
+    def device_memory(self, input_shape: tuple[int, ...]) -> None:
+        """Return None: it computes in the host's memory."""
+
     def close(self) -> None:
         """Forget the compiled models; slots keep their own alive until they are closed."""
         self._compiled.clear()
@@ -94,6 +103,7 @@ class OpenVinoSlot:
     """One infer request whose tensors are numpy arrays, so nothing is copied."""
 
     def __init__(self, compiled: Any, dtype: str, input_shape: tuple[int, ...]) -> None:
+        self.timed = False
         self.input: npt.NDArray[Any] = np.zeros(input_shape, dtype)
         self._output = np.empty(tuple(compiled.outputs[0].shape), dtype)
         self._request = compiled.create_infer_request()
@@ -110,6 +120,10 @@ class OpenVinoSlot:
         with _translated("OpenVINO failed"):
             self._request.wait()
         return self._output
+
+    def times(self) -> dict[str, float]:
+        """Return the library's own measure of the last run."""
+        return {"execute": float(self._request.latency)}
 
     def close(self) -> None:
         """Drop the request and its buffers."""
