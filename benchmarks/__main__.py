@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from benchmarks import compare, gate, history, peer_runs, runs, tables
 from benchmarks.compare import CompareError
 from benchmarks.environments import BuildError
+from benchmarks.gpu import check
 from benchmarks.records import RecordError
 from benchmarks.worker import WorkerError
 
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_arguments(commands.add_parser("gate", help="show that `compare` works"))
     history.add_arguments(commands.add_parser("history", help="write all results as a page"))
     tables.add_arguments(commands.add_parser("table", help="write the README's table"))
+    check.add_arguments(commands.add_parser("gpu-check", help="everything only a GPU can prove"))
     return parser
 
 

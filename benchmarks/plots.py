@@ -13,7 +13,7 @@ from benchmarks.records import Record
 
 Series = dict[str, list[Record]]
 
-STAGES = ("decode", "stage", "execute", "lay", "encode", "rest")
+STAGES = ("decode", "stage", "h2d", "execute", "d2h", "lay", "encode", "rest")
 
 
 def latency_over_time(records: Sequence[Record]) -> str | None:

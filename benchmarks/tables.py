@@ -76,7 +76,7 @@ def peers(found: Sequence[Record]) -> str:
         "| | ms | time over srsdk | peak memory, MiB | PSNR-Y, dB |",
         "|---|---|---|---|---|",
     ]
-    for record in sorted(rows, key=lambda r: float(r["result"]["p50_ms"])):
+    for record in sorted(rows, key=lambda r: float(r["result"]["median_ms"])):
         c, result = record["config"], record["result"]
         score = quality.get(c["peer"])
         db = "random weights" if not c["trained"] else f"{score['psnr_y_db']:.2f}" if score else ""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from srsdk.errors import (
     BackendError,
+    DeadlineExceeded,
     EngineMismatch,
+    HealthError,
     ManifestError,
     ModelError,
+    OutOfMemoryError,
     OutputError,
     PictureError,
     SrsdkError,
@@ -24,10 +27,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "DeadlineExceeded",
     "EngineMismatch",
+    "HealthError",
     "Manifest",
     "ManifestError",
     "ModelError",
+    "OutOfMemoryError",
     "OutputError",
     "PictureError",
     "SrsdkError",

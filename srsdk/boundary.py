@@ -31,16 +31,22 @@ class Boundary:
             manifest.size_px,
         )
 
-    def input_shape(self, tile_px: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the model's input shape for a tile (height, width)."""
+    def input_shape(self, tile_px: tuple[int, int], batch: int = 1) -> tuple[int, int, int, int]:
+        """Return the model's input shape for tiles of (height, width)."""
         height, width = self.size_px or tile_px
         if self.channels_first:
-            return (1, self.channels, height, width)
-        return (1, height, width, self.channels)
+            return (batch, self.channels, height, width)
+        return (batch, height, width, self.channels)
 
-    def stage(self, tile: Picture, target: npt.NDArray[Any]) -> None:
-        """Write a tile (h, w, C) into a slot's input, mirrored where the input is larger."""
-        inside = self._as_hwc(target)
+    def stage(self, tile: Picture, target: npt.NDArray[Any], index: int = 0) -> None:
+        """Write a tile (h, w, C) into a slot's input, mirrored where the input is larger.
+
+        Args:
+            tile: what to write.
+            target: the slot's input.
+            index: which of its batch.
+        """
+        inside = self._as_hwc(target[index])
         missing = [(0, have - want) for have, want in zip(inside.shape, tile.shape, strict=True)]
         source = np.pad(tile, missing, mode="reflect") if any(map(any, missing)) else tile
         if self.is_float:
@@ -48,14 +54,13 @@ class Boundary:
         else:
             inside[...] = source
 
-    def unstage(self, output: npt.NDArray[Any], height: int, width: int) -> Picture:
-        """Return the top left (height, width, C) of a slot's output as uint8."""
-        result: Picture = self._as_hwc(output)[:height, :width]
+    def unstage(self, output: npt.NDArray[Any], height: int, width: int, index: int = 0) -> Picture:
+        """Return the top left (height, width, C) of one of a slot's outputs as uint8."""
+        result: Picture = self._as_hwc(output[index])[:height, :width]
         if not self.is_float:
             return result
         levels: Picture = np.rint(np.clip(result * np.float32(255), 0, 255)).astype(np.uint8)
         return levels
 
-    def _as_hwc(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        picture: npt.NDArray[Any] = batch[0]
+    def _as_hwc(self, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return picture.transpose(1, 2, 0) if self.channels_first else picture

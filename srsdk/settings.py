@@ -8,9 +8,7 @@ from typing import Literal
 
 from srsdk.errors import UsageError
 from srsdk.manifest import read_manifest
-
-CPU_TILE_BUDGET_PX = 512 * 512
-"""Largest tile that `tile="auto"` takes on a CPU: memory grows with it, overlap shrinks."""
+from srsdk.memory_plan import TILE_BUDGETS_PX
 
 Precision = Literal["auto", "bf16"]
 PRECISIONS = ("auto", "bf16")
@@ -24,8 +22,8 @@ class Settings:
     """The file that is opened."""
     precision: Precision = "auto"
     """`auto`, what the file says, or `bf16`."""
-    tile_budget_px: int = CPU_TILE_BUDGET_PX
-    """Largest tile of `tile="auto"`, source pixels."""
+    tile_budgets_px: tuple[int, ...] = TILE_BUDGETS_PX
+    """Areas of tiles that `tile="auto"` chooses from, source pixels."""
     suffix: str = ""
     """What `repr()` adds to the precision of the file."""
 
@@ -65,4 +63,4 @@ def _tuned(path: Path, backend: str, threads: int | None) -> Settings:
     in_bf16 = " in bf16" if precision == "bf16" else ""
     side = round(choice.tile_budget_px**0.5)
     suffix = f"{in_bf16} ({choice}, tiles up to {side}x{side})"
-    return Settings(path.with_name(choice.file), precision, choice.tile_budget_px, suffix)
+    return Settings(path.with_name(choice.file), precision, (choice.tile_budget_px,), suffix)

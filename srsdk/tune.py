@@ -69,7 +69,7 @@ def tuned(
         UsageError: a file that says nothing of itself, or accepts one size only.
         ModelError, BackendError: as for the Upscaler.
     """
-    backend = choose_backend(backend, "cpu")
+    backend = choose_backend(backend)
     candidates = list(_candidates(path, backend))
     key = tune_cache.key([c.path for c in candidates], backend, threads)
     found = None if again else tune_cache.load(key)

@@ -20,7 +20,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=int, help="CPU threads of the backend")
     command.add_argument("--force", action="store_true", help="measure again")
     command.add_argument("--json", action="store_true", help="machine-readable")
-    command.set_defaults(run=show)
 
 
 def show(arguments: argparse.Namespace) -> int:

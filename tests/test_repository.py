@@ -13,7 +13,7 @@ import pytest
 import srsdk
 
 PACKAGES = ("srsdk", "export", "training", "benchmarks")
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda")
 FORBIDDEN = {
     "srsdk": {"export", "training", "benchmarks", "torch", "onnx", "onnxscript", "tests"},
     "training": {"export", "benchmarks", "tests", "srsdk"},
@@ -72,10 +72,13 @@ def test_public_surface() -> None:
     assert srsdk.__all__ == sorted(srsdk.__all__)
     assert set(srsdk.__all__) == {
         "BackendError",
+        "DeadlineExceeded",
         "EngineMismatch",
+        "HealthError",
         "Manifest",
         "ManifestError",
         "ModelError",
+        "OutOfMemoryError",
         "OutputError",
         "PictureError",
         "SrsdkError",

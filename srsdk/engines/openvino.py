@@ -43,8 +43,12 @@ class OpenVinoEngine:
 
     backend = "openvino"
     device = "cpu"
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
-    def __init__(self, path: Path, *, threads: int | None, precision: str = "auto") -> None:
+    def __init__(
+        self, path: Path, *, threads: int | None, streams: int = 1, precision: str = "auto"
+    ) -> None:
+        self._streams = streams
         self._path = path
         self._core = ov.Core()
         if precision == "bf16" and "BF16" not in self._core.get_property(
@@ -62,11 +66,14 @@ class OpenVinoEngine:
             _shape(outputs[0]),
         )
         self._config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "NUM_STREAMS": streams,
             # OpenVINO would turn a float32 file into bfloat16 on processors that have it
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
+        if streams > 1:
+            # decoders and encoders want their share of the same cores
+            self._config["ENABLE_CPU_PINNING"] = False
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
@@ -86,6 +93,13 @@ class OpenVinoEngine:
                 self._compiled.popitem(last=False)
             return OpenVinoSlot(compiled, self.signature.dtype, input_shape)
 
+    def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
+        """Return one beside those that compute: it is cut or laid meanwhile."""
+        return self._streams + 1
+
+    def device_memory(self, input_shape: tuple[int, ...]) -> None:
+        """Return None: it computes in the host's memory."""
+
     def close(self) -> None:
         """Forget the compiled models; slots keep their own alive until they are closed."""
         self._compiled.clear()
@@ -95,6 +109,7 @@ class OpenVinoSlot:
     """One infer request whose tensors are numpy arrays, so nothing is copied."""
 
     def __init__(self, compiled: Any, dtype: str, input_shape: tuple[int, ...]) -> None:
+        self.timed = False
         self.input: npt.NDArray[Any] = np.zeros(input_shape, dtype)
         self._output = np.empty(tuple(compiled.outputs[0].shape), dtype)
         self._request = compiled.create_infer_request()
@@ -111,6 +126,10 @@ class OpenVinoSlot:
         with _translated("OpenVINO failed"):
             self._request.wait()
         return self._output
+
+    def times(self) -> dict[str, float]:
+        """Return the library's own measure of the last run."""
+        return {"execute": float(self._request.latency)}
 
     def close(self) -> None:
         """Drop the request and its buffers."""

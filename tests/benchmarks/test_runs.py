@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import srsdk
-from benchmarks import cost, records, scenarios, workloads
+from benchmarks import cost, records, scenarios, video, workloads
 from benchmarks.__main__ import main
 
 pytestmark = pytest.mark.skipif(
@@ -33,7 +33,8 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert {"processor", "cores", "commit", "code_sha256", "versions"} <= set(machine)
     assert len(scenario["meta"]["before"]["load"]) == len(scenario["meta"]["after"]["load"]) == 3
     stages = found["stages"]["result"]["median_ms"]
-    assert {"decode", "stage", "execute", "lay", "encode", "rest", "wall"} == set(stages)
+    steps = {"decode", "stage", "h2d", "execute", "d2h", "lay", "encode"}
+    assert steps | {"rest", "wall"} == set(stages)
     assert set(found["ceilings"]["result"]["flop_per_s"]) == {"fp32", "bf16", "int8"}
     assert "scenario gan_x2 180p SingleStream: p50_ms" in capsys.readouterr().out
 
@@ -87,3 +88,11 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     path.write_text('{"schema": 1, "kind": "other"}\n')
     with pytest.raises(records.RecordError, match=r"x\.jsonl, line 1: kind 'other'"):
         list(records.read(path))
+
+
+def test_video_from_decode_to_encode() -> None:
+    """All frames go through `srsdk.video`; none is a repetition of the one before."""
+    pytest.importorskip("av")
+    result = video.measure("gan_x2", 3, threads=1)
+    assert result["computed"] == len(result["ms"]) == 3
+    assert result["fps"] > 0
