@@ -129,13 +129,14 @@ def test_jobs_overlap_and_keep_their_order(tmp_path: Path) -> None:
 def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
     """Running jobs hear of it through their progress; the others never begin."""
     begun: list[Job] = []
-    ended = threading.Event()
+    running, ended = threading.Event(), threading.Event()
 
     def work(job: Job, progress: Progress | None) -> None:
         begun.append(job)
         if job.source.name == "0":
             return
         assert progress is not None
+        running.set()
         try:
             for tile in range(10_000):
                 progress(tile, 10_000)
@@ -146,6 +147,7 @@ def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
     jobs = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(50)]
     outcomes = folder.run(jobs, work, threads=2, skip=False)
     next(outcomes)
+    assert running.wait(20)
     outcomes.close()
     assert ended.is_set()
     assert len(begun) <= 4
