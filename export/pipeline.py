@@ -14,12 +14,13 @@ import torch
 import srsdk
 from export.engine import Library, open_library, seconds_since
 from export.onnx_file import ExportError
-from export.options import Artefact, Options, UsageError, plan
+from export.options import Artefact, Options, UsageError, file_sha256, plan
 from export.qat import check_offered
 from export.record import Made, Report
 from export.sources import Source, open_mixture, open_source
 from export.staging import Staging
 from export.work import Work
+from srsdk._plan import hash_file
 from srsdk.manifest import read_manifest
 
 
@@ -59,7 +60,12 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
     work = Work(source, options, libraries, key, report)
     with Staging() as staging:
         for artefact in artefacts:
-            report.made.append(work.make(artefact, staging.path(artefact.path)))
+            staged = staging.path(artefact.path)
+            report.made.append(work.make(artefact, staged))
+            if artefact.is_engine:
+                # an engine is executable code: the runtime holds it against this before opening
+                line = f"{file_sha256(staged)}  {artefact.path.name}\n"
+                staging.path(hash_file(artefact.path)).write_text(line, encoding="utf-8")
         staging.publish()
     report.seconds = seconds_since(began)
     return report

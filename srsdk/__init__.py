@@ -10,9 +10,12 @@ from __future__ import annotations
 from srsdk.chain import Chain, Restorer
 from srsdk.errors import (
     BackendError,
+    DeadlineExceeded,
     EngineMismatch,
+    HealthError,
     ManifestError,
     ModelError,
+    OutOfMemoryError,
     OutputError,
     PictureError,
     SrsdkError,
@@ -28,11 +31,14 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "Chain",
+    "DeadlineExceeded",
     "EngineMismatch",
+    "HealthError",
     "Hypotheses",
     "Manifest",
     "ManifestError",
     "ModelError",
+    "OutOfMemoryError",
     "OutputError",
     "PictureError",
     "PictureOptions",

@@ -81,6 +81,11 @@ def read_plan_header(path: Path) -> PlanHeader | None:
     return PlanHeader(".".join(map(str, version)), sms, size)
 
 
+def hash_file(path: Path) -> Path:
+    """Return where the SHA-256 of an engine stands, in the form of `sha256sum`."""
+    return path.with_name(f"{path.name}.sha256")
+
+
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise ModelError(f"{path} is a folder, expected an engine file")

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from srsdk import encode, memory, pictures
-from srsdk.enlarge import Progress, Step, factor_of, upscale
+from srsdk.call import Call
+from srsdk.enlarge import Step, factor_of, upscale
 from srsdk.errors import OutputError
 from srsdk.metadata import Carried, carried_of, pillow_options, warn_of_loss
 from srsdk.options import PictureOptions
@@ -32,7 +33,7 @@ def upscale_file(
     target: Path,
     header: pictures.Header,
     options: PictureOptions,
-    progress: Progress | None,
+    call: Call,
 ) -> None:
     """Upscale every frame; durations, loop count and what is transparent are kept.
 
@@ -54,7 +55,7 @@ def upscale_file(
     with pictures.opened(source) as image:
         carried, timing = _first_look(image, source)
         warn_of_loss(carried, target, kind)
-        frames = _frames(steps, image, header.frames, timing["alpha"], kind, options, progress)
+        frames = _frames(steps, image, header.frames, timing["alpha"], kind, options, call)
         first = next(frames)
         with encode.replacing(target) as temporary:
             first.save(
@@ -114,7 +115,7 @@ def _frames(
     has_alpha: bool,
     kind: str,
     options: PictureOptions,
-    progress: Progress | None,
+    call: Call,
 ) -> Iterator[Image.Image]:
     """Yield the enlarged frames; one that equals the frame before is not computed again."""
     before: Array | None = None
@@ -126,17 +127,16 @@ def _frames(
         pixels = pictures.from_image(frame)
         bands = pixels.bands()
         if result is None or before is None or not np.array_equal(bands, before):
-            part = None if progress is None else _part(progress, index, total)
-            large = upscale(steps, pixels, options, part)
+            large = upscale(steps, pixels, options, _part(call, index, total))
             result = pictures.to_image(_cut_out(large) if kind == "GIF" else large)
-        elif progress is not None:
-            _part(progress, index, total)(1, 1)
+        else:
+            _part(call, index, total).report(1, 1)
         before = bands
         yield result.copy()
 
 
-def _part(progress: Progress, index: int, total: int) -> Progress:
-    return lambda done, of: progress(index * of + done, total * of)
+def _part(call: Call, index: int, total: int) -> Call:
+    return call.part(lambda done, of: call.report(index * of + done, total * of))
 
 
 def _cut_out(pixels: Pixels) -> Pixels:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.manifest import Manifest
-from srsdk.tiles import Array
+from srsdk.tiles import Array, Picture
 
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The value of white in pictures of each dtype."""
@@ -38,16 +38,22 @@ class Boundary:
             1.0 if is_float else 255.0,
         )
 
-    def input_shape(self, tile_px: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the model's input shape for a tile (height, width)."""
+    def input_shape(self, tile_px: tuple[int, int], batch: int = 1) -> tuple[int, int, int, int]:
+        """Return the model's input shape for tiles of (height, width)."""
         height, width = self.size_px or tile_px
         if self.channels_first:
-            return (1, self.channels, height, width)
-        return (1, height, width, self.channels)
+            return (batch, self.channels, height, width)
+        return (batch, height, width, self.channels)
 
-    def stage(self, tile: Array, target: npt.NDArray[Any]) -> None:
-        """Write a tile (h, w, C) into a slot's input, mirrored where the input is larger."""
-        inside = self._as_hwc(target)
+    def stage(self, tile: Array, target: npt.NDArray[Any], index: int = 0) -> None:
+        """Write a tile (h, w, C) into a slot's input, mirrored where the input is larger.
+
+        Args:
+            tile: what to write.
+            target: the slot's input.
+            index: which of its batch.
+        """
+        inside = self._as_hwc(target[index])
         missing = [(0, have - want) for have, want in zip(inside.shape, tile.shape, strict=True)]
         source = np.pad(tile, missing, mode="reflect") if any(map(any, missing)) else tile
         if self.is_float:
@@ -57,10 +63,15 @@ class Boundary:
             inside[...] = source
 
     def unstage(
-        self, output: npt.NDArray[Any], height: int, width: int, dtype: npt.DTypeLike = np.uint8
+        self,
+        output: npt.NDArray[Any],
+        height: int,
+        width: int,
+        index: int = 0,
+        dtype: npt.DTypeLike = np.uint8,
     ) -> Array:
-        """Return the top left (height, width, C) of a slot's output as `dtype`."""
-        result: Array = self._as_hwc(output)[:height, :width]
+        """Return the top left (height, width, C) of one of a slot's outputs as `dtype`."""
+        result: Array = self._as_hwc(output[index])[:height, :width]
         kind = np.dtype(dtype)
         if not self.is_float:
             return result
@@ -70,6 +81,13 @@ class Boundary:
         levels = np.clip(result * np.float32(white / self.white), 0, white)
         return np.rint(levels).astype(kind)
 
-    def _as_hwc(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        picture: npt.NDArray[Any] = batch[0]
+    def _as_hwc(self, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return picture.transpose(1, 2, 0) if self.channels_first else picture
+
+
+def levels_of(picture: Array) -> Picture:
+    """Return a picture of any depth as uint8, a copy where it is deeper."""
+    if picture.dtype == np.uint8:
+        return picture
+    levels = picture * np.float32(WHITE["uint8"] / WHITE[picture.dtype.name])
+    return np.asarray(np.rint(np.clip(levels, 0, 255)), np.uint8)

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from srsdk import files
-from srsdk.enlarge import MAX_FACTOR, Progress, Step, factor_of
+from srsdk.call import Call, Progress
+from srsdk.enlarge import MAX_FACTOR, Step, factor_of
 from srsdk.errors import ModelError, UsageError
 from srsdk.options import PictureOptions
 from srsdk.upscaler import Upscaler
@@ -67,9 +68,10 @@ class Chain:
         *,
         options: PictureOptions | None = None,
         progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Upscale one picture; arguments, result and errors are those of `Upscaler`."""
-        return files.upscale_any(self._steps, picture, options, progress)
+        return files.upscale_any(self._steps, picture, options, Call(progress, timeout))
 
     def upscale_file(
         self,
@@ -79,6 +81,7 @@ class Chain:
         options: PictureOptions | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Upscale a file into another; arguments and errors are those of `Upscaler`."""
         files.upscale_file(
@@ -87,8 +90,13 @@ class Chain:
             Path(target),
             options=options,
             overwrite=overwrite,
-            progress=progress,
+            call=Call(progress, timeout),
         )
+
+    @property
+    def ahead(self) -> int:
+        """Pictures that keep the machine busy when they are upscaled at the same time."""
+        return max(model.ahead for model in self._models)
 
     def close(self) -> None:
         """Close all models; harmless when repeated."""

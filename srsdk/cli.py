@@ -1,49 +1,60 @@
-"""The command line: `srsdk upscale`, `srsdk info`, `srsdk doctor`."""
+"""The command line: `srsdk upscale`, `video`, `compare`, `info`, `tune` and `doctor`."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
 import srsdk
-from srsdk import cli_pictures, compare, doctor, jobs, models, pictures
+from srsdk import cli_pictures, compare, doctor, folder, jobs, models, pictures, tune_cli
 from srsdk._plan import PLAN_SUFFIX, read_plan_header
+from srsdk.arguments import make_parser
+from srsdk.call import Progress
 from srsdk.errors import ModelError, SrsdkError, UsageError
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.terminal import progress, say
+
+log = logging.getLogger("srsdk")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 after a failure, 2 after a wrong call, 130 after Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser(COMMANDS).parse_args(argv)
     logging.basicConfig(format="srsdk: %(message)s", level=logging.WARNING)
     # Pillow warns at half of the size at which it refuses; the refusal is what counts
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.showwarning = _show_warning
+    if argv is None:
+        # what stops a container or a service leaves as much behind as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.verbose:
         logging.getLogger("srsdk").setLevel(logging.INFO)
     try:
         code: int = arguments.run(arguments)
     except UsageError as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_USAGE
     except SrsdkError as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
-        _say("stopped")
+        say("stopped")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has left: nothing more to say, not even when Python flushes
@@ -55,45 +66,112 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(arguments: argparse.Namespace) -> int:
     """Upscale files and folders; a bad file costs one line, the others are still done."""
     options = cli_pictures.options(arguments)
-    plan = jobs.plan(arguments.sources, arguments.output)
-    failed = len(plan.problems)
+    plan = jobs.plan(arguments.sources, arguments.output, recursive=arguments.recursive)
     for problem in plan.problems:
-        _say(problem)
-    with cli_pictures.open_models(arguments) as up:
-        logging.getLogger("srsdk").info("%r", up)
-        for job in plan.jobs:
-            try:
-                _upscale_one(up, job, arguments, options)
-            except SrsdkError as error:
-                _say(str(error))
-                failed += 1
-    total = len(plan.jobs) + len(plan.problems)
-    if total > 1:
-        _say(f"{total - failed} done, {failed} failed")
-    return EXIT_FAILED if failed else 0
+        say(problem)
+    single = len(plan.jobs) + len(plan.problems) == 1
+    count = Counter(failed=len(plan.problems))
+    with (
+        folder.report_to(arguments.report) as report,
+        cli_pictures.open_models(arguments, "latency" if single else "throughput") as up,
+        progress(_title(plan), "tile" if single else "picture", lines=not single) as show,
+    ):
+        outcomes = folder.run(
+            plan.jobs,
+            partial(_upscale_one, up, arguments, options),
+            threads=arguments.jobs or up.ahead,
+            skip=plan.into_folder and not arguments.force,
+            progress=show if single else None,
+        )
+        try:
+            with closing(outcomes):
+                for outcome in outcomes:
+                    count[outcome.status] += 1
+                    report(outcome)
+                    _tell(outcome, single)
+                    if show is not None and not single:
+                        show(count.total() - len(plan.problems), len(plan.jobs))
+        finally:
+            if not single:
+                say(_summary(count))
+    return EXIT_FAILED if count["failed"] else 0
 
 
 def _upscale_one(
     up: srsdk.Chain,
-    job: jobs.Job,
     arguments: argparse.Namespace,
     options: srsdk.PictureOptions,
+    job: jobs.Job,
+    show: Progress | None,
 ) -> None:
     beside = job.target.with_name(f"{job.target.stem}_compare.png")
     if arguments.compare:
         pictures.check_target(beside, overwrite=arguments.force)
-    with _progress_bar(job.source.name) as progress:
-        up.upscale_file(
-            job.source,
-            job.target,
-            options=options,
-            overwrite=arguments.force,
-            progress=progress,
-        )
-    _say(f"wrote {job.target}")
+    up.upscale_file(
+        job.source, job.target, options=options, overwrite=arguments.force, progress=show
+    )
     if arguments.compare:
         compare.write(job.source, job.target, beside)
-        _say(f"wrote {beside} (bicubic left, {up.name} right)")
+        say(f"wrote {beside} (bicubic left, {up.name} right)")
+
+
+def _tell(outcome: folder.Outcome, single: bool) -> None:
+    if outcome.status == "failed":
+        say(outcome.error)
+    elif outcome.status == "skipped" and single:
+        say(f"{outcome.job.target} exists and is left as it is; --force replaces it")
+    elif outcome.status == "done" and (single or log.isEnabledFor(logging.INFO)):
+        say(f"wrote {outcome.job.target}")
+
+
+def _summary(count: Counter[str]) -> str:
+    skipped = f"{count['skipped']} skipped, " if count["skipped"] else ""
+    return f"{count['done']} done, {skipped}{count['failed']} failed"
+
+
+def _title(plan: jobs.Plan) -> str:
+    return plan.jobs[0].source.name if len(plan.jobs) == 1 else "pictures"
+
+
+def upscale_video(arguments: argparse.Namespace) -> int:
+    """Upscale a video; all but its pixels stays as it is."""
+    from srsdk import video
+
+    target: Path = arguments.target
+    with (
+        _open(arguments, _model_name(arguments), "throughput") as up,
+        progress(arguments.source.name, "frame") as show,
+    ):
+        try:
+            done = video.upscale(
+                up,
+                arguments.source,
+                target,
+                codec=arguments.codec,
+                crf=arguments.crf,
+                preset=arguments.preset,
+                overwrite=arguments.force,
+                resume=arguments.resume,
+                progress=show,
+            )
+        except KeyboardInterrupt:
+            partial_file = video.partial_name(target)
+            plays = f"{partial_file} holds what is done; " if partial_file.exists() else ""
+            say(f"{plays}--resume goes on from here")
+            raise
+    rate = (done.computed + done.repeated) / max(done.seconds, 1e-9)
+    say(
+        f"wrote {target}: {done.frames} frames, {done.repeated} of them repeated, "
+        f"{rate:.1f} frames/s"
+    )
+    return 0
+
+
+def compare_two(arguments: argparse.Namespace) -> int:
+    """Put two pictures side by side, or under a slider."""
+    compare.compare(arguments.a, arguments.b, arguments.output, overwrite=arguments.force)
+    say(f"wrote {arguments.output}")
+    return 0
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -126,21 +204,31 @@ def show_doctor(arguments: argparse.Namespace) -> int:
     return 0 if doctor.can_upscale(checks) else EXIT_FAILED
 
 
-@contextlib.contextmanager
-def _progress_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar over the tiles of one picture, on a terminal where tqdm is installed."""
-    if not sys.stderr.isatty() or importlib.util.find_spec("tqdm") is None:
-        yield None
-        return
-    from tqdm import tqdm
+def _open(
+    arguments: argparse.Namespace, model: str, optimize: Literal["latency", "throughput"]
+) -> srsdk.Upscaler:
+    up = srsdk.Upscaler(
+        model,
+        device=arguments.device,
+        backend=arguments.backend,
+        tile=arguments.tile,
+        threads=arguments.threads,
+        optimize=optimize,
+        tune=arguments.tune,
+    )
+    log.info("%r", up)
+    return up
 
-    with tqdm(desc=name, unit="tile", leave=False) as bar:
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+def _model_name(arguments: argparse.Namespace) -> str:
+    if arguments.model is not None and arguments.scale is not None:
+        raise UsageError("--model and --scale exclude each other: a model has one scale")
+    return arguments.model or f"gan_x{arguments.scale or 4}"
 
-        yield show
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Libraries' warnings, each once (Python's default), in one line."""
+    say(f"warning: {message}")
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
@@ -158,40 +246,11 @@ def _flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
     return rows
 
 
-def _say(text: str) -> None:
-    # one sentence is one line, whatever a library put into its message
-    sys.stderr.write(f"srsdk: {' '.join(text.split())}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="srsdk", description="Image super-resolution.")
-    parser.add_argument("--version", action="version", version=f"srsdk {srsdk.__version__}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what is chosen and why")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_upscale(commands.add_parser("upscale", help="upscale pictures and folders of pictures"))
-    command = commands.add_parser("info", help="show what a model file says of itself")
-    command.add_argument("model", help="a shipped model's name or the path of a file")
-    command.add_argument("--json", action="store_true", help="machine-readable")
-    command.set_defaults(run=info)
-    command = commands.add_parser("doctor", help="show what works here, and what mends the rest")
-    command.add_argument("--json", action="store_true", help="machine-readable")
-    command.set_defaults(run=show_doctor)
-    return parser
-
-
-def _add_upscale(command: argparse.ArgumentParser) -> None:
-    command.add_argument("sources", nargs="+", type=Path, metavar="IN", help="files or folders")
-    command.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="a picture file (for one IN file) or a folder, made if missing",
-    )
-    cli_pictures.add_arguments(command)
-    command.add_argument("--force", action="store_true", help="replace files that exist")
-    command.add_argument(
-        "--compare", action="store_true", help="also write bicubic and result side by side"
-    )
-    command.set_defaults(run=upscale)
+COMMANDS = {
+    "upscale": upscale,
+    "video": upscale_video,
+    "compare": compare_two,
+    "info": info,
+    "tune": tune_cli.show,
+    "doctor": show_doctor,
+}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, get_args
+import logging
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
 from srsdk.chain import Chain, Restorer
-from srsdk.engines import BACKENDS, DEVICES
 from srsdk.errors import UsageError
+from srsdk.memory_plan import parse_bytes
 from srsdk.models import shipped
 from srsdk.options import AlphaBy, Fit, PictureOptions, Subsampling
 from srsdk.upscaler import Upscaler
 
 RESTORER = "ae_x1"
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -47,12 +47,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     add("--quality", type=_quality, help="1 to 100, keep (a JPEG's own) or lossless (WebP)")
     add("--subsampling", choices=get_args(Subsampling), help="of colours in JPEG, AVIF (4:4:4)")
-    add("--tile", type=_tile, default="auto", help="pixels, HEIGHTxWIDTH or auto")
-    add("--max-memory", type=_bytes, metavar="BYTES", help="of a picture: 800M, 1.5G (80 %% free)")
+    add(
+        "--max-memory",
+        type=parse_bytes,
+        metavar="BYTES",
+        help="of a picture: 800MB, 1.5GB",
+    )
     add("--max-pixels", type=int, metavar="N", help="raise the limit on a source's size")
-    add("--device", choices=DEVICES, default="auto")
-    add("--backend", choices=("auto", *BACKENDS), default="auto")
-    add("--threads", type=int, help="CPU threads of the backend")
 
 
 def options(arguments: argparse.Namespace) -> PictureOptions:
@@ -78,9 +79,11 @@ def options(arguments: argparse.Namespace) -> PictureOptions:
     )
 
 
-def open_models(arguments: argparse.Namespace) -> Chain:
+def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "throughput"]) -> Chain:
     """Open the models that the arguments name, or that the scale asks for."""
     shared: dict[str, Any] = {
+        "optimize": optimize,
+        "tune": arguments.tune,
         "device": arguments.device,
         "backend": arguments.backend,
         "threads": arguments.threads,
@@ -92,6 +95,7 @@ def open_models(arguments: argparse.Namespace) -> Chain:
         for name in _names(arguments.model, arguments.scale):
             texture = arguments.texture if len(opened) == bool(arguments.denoise) else None
             opened.append(Upscaler(name, tile=arguments.tile, texture=texture, **shared))
+        logging.getLogger("srsdk").info("%s", ", ".join(map(repr, opened)))
         return Chain(*opened)
     except BaseException:
         for model in opened:
@@ -112,21 +116,3 @@ def _names(model: str | None, scale: float | None) -> tuple[str, ...]:
 
 def _quality(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
-
-
-def _bytes(text: str) -> int:
-    number = text.upper().removesuffix("B").removesuffix("I")
-    unit = number[-1:] if number[-1:] in ("K", "M", "G") else ""
-    try:
-        return int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected bytes, 800M or 1.5G") from None
-
-
-def _tile(text: str) -> int | tuple[int, int] | str:
-    if text == "auto":
-        return text
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected auto, 256 or 256x384 (height first)")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

@@ -1,16 +1,50 @@
-"""A side-by-side picture: people look rather than read."""
+"""Two pictures to look at rather than to read about: side by side, or under a slider."""
 
 from __future__ import annotations
 
+import base64
+import html
+import importlib.resources
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from srsdk import pictures
+from srsdk.errors import OutputError
 from srsdk.pixels import to_depth
 
 GAP_PX = 8
+PAGE_SUFFIXES = (".html", ".htm")
+
+
+def compare(a: Path, b: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Write a page with a slider (`.html`) or a side-by-side picture, at the larger one's size.
+
+    The smaller picture is enlarged with bicubic interpolation, which its label says.
+
+    Raises:
+        PictureError: one of the two cannot be read.
+        OutputError: the target exists (unless `overwrite`) or cannot be written.
+    """
+    is_page = target.suffix.lower() in PAGE_SUFFIXES
+    if not is_page:
+        pictures.check_target(target, overwrite=overwrite)
+    elif target.exists() and not overwrite:
+        raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")
+    left, right = _decoded(a), _decoded(b)
+    size = max(left.size, right.size, key=lambda size: size[0] * size[1])
+    labels = [
+        path.name if image.size == size else f"{path.name} (bicubic)"
+        for path, image in ((a, left), (b, right))
+    ]
+    left, right = enlarged(left, size), enlarged(right, size)
+    if is_page:
+        _write_text(page(left, right, labels[0], labels[1]), target)
+    else:
+        pictures.write(side_by_side(left, right), target, {})
 
 
 def write(source: Path, result: Path, target: Path) -> None:
@@ -20,16 +54,58 @@ def write(source: Path, result: Path, target: Path) -> None:
         PictureError: the source or the result cannot be read.
         OutputError: the target cannot be written.
     """
-    small, large = (
-        Image.fromarray(np.ascontiguousarray(to_depth(pictures.read(path), np.uint8).rgb))
-        for path in (source, result)
-    )
-    pictures.write(side_by_side(small, large), target, {})
+    pictures.write(side_by_side(_decoded(source), _decoded(result)), target, {})
 
 
 def side_by_side(small: Image.Image, large: Image.Image) -> Image.Image:
     """Return bicubic of `small` and `large` next to each other, both at `large`'s size."""
-    bicubic = small.resize(large.size, Image.Resampling.BICUBIC)
-    sheet = ImageOps.expand(bicubic, (0, 0, large.width + GAP_PX, 0), fill="white")
+    sheet = ImageOps.expand(
+        enlarged(small, large.size), (0, 0, large.width + GAP_PX, 0), fill="white"
+    )
     sheet.paste(large, (large.width + GAP_PX, 0))
     return sheet
+
+
+def enlarged(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return it at (width, height) by bicubic interpolation, or as it is."""
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def page(left: Image.Image, right: Image.Image, left_label: str, right_label: str) -> str:
+    """Return one HTML page that holds both pictures, without loss, and needs nothing else."""
+    template = importlib.resources.files("srsdk").joinpath("compare.html")
+    values = {
+        "{{LEFT}}": _data_address(left),
+        "{{RIGHT}}": _data_address(right),
+        "{{LEFT_LABEL}}": html.escape(left_label),
+        "{{RIGHT_LABEL}}": html.escape(right_label),
+        "{{WIDTH}}": str(left.width),
+        "{{HEIGHT}}": str(left.height),
+    }
+    text = template.read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
+
+
+def _decoded(path: Path) -> Image.Image:
+    """Return a file's colours in 8 bits, whatever its depth."""
+    rgb = to_depth(pictures.read(path), np.uint8).rgb
+    return Image.fromarray(np.ascontiguousarray(rgb))
+
+
+def _data_address(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _write_text(text: str, target: Path) -> None:
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -14,7 +14,16 @@ import numpy as np
 import srsdk
 from srsdk import models
 from srsdk.engines import BACKENDS, installed
+from srsdk.engines.cuda import Device
 from srsdk.errors import SrsdkError
+
+GPU_LIBRARIES = (
+    ("cuda-bindings", "rtx", "memory, streams and graphs of every GPU engine"),
+    ("tensorrt-rtx", "rtx", ".engine files on SM 7.5, 8.x and 12.x"),
+    ("tensorrt", "tensorrt", ".engine files on the GPU that they were built on"),
+    ("onnxruntime-gpu", "cuda", ".onnx files on any GPU"),
+)
+"""Distribution, extra, and what it is for."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ def examine() -> list[Check]:
         *(Check(name, True, _version(name) or "?") for name in ("numpy", "pillow")),
         Check("cpu", True, f"{os.cpu_count()} logical cores"),
         *(_backend(name) for name in BACKENDS),
-        _cuda_driver(),
+        *_gpus(),
+        *_gpu_libraries(),
         _one_onnxruntime(),
         Check("models", bool(models.shipped()), ", ".join(models.shipped()) or "none shipped"),
     ]
@@ -77,17 +87,48 @@ def _backend(name: str) -> Check:
     return Check(title, True, f"{version}, ran {', '.join(models.shipped()) or 'no model'} on cpu")
 
 
-def _cuda_driver() -> Check:
+def _gpus() -> list[Check]:
     """Ask the driver itself: libraries that are installed prove nothing about a GPU."""
     name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
-    count = ctypes.c_int(0)
     try:
         driver = ctypes.CDLL(name)
     except OSError:
-        return Check("gpu", False, f"no CUDA driver ({name} is not there); the CPU is used")
+        return [Check("gpu", False, f"no CUDA driver ({name} is not there); the CPU is used")]
+    count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return Check("gpu", False, "a CUDA driver, but it starts no device; the CPU is used")
-    return Check("gpu", False, f"{count.value} CUDA device(s), which this version does not use yet")
+        return [Check("gpu", False, "a CUDA driver, but it starts no device; the CPU is used")]
+    if _version("cuda-bindings") is None:
+        found = f"{count.value} CUDA device(s), which need cuda-bindings"
+        return [Check("gpu", False, found, "pip install 'cuda-bindings>=13'")]
+    try:
+        devices = [Device(index) for index in range(count.value)]
+        return [_gpu(device) for device in devices] or [Check("gpu", False, "no CUDA device")]
+    except SrsdkError as error:
+        return [Check("gpu", False, str(error))]
+
+
+def _gpu(device: Device) -> Check:
+    p = device.properties
+    with device.active():
+        free, total = device.memory()
+    return Check(
+        f"gpu {device.name}",
+        True,
+        f"{p.name}, SM {p.sm // 10}.{p.sm % 10}, {free >> 20:,} of {total >> 20:,} MiB free, "
+        f"driver for CUDA {p.driver}",
+    )
+
+
+def _gpu_libraries() -> list[Check]:
+    """Name what could run on a GPU, installed or not; only a GPU can say whether it does."""
+    checks = []
+    for name, extra, what in GPU_LIBRARIES:
+        version = _version(name)
+        mend = "" if version else f"pip install 'srsdk[{extra}]'"
+        checks.append(
+            Check(f"library {name}", bool(version), f"{version or 'not installed'}: {what}", mend)
+        )
+    return checks
 
 
 def _one_onnxruntime() -> Check:

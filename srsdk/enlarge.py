@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 
 from srsdk import alpha as alphas
 from srsdk import memory
+from srsdk.call import Call
 from srsdk.errors import UsageError
 from srsdk.hdr import into_unit
 from srsdk.options import PictureOptions
 from srsdk.pixels import Pixels
 from srsdk.sizes import Goal, goal, reach, resized
 from srsdk.tiles import Array
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all) after each tile; what it raises cancels the call."""
 
 LANCZOS_REACH_PX = 4
 """How far an enlarged pixel of alpha sees, in source pixels."""
@@ -38,7 +35,7 @@ class Step:
     """Receptive-field radius in input pixels."""
     multiple_px: int
     """Where a row of tiles begins, in whole pictures of any size."""
-    run: Callable[[Array, Progress | None], Array]
+    run: Callable[[Array, Call], Array]
     """(H, W, 3) to (H * scale, W * scale, 3), of the same dtype."""
     count: Callable[[int, int], int]
     """Tiles of a picture of (height, width)."""
@@ -89,9 +86,7 @@ def halo_px(steps: Sequence[Step], *, has_alpha: bool) -> int:
     return math.ceil(reach_px)
 
 
-def upscale(
-    steps: Sequence[Step], pixels: Pixels, options: PictureOptions, progress: Progress | None
-) -> Pixels:
+def upscale(steps: Sequence[Step], pixels: Pixels, options: PictureOptions, call: Call) -> Pixels:
     """Enlarge a picture to the size that the options ask for.
 
     Raises:
@@ -103,16 +98,14 @@ def upscale(
     if options.resizes:
         chosen = steps_for(steps, target.factor(pixels.height, pixels.width))
     check_memory(chosen, pixels, options)
-    return finished(enlarge(chosen, pixels, options.alpha == "model", progress), target)
+    return finished(enlarge(chosen, pixels, options.alpha == "model", call), target)
 
 
-def enlarge(
-    steps: Sequence[Step], pixels: Pixels, by_model: bool, progress: Progress | None
-) -> Pixels:
+def enlarge(steps: Sequence[Step], pixels: Pixels, by_model: bool, call: Call) -> Pixels:
     """Run all steps on colour, and on alpha where it is not constant and `by_model` is set."""
     unit, restore = into_unit(pixels)
     alpha = unit.alpha
-    report = Report(progress, count(steps, pixels.height, pixels.width))
+    report = Report(call, count(steps, pixels.height, pixels.width))
     if alpha is None or alphas.constant(alpha):
         colour = _run(steps, unit.rgb, report)
         flat = None if alpha is None else np.full(colour.shape[:2], alpha.flat[0], alpha.dtype)
@@ -163,21 +156,19 @@ def _mean(planes: Array) -> Array:
 
 
 class Report:
-    """Adds up the tiles of several runs into one progress."""
+    """Adds up the tiles of several runs into the progress of one call."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
+    def __init__(self, call: Call, total: int) -> None:
+        self._call = call
         self._done = 0
         self.total = total
 
-    def part(self) -> Progress | None:
-        """Return the progress of the next run."""
-        if self._progress is None:
-            return None
-        progress, before = self._progress, self._done
+    def part(self) -> Call:
+        """Return the call of the next run."""
+        before = self._done
 
         def show(done: int, _: int) -> None:
             self._done = before + done
-            progress(self._done, self.total)
+            self._call.report(self._done, self.total)
 
-        return show
+        return self._call.part(show)

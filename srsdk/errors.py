@@ -30,6 +30,18 @@ class BackendError(SrsdkError):
     """A backend that is not installed, or that failed."""
 
 
+class DeadlineExceeded(SrsdkError, TimeoutError):  # noqa: N818 - the term of the field (gRPC)
+    """A picture that was not done within the `timeout` of its call."""
+
+
+class OutOfMemoryError(BackendError):
+    """The device has not enough memory, even for smaller tiles."""
+
+
+class HealthError(BackendError):
+    """A result that cannot be right: not a number, all zero, or far from bicubic."""
+
+
 class PictureError(SrsdkError):
     """A picture that cannot be read or is of an unsupported kind."""
 

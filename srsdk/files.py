@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from srsdk import animation, encode, large, memory, pictures, vips
-from srsdk.enlarge import Progress, Step, factor_of, steps_for, upscale
+from srsdk.call import Call
+from srsdk.enlarge import Step, factor_of, steps_for, upscale
 from srsdk.options import PictureOptions
 from srsdk.sizes import goal
 
@@ -26,7 +27,7 @@ def upscale_any(
     steps: Sequence[Step],
     picture: Any,
     options: PictureOptions | None,
-    progress: Progress | None,
+    call: Call,
 ) -> Any:
     """Upscale an array, a Pillow image or the picture of a path.
 
@@ -38,12 +39,12 @@ def upscale_any(
     """
     options = options or DEFAULTS
     if isinstance(picture, Image.Image):
-        return pictures.to_image(upscale(steps, pictures.from_image(picture), options, progress))
+        return pictures.to_image(upscale(steps, pictures.from_image(picture), options, call))
     if isinstance(picture, (str, os.PathLike)):
         pixels = pictures.read(Path(picture), limit_bytes=options.max_memory_bytes)
-        return upscale(steps, replace(pixels, alpha=None), options, progress).rgb
+        return upscale(steps, replace(pixels, alpha=None), options, call).rgb
     array = pictures.from_array(picture)
-    return pictures.to_array(upscale(steps, pictures.from_bands(array), options, progress), array)
+    return pictures.to_array(upscale(steps, pictures.from_bands(array), options, call), array)
 
 
 def upscale_file(
@@ -53,7 +54,7 @@ def upscale_file(
     *,
     options: PictureOptions | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    call: Call | None = None,
 ) -> None:
     """Upscale a file into another, which appears whole or not at all.
 
@@ -62,22 +63,22 @@ def upscale_file(
             where it cannot be streamed.
         OutputError: the target exists (unless `overwrite`), cannot be written, or cannot hold it.
     """
-    options = options or DEFAULTS
+    options, call = options or DEFAULTS, call or Call()
     pictures.check_target(target, overwrite=overwrite, options=options)
     header = pictures.probe(source)
     if header.frames > 1:
-        animation.upscale_file(steps, source, target, header, options, progress)
+        animation.upscale_file(steps, source, target, header, options, call)
         return
     need = need_bytes(steps, header, target, options)
     allowed = memory.allowance(options.max_memory_bytes)
     if need > max(allowed, 0) and large.can_stream(header, target):
-        large.upscale_file(steps, source, target, header, options, progress)
+        large.upscale_file(steps, source, target, header, options, call)
         return
     memory.check(need, options.max_memory_bytes, _mend(header, target))
     pixels = pictures.read(source, limit_bytes=options.max_memory_bytes)
     if encode.format_of(target) in encode.NO_ALPHA:
         pixels = encode.without_alpha(pixels, target)
-    result = upscale(steps, pixels, options, progress)
+    result = upscale(steps, pixels, options, call)
     del pixels
     encode.write_pixels(result, target, options)
 

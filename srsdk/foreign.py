@@ -21,7 +21,12 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
     """
     layout, channels, size = _axes(path, engine.signature)
     height, width = size or PROBE_PX
-    shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+    n = 1
+    if engine.profiles and size is None:
+        n, height, width = engine.profiles[0]
+    elif engine.profiles:
+        n = min(batch for batch, *_ in engine.profiles)
+    shape = (n, channels, height, width) if layout == "NCHW" else (n, height, width, channels)
     slot = None
     try:
         slot = engine.slot(shape)
@@ -34,9 +39,9 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
             slot.close()
     scale = got[2] // height if layout == "NCHW" else got[1] // height
     if layout == "NCHW":
-        expected = (1, channels, height * scale, width * scale)
+        expected = (n, channels, height * scale, width * scale)
     else:
-        expected = (1, height * scale, width * scale, channels)
+        expected = (n, height * scale, width * scale, channels)
     if scale < 1 or got != expected:
         raise ModelError(f"{path} is no image model: it maps {shape} to {got}, expected {expected}")
     return Manifest(
@@ -47,6 +52,7 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
         layout=layout,
         radius_px=DEFAULT_RADIUS_PX if size is None else min(DEFAULT_RADIUS_PX, min(size) // 4),
         size_px=size,
+        profiles=engine.profiles,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,17 @@ class Plan:
 
     jobs: list[Job] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    into_folder: bool = True
+    """Whether the output is a folder, in which what is there already is skipped."""
 
 
-def plan(sources: Sequence[Path], output: Path) -> Plan:
+def plan(sources: Sequence[Path], output: Path, *, recursive: bool = False) -> Plan:
     """Pair every source with its target; folders give all pictures directly in them.
+
+    Args:
+        sources: files and folders.
+        output: a picture file, for one source, or a folder, which is made.
+        recursive: take the pictures in folders of folders too, and keep the tree.
 
     Raises:
         UsageError: several sources but `output` names one file; two sources with one target; a
@@ -39,10 +47,11 @@ def plan(sources: Sequence[Path], output: Path) -> Plan:
     if is_picture_name(output) and not output.is_dir():
         if len(sources) > 1 or sources[0].is_dir():
             raise UsageError(f"{output} is one file, but several pictures are to be written")
+        result.into_folder = False
         result.jobs.append(Job(sources[0], output))
     else:
-        found = [file for source in sources for file in _files(source, result.problems)]
-        result.jobs += [Job(file, output / file.name) for file in found]
+        for source in sources:
+            result.jobs += _jobs(source, output, recursive, result.problems)
         _make_folder(output)
     _check(result.jobs)
     return result
@@ -54,14 +63,40 @@ def is_picture_name(path: Path) -> bool:
     return Image.EXTENSION.get(path.suffix.lower()) in Image.SAVE
 
 
-def _files(source: Path, problems: list[str]) -> Iterator[Path]:
+def make_folder_of(job: Job) -> None:
+    """Make the folder of a job's target.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    _make_folder(job.target.parent)
+
+
+def _jobs(source: Path, output: Path, recursive: bool, problems: list[str]) -> Iterator[Job]:
     if not source.is_dir():
-        yield source
+        yield Job(source, output / source.name)
         return
-    found = sorted(p for p in source.iterdir() if p.is_file() and is_picture_name(p))
-    if not found:
-        problems.append(f"{source}: no pictures in this folder")
-    yield from found
+    count = 0
+    for file in _walk(source, output) if recursive else sorted(source.iterdir()):
+        # hidden ones are other programs' own, or what a killed run of ours has left
+        if is_picture_name(file) and not file.name.startswith(".") and file.is_file():
+            count += 1
+            yield Job(file, output / file.relative_to(source))
+    if not count:
+        hint = "" if recursive else " (-r looks into its folders too)"
+        problems.append(f"{source}: no pictures in this folder{hint}")
+
+
+def _walk(source: Path, output: Path) -> Iterator[Path]:
+    """Yield all files below a folder, but not the results of an earlier run."""
+    own = output.resolve()
+    for folder, folders, files in os.walk(source):
+        here = Path(folder)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and (here / name).resolve() != own
+        )
+        for name in sorted(files):
+            yield here / name
 
 
 def _make_folder(folder: Path) -> None:

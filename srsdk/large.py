@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from srsdk import memory, vips
+from srsdk.call import Call
 from srsdk.encode import JPEG_QUALITY, format_of, replacing, without_alpha
-from srsdk.enlarge import Progress, Report, Step, count, enlarge, factor_of, halo_px, steps_for
+from srsdk.enlarge import Report, Step, count, enlarge, factor_of, halo_px, steps_for
 from srsdk.errors import OutputError
 from srsdk.metadata import png_chunk, warn_of_loss
 from srsdk.options import PictureOptions
@@ -89,7 +90,7 @@ def upscale_file(
     target: Path,
     header: Header,
     options: PictureOptions,
-    progress: Progress | None,
+    call: Call,
 ) -> None:
     """Upscale a file into another with a few hundred rows in memory at a time.
 
@@ -122,7 +123,7 @@ def upscale_file(
     with replacing(target) as temporary, ThreadPoolExecutor(1) as pool:
         written = pool.submit(encode, temporary)
         try:
-            bands = _enlarged(layout, image, header, options, target, progress)
+            bands = _enlarged(layout, image, header, options, target, call)
             for piece in _as_png(bands, *_size(layout, header)):
                 feed.put(piece, written)
         finally:
@@ -136,14 +137,14 @@ def _enlarged(
     header: Header,
     options: PictureOptions,
     target: Path,
-    progress: Progress | None,
+    call: Call,
 ) -> Iterator[Array]:
     """Yield the result's rows, (rows, W, C), in order."""
     factor = factor_of(layout.steps)
     windows = _windows(image, layout.rows)
     runs = 1 + int(header.has_alpha and options.alpha == "model")
     tiles = (count(layout.steps, s.stop - s.start, header.width) for s in layout.rows)
-    report = Report(progress, runs * sum(tiles))
+    report = Report(call, runs * sum(tiles))
     for span, rows in zip(layout.rows, windows, strict=True):
         large = enlarge(layout.steps, from_bands(rows), options.alpha == "model", report.part())
         if format_of(target) == "JPEG":

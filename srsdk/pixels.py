@@ -52,8 +52,8 @@ class Pixels:
         return colour if self.alpha is None else np.dstack([colour, self.alpha])
 
 
-def from_array(array: object) -> Array:
-    """Check that an array is a picture; return it in the machine's byte order.
+def from_array(array: object, *, colour: bool = False) -> Array:
+    """Check that an array is a picture, with `colour` (H, W, 3); return it in native byte order.
 
     Raises:
         PictureError: not (H, W), (H, W, 3) or (H, W, 4), of another dtype, or empty.
@@ -63,6 +63,8 @@ def from_array(array: object) -> Array:
         raise PictureError(f"got {type(array).__name__}, {expected}")
     if array.dtype.name not in DTYPES:
         raise PictureError(f"got an array of {array.dtype}, expected {', '.join(DTYPES)}")
+    if colour and (array.ndim != 3 or array.shape[2] != 3):
+        raise PictureError(f"got an array of shape {array.shape}, expected (H, W, 3)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise PictureError(
             f"got an array of shape {array.shape}, expected (H, W, 3), (H, W) for grey or "

@@ -2,49 +2,102 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from srsdk.engines import Engine, Slot
-from srsdk.errors import BackendError
+from srsdk.errors import BackendError, OutOfMemoryError
+
+log = logging.getLogger("srsdk")
 
 Shape = tuple[int, int, int, int]
 
 MAX_IDLE_SHAPES = 4
 """Input shapes whose idle slots are kept; the longest unused ones are closed first."""
+CHECK_S = 0.05
+"""How often a call that waits for a slot looks whether it was cancelled or is late."""
 
 
 class SlotPool:
-    """Lends slots of one engine; at most `slots_per_shape` of a shape exist at a time."""
+    """Lends slots of one engine; at most `slots_per_shape` of a shape exist at a time.
 
-    def __init__(self, engine: Engine, slots_per_shape: int) -> None:
+    Args:
+        engine: makes them.
+        slots_per_shape: None: as many as the engine wants.
+    """
+
+    def __init__(self, engine: Engine, slots_per_shape: int | None) -> None:
         self._engine = engine
         self._slots_per_shape = slots_per_shape
+        self._fitting: dict[Shape, int] = {}
         self._idle: OrderedDict[Shape, list[Slot]] = OrderedDict()
         self._made: dict[Shape, int] = {}
+        self._waiting: dict[Shape, deque[object]] = {}
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
 
     @contextmanager
-    def lend(self, shape: Shape, wanted: int) -> Iterator[list[Slot]]:
+    def lend(
+        self, shape: Shape, wanted: int, check: Callable[[], None] = lambda: None
+    ) -> Iterator[list[Slot]]:
         """Lend one slot, waiting for it if need be, and up to `wanted` as far as they are free.
 
-        A caller holds what it has until it is done and never waits for a second one, so any number
-        of threads make progress.
+        A caller never waits for a second one, so any number of threads make progress; they are
+        served in the order in which they came. What is still in the list comes back at the end;
+        `give_back` returns a slot, taken out of the list, earlier.
+
+        Args:
+            shape: the slots' input shape.
+            wanted: how many the caller can use.
+            check: called while it waits; what it raises ends the waiting.
 
         Raises:
             BackendError: closed, or the engine cannot make a slot.
         """
         lent: list[Slot] = []
         try:
-            lent.append(self._take(shape))
-            while len(lent) < wanted and (slot := self._take_if_free(shape)) is not None:
+            lent.append(self._take(shape, check))
+            while len(lent) < wanted and (slot := self._take_spare(shape)) is not None:
                 lent.append(slot)
             yield lent
         finally:
-            self._give_back(shape, lent)
+            self.give_back(shape, lent)
+
+    def give_back(self, shape: Shape, lent: list[Slot]) -> None:
+        """Take slots back; the next in the queue may have them."""
+        with self._changed:
+            if self._closed:
+                for slot in lent:
+                    slot.close()
+            elif lent:
+                self._idle.setdefault(shape, []).extend(lent)
+                self._idle.move_to_end(shape)
+                while len(self._idle) > MAX_IDLE_SHAPES:
+                    self._forget(*self._idle.popitem(last=False))
+            self._changed.notify_all()
+
+    def check_open(self) -> None:
+        """Raise where it is closed.
+
+        Raises:
+            BackendError: closed.
+        """
+        if self._closed:
+            raise BackendError("this Upscaler is closed")
+
+    def limit(self, shape: Shape) -> int:
+        """Return how many slots of a shape may exist."""
+        wanted = self._slots_per_shape or self._engine.wanted_slots(shape)
+        return min(wanted, self._fitting.get(shape, wanted))
+
+    def drop_idle(self) -> None:
+        """Close all slots that nobody uses: memory is short."""
+        with self._changed:
+            while self._idle:
+                self._forget(*self._idle.popitem(last=False))
 
     def close(self) -> None:
         """Close idle slots now, and lent ones when they come back."""
@@ -56,36 +109,46 @@ class SlotPool:
             self._idle.clear()
             self._changed.notify_all()
 
-    def _take(self, shape: Shape) -> Slot:
+    def _take(self, shape: Shape, check: Callable[[], None]) -> Slot:
         with self._changed:
-            while (slot := self._take_if_free(shape)) is None:
-                self._changed.wait()
-            return slot
+            ticket = object()
+            queue = self._waiting.setdefault(shape, deque())
+            queue.append(ticket)
+            try:
+                while queue[0] is not ticket or (slot := self._take_if_free(shape)) is None:
+                    check()
+                    self._changed.wait(CHECK_S)
+                return slot
+            finally:
+                queue.remove(ticket)
+                if not queue:
+                    del self._waiting[shape]
+                self._changed.notify_all()
+
+    def _take_spare(self, shape: Shape) -> Slot | None:
+        """Take one that nobody waits for."""
+        with self._changed:
+            return None if self._waiting.get(shape) else self._take_if_free(shape)
 
     def _take_if_free(self, shape: Shape) -> Slot | None:
-        with self._changed:
-            if self._closed:
-                raise BackendError("this Upscaler is closed")
-            idle = self._idle.get(shape)
-            if idle:
-                return idle.pop()
-            if self._made.get(shape, 0) >= self._slots_per_shape:
-                return None
+        self.check_open()
+        idle = self._idle.get(shape)
+        if idle:
+            return idle.pop()
+        made = self._made.get(shape, 0)
+        if made >= self.limit(shape):
+            return None
+        try:
             slot = self._engine.slot(shape)
-            self._made[shape] = self._made.get(shape, 0) + 1
-            return slot
-
-    def _give_back(self, shape: Shape, lent: list[Slot]) -> None:
-        with self._changed:
-            if self._closed:
-                for slot in lent:
-                    slot.close()
-            elif lent:
-                self._idle.setdefault(shape, []).extend(lent)
-                self._idle.move_to_end(shape)
-                while len(self._idle) > MAX_IDLE_SHAPES:
-                    self._forget(*self._idle.popitem(last=False))
-            self._changed.notify_all()
+        except OutOfMemoryError as error:
+            if not made:
+                raise
+            # the picture does not need it; said once, because it is not tried again
+            self._fitting[shape] = made
+            log.warning("%s; goes on with %d slot(s) of %s", error, made, shape)
+            return None
+        self._made[shape] = made + 1
+        return slot
 
     def _forget(self, shape: Shape, slots: list[Slot]) -> None:
         for slot in slots:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from srsdk.boundary import Boundary
-from srsdk.engines import Engine, open_engine
+from srsdk.engines import Engine
 from srsdk.errors import BackendError, PictureError
 from srsdk.graph_edit import with_float_boundary
 from srsdk.manifest import Manifest
@@ -25,16 +26,22 @@ class DeepTwin:
         self,
         path: Path,
         graph: bytes | None,
-        backend: str,
         manifest: Manifest,
-        *,
-        threads: int | None,
-        slots: int,
+        open_graph: Callable[[bytes], Engine],
+        slots: int | None,
     ) -> None:
+        """Open nothing yet.
+
+        Args:
+            path: the model file.
+            graph: what was opened instead of its bytes, or None.
+            manifest: what it says of itself.
+            open_graph: opens an ONNX model as the Upscaler's own was opened.
+            slots: of each input shape; None: as many as the engine wants.
+        """
         self._path = path
         self._graph = graph
-        self._backend = backend
-        self._threads = threads
+        self._open_graph = open_graph
         self._slots = slots
         self._boundary = dataclasses.replace(Boundary.of(manifest), is_float=True)
         self._lock = threading.Lock()
@@ -73,4 +80,4 @@ class DeepTwin:
                 ".onnx file, or an engine of `python -m export --boundary float32`"
             )
         graph = with_float_boundary(self._graph or self._path.read_bytes())
-        return open_engine(self._path, self._backend, threads=self._threads, graph=graph)
+        return self._open_graph(graph)

@@ -40,21 +40,21 @@ class Sample:
         self._scale = scale
         self._confidence = confidence
 
-    def draw(self, slot: Slot, tile: Tile) -> None:
-        """Write the noise of a tile."""
-        noise = cast(SamplingSlot, slot).noise
+    def draw(self, slot: Slot, tile: Tile, at: int = 0) -> None:
+        """Write the noise of a tile, one of the slot's batch."""
+        noise = cast(SamplingSlot, slot).noise[at]
         if not self._temperature:
             noise[...] = 0
             return
-        _, latent, height, width = noise.shape
+        latent, height, width = noise.shape
         top, left = tile.rows.start, tile.columns.start
         field = noise_at(self._seed, self._index, (top, left), (height, width), latent)
-        np.multiply(field, np.float32(self._temperature), out=noise[0])
+        np.multiply(field, np.float32(self._temperature), out=noise)
 
-    def collect(self, slot: Slot, tile: Tile) -> None:
+    def collect(self, slot: Slot, tile: Tile, at: int = 0) -> None:
         """Keep the confidence of a tile."""
         if self._confidence is not None:
-            confidence = cast(SamplingSlot, slot).confidence[0]
+            confidence = cast(SamplingSlot, slot).confidence[at]
             tile.lay(confidence, self._confidence, self._scale)
 
 

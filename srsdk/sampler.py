@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from srsdk import memory, pictures
-from srsdk.enlarge import Progress
+from srsdk.call import Call, Progress
+from srsdk.enlarge import Report
 from srsdk.errors import ModelError, PictureError, UsageError
 from srsdk.sample import Sample
 from srsdk.tiles import Array
@@ -57,6 +58,7 @@ class Sampler(Upscaler):
         temperature: float = 1.0,
         confidence: bool = False,
         progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> Hypotheses:
         """Draw samples.
 
@@ -66,12 +68,13 @@ class Sampler(Upscaler):
             seed: the same seed, picture and model give the same samples, whatever the tile is.
             temperature: 0 to 1; factor on the noise: less is nearer to the mean.
             confidence: whether to return the confidence of the mean.
-            progress: called with (runs done, runs in all); what it raises cancels the call.
+            progress: called with (tiles done, tiles in all); what it raises cancels the call.
+            timeout: seconds; checked before each tile.
 
         Raises:
             UsageError: an argument out of its range.
             PictureError: no picture, one with alpha, or larger than memory.
-            BackendError: the backend failed.
+            BackendError, DeadlineExceeded: as for a call.
         """
         _check(samples, seed, temperature)
         rgb = _colour(picture)
@@ -80,22 +83,19 @@ class Sampler(Upscaler):
         memory.check(need + 4 * height * width * confidence, None)
         sureness = np.empty((height, width, 1), np.float32) if confidence else None
         runs = []
+        tiles = self._pipeline.count(rgb.shape[0], rgb.shape[1])
+        report = Report(Call(progress, timeout), (samples + 1) * tiles)
         for index in range(samples + 1):
             # the first run is the mean
             factor = temperature if index else 0.0
             run = Sample(seed, index, factor, self.scale, None if index else sureness)
-            runs.append(self._run(rgb, None, run))
-            if progress is not None:
-                progress(index + 1, samples + 1)
+            runs.append(self._pipeline.upscale(rgb, report.part(), sample=run))
         map_ = None if sureness is None else sureness[..., 0]
         return Hypotheses(runs[0], tuple(runs[1:]), map_)
 
-    def _run(
-        self, picture: Array, progress: Progress | None, sample: Sample | None = None
-    ) -> Array:
+    def _enlarge(self, rgb: Any, call: Call, out: Any = None) -> Any:
         # without noise, and not with what the last sample left in the slots
-        mean = Sample(0, 0, 0.0, self.scale, None)
-        return super()._run(picture, progress, sample or mean)
+        return self._pipeline.upscale(rgb, call, out, Sample(0, 0, 0.0, self.scale, None))
 
 
 def _colour(picture: Any) -> Array:

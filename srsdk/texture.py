@@ -13,21 +13,25 @@ from srsdk.manifest import Manifest
 SUFFIX = "_texture"
 
 
-def mix(path: Path, manifest: Manifest | None, texture: float) -> tuple[bytes, Manifest | None]:
+def mix(
+    path: Path, manifest: Manifest | None, texture: float | None
+) -> tuple[bytes | None, Manifest | None]:
     """Mix the weights of `X.onnx` and `X_texture.onnx`, which lie in one folder.
 
     Args:
         path: X.onnx, the parent, trained for fidelity.
         manifest: the parent's.
-        texture: 0 for the parent, 1 for all texture.
+        texture: 0 for the parent, 1 for all texture; None: the model as it is.
 
     Returns:
-        The mixed model's bytes, and its manifest: no scores, since nothing was measured of it.
+        The mixed model's bytes, or None, and its manifest: no scores, since nothing was measured.
 
     Raises:
         UsageError: `texture` is outside of 0..1.
         ModelError: there is no twin, or it is of another architecture.
     """
+    if texture is None:
+        return None, manifest
     if isinstance(texture, bool) or not isinstance(texture, (int, float)) or not 0 <= texture <= 1:
         raise UsageError(f"texture is {texture!r}, expected 0 (fidelity) to 1 (texture)")
     twin = path.with_name(f"{path.stem}{SUFFIX}.onnx")

@@ -3,59 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, NoReturn, Self, overload
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from srsdk import files, luma, models
-from srsdk._arguments import check_tile_fits, checked_tile, positive
-from srsdk.boundary import Boundary
-from srsdk.engines import Engine, Slot, choose_backend, open_engine
-from srsdk.enlarge import Progress, Step
-from srsdk.errors import SrsdkError
+from srsdk import files, models, pictures
+from srsdk._plan import PLAN_SUFFIX
+from srsdk.call import Call, Progress
+from srsdk.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
+from srsdk.device_arrays import is_on_gpu
+from srsdk.devices import choose_gpus
+from srsdk.engines import MAX_SLOTS_EACH, Engine, choose_backend, open_engine
+from srsdk.enlarge import Step
+from srsdk.errors import SrsdkError, UsageError
 from srsdk.foreign import infer_manifest
+from srsdk.futures import Workers
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.memory_plan import MemoryPlan, Planner, checked_tile, parse_bytes, positive
 from srsdk.options import PictureOptions
-from srsdk.pool import SlotPool
+from srsdk.pipeline import Pipeline
 from srsdk.precision import DeepTwin
-from srsdk.sample import Sample
+from srsdk.profile import CallTimings
+from srsdk.settings import settle, streams_of
 from srsdk.texture import mix
-from srsdk.tiles import Array, Tile, balanced_tile, new_canvas, pad_to_multiple, tiles
-
-CPU_TILE_BUDGET_PX = 512 * 512
-"""Largest tile that `tile="auto"` takes on a CPU: memory grows with it, overlap shrinks."""
-CPU_SLOTS = 2
-"""One computes while the other is cut or laid."""
 
 
-class Upscaler:
+class Upscaler(Concurrent):
     """A model, opened once, that upscales any number of pictures of any size.
 
     Args:
-        model: the name of a shipped model (`"gan_x4"`, `"gan_x2"`) or the path of an `.onnx` file;
-            a file that carries no manifest opens with what its graph tells.
-        device: `"auto"` or `"cpu"`.
-        backend: `"auto"`, `"openvino"` or `"onnxruntime"`. A named backend is used or it is an
-            error; `auto` is decided once, logged once and shown by `repr()`.
+        model: the name of a shipped model (`"gan_x4"`, `"gan_x2"`) or the path of an `.onnx` or
+            `.engine` file; a file that carries no manifest opens with what its graph tells.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a GPU.
+        devices: numbers of several GPUs that share the work; instead of `device`.
+        backend: `"auto"`, `"openvino"`, `"onnxruntime"` or `"tensorrt"`. A named backend is used
+            or it is an error; `auto` is decided once, logged once and shown by `repr()`.
         tile: side of a tile in source pixels, (height, width), or `"auto"`. The result does not
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
+        batch: tiles that are computed at once, or `"auto"`.
         threads: CPU threads of the backend; None: as many as it thinks best.
+        optimize: `"latency"` puts all cores on one tile, for one picture at a time;
+            `"throughput"` gives each core a tile of its own, which does more in all, for streams,
+            folders and video.
+        max_memory: device memory that tiles may use on each GPU, in bytes or as `"2GB"`.
+        precision: `"auto"`, what the file says; `"bf16"`: a float32 file computed in bfloat16, by
+            OpenVINO, about twice as fast on processors that have it.
+        tune: take what a short trial on this machine found fastest (`srsdk tune`): bfloat16, the
+            INT8 file beside this one, the size of tiles. Measured on first use, a few seconds, and
+            remembered; shown by `repr()`. CPUs only.
         texture: 0 (the model's fidelity) to 1 (all of the texture of the file beside it, whose name
             ends in `_texture`); None: the model as it is.
+        health: hold some tiles of each picture against bicubic, and raise `HealthError` where
+            they cannot be right.
 
     Raises:
         UsageError: an argument that can never work.
         ModelError: the file is no usable model.
         BackendError: the backend is not installed.
 
-    One Upscaler serves many threads. `close()`, or the `with` statement, gives everything back.
+    One Upscaler serves many threads, and belongs to the process that opened it. `close()`, or the
+    `with` statement, gives everything back.
     """
 
     def __init__(
@@ -63,35 +74,58 @@ class Upscaler:
         model: str | os.PathLike[str],
         *,
         device: str = "auto",
+        devices: Sequence[int] | None = None,
         backend: str = "auto",
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
+        batch: int | Literal["auto"] = "auto",
         threads: int | None = None,
+        optimize: Literal["latency", "throughput"] = "latency",
+        max_memory: int | str | None = None,
+        precision: Literal["auto", "bf16"] = "auto",
+        tune: bool = False,
         texture: float | None = None,
+        health: bool = True,
     ) -> None:
         self._tile = checked_tile(tile)
-        self._slots = CPU_SLOTS if slots == "auto" else positive("slots", slots)
         if threads is not None:
             positive("threads", threads)
+        streams = streams_of(optimize, threads)
+        wanted = None if slots == "auto" else positive("slots", slots)
+        together = None if batch == "auto" else positive("batch", batch)
+        limit = parse_bytes(max_memory)
         path = models.find(model)
-        manifest = None if path.suffix == ".engine" else read_manifest(path)
-        graph = None
-        if texture is not None:
-            graph, manifest = mix(path, manifest, texture)
-        self._engine: Engine = open_engine(
-            path, choose_backend(backend, device), threads=threads, graph=graph
+        gpus = choose_gpus(device, devices, is_engine=path.suffix == PLAN_SUFFIX)
+        if limit is not None and not gpus:
+            raise UsageError("max_memory bounds device memory, but this runs on a CPU: use tile=")
+        chosen = choose_backend(backend, on_gpu=bool(gpus), is_engine=path.suffix == PLAN_SUFFIX)
+        if tune and gpus:
+            raise UsageError("tune chooses among ways of the CPU, but this runs on a GPU")
+        self._settings = settle(path, precision, tune=tune, backend=chosen, threads=threads)
+        path = self._settings.path
+        manifest = read_manifest(path)
+        graph, manifest = mix(path, manifest, texture)
+        open_graph = partial(
+            open_engine,
+            path,
+            chosen,
+            gpus=gpus,
+            threads=threads,
+            streams=streams,
+            max_memory=limit,
+            precision=self._settings.precision,
         )
+        self._engine: Engine = open_graph(graph=graph)
         try:
-            self._manifest = manifest or infer_manifest(path, self._engine)
-            check_tile_fits(self._tile, self._manifest)
+            self._manifest = m = manifest or infer_manifest(path, self._engine)
+            planner = Planner(self._engine, m, self._tile, together, self._settings.tile_budgets_px)
+            deep = DeepTwin(path, graph, m, lambda derived: open_graph(graph=derived), wanted)
+            self._pipeline = Pipeline(self._engine, m, planner, wanted, deep=deep, health=health)
         except SrsdkError:
             self._engine.close()
             raise
-        self._boundary = Boundary.of(self._manifest)
-        self._pool = SlotPool(self._engine, self._slots)
-        self._deep = DeepTwin(
-            path, graph, self.backend, self._manifest, threads=threads, slots=self._slots
-        )
+        at_once = wanted or (MAX_SLOTS_EACH * len(gpus) if gpus else streams + 1)
+        self._workers = Workers(at_once + SPARE_WORKERS)
 
     @property
     def manifest(self) -> Manifest:
@@ -105,60 +139,78 @@ class Upscaler:
 
     @property
     def backend(self) -> str:
-        """The backend in use: `openvino` or `onnxruntime`."""
+        """The backend in use: `openvino`, `onnxruntime` or `tensorrt`."""
         return self._engine.backend
 
     @property
     def device(self) -> str:
-        """The device in use: `cpu`."""
+        """The device in use: `cpu`, `cuda:0`, or several such."""
         return self._engine.device
 
     @property
     def step(self) -> Step:
         """This model as one of several in a row."""
-        m = self._manifest
-        return Step(m.name, m.scale, m.radius_px, m.multiple_px, self._upscale, self._count)
+        m, count = self._manifest, self._pipeline.count
+        return Step(m.name, m.scale, m.radius_px, m.multiple_px, self._enlarge, count)
 
     @overload
     def __call__(
-        self,
-        picture: npt.NDArray[Any] | str | os.PathLike[str],
-        *,
-        options: PictureOptions | None = None,
-        progress: Progress | None = None,
-    ) -> npt.NDArray[Any]: ...
+        self, picture: Kind, *, options: PictureOptions | None = None,
+        progress: Progress | None = None, timeout: float | None = None,
+    ) -> Kind: ...  # fmt: skip
     @overload
     def __call__(
-        self,
-        picture: Image.Image,
-        *,
-        options: PictureOptions | None = None,
-        progress: Progress | None = None,
-    ) -> Image.Image: ...
+        self, picture: File, *, options: PictureOptions | None = None,
+        progress: Progress | None = None, timeout: float | None = None,
+    ) -> Array: ...  # fmt: skip
+    @overload
     def __call__(
-        self,
-        picture: Any,
-        *,
-        options: PictureOptions | None = None,
-        progress: Progress | None = None,
-    ) -> Any:
+        self, picture: Any, *, options: PictureOptions | None = None, out: Any = None,
+        stream: Any = None, progress: Progress | None = None, timeout: float | None = None,
+    ) -> Any: ...  # fmt: skip
+
+    def __call__(
+        self, picture: Any, *, options: PictureOptions | None = None, out: Any = None,
+        stream: Any = None, progress: Progress | None = None, timeout: float | None = None,
+    ) -> Any:  # fmt: skip
         """Upscale one picture.
 
         Args:
             picture: (H, W, 3) RGB array, or (H, W) grey, or (H, W, 4) with alpha, of uint8, uint16
-                or float32 (0..1); a PIL image; or a path.
+                or float32 (0..1); a PIL image; or a path. Where the model runs on a GPU, also an
+                array of another library that is there (torch, CuPy, Numba, JAX, PyCUDA), uint8: it
+                never leaves the GPU.
             options: the size of the result, and how alpha is treated.
+            out: for an array (H, W, 3), one of the same library to write the result into.
+            stream: for an array on a GPU, the caller's stream: the picture is read after what is
+                on it, and what is put on it afterwards sees the result. None: the default stream.
             progress: called with (tiles done, tiles in all); what it raises cancels the call.
+            timeout: seconds; checked before each tile.
 
         Returns:
             (H * scale, W * scale, C) array of the same dtype and C; for a path C is 3, as deep as
-            the file; for a PIL image a PIL image, with grey and alpha as they were.
+            the file; for a PIL image one with grey and alpha as they were. `out` where it was
+            given; for an array on a GPU a `GPUArray` for a `GPUArray`, else an object that every
+            library takes by DLPack or `__cuda_array_interface__`.
 
         Raises:
-            PictureError: not a picture that can be upscaled, or larger than memory.
-            BackendError: the backend failed.
+            PictureError: not a picture that can be upscaled.
+            HealthError: the result cannot be right.
+            BackendError: the backend failed, or the Upscaler is closed or of another process.
+            DeadlineExceeded: `timeout` is over.
         """
-        return files.upscale_any((self.step,), picture, options, progress)
+        call = Call(progress, timeout)
+        if out is None and stream is None and not is_on_gpu(picture):
+            return files.upscale_any((self.step,), picture, options, call)
+        if options is not None:
+            raise UsageError(
+                "options= goes without out= and stream=, for pictures that are on the host"
+            )
+        if is_on_gpu(picture):
+            return self._pipeline.upscale_on_gpu(picture, out, stream, call)
+        if stream is not None:
+            raise UsageError("stream= goes with an array that is on a GPU")
+        return self._enlarge(pictures.from_array(picture, colour=True), call, out)
 
     def upscale_file(
         self,
@@ -168,6 +220,7 @@ class Upscaler:
         options: PictureOptions | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Upscale a picture file into another, whose format its suffix names.
 
@@ -176,21 +229,39 @@ class Upscaler:
         Raises:
             PictureError: the source is missing, damaged, unsupported or too large.
             OutputError: the target exists (unless `overwrite`) or cannot be written.
-            BackendError: the backend failed.
+            BackendError, DeadlineExceeded: as for a call.
         """
-        files.upscale_file(
-            (self.step,),
-            Path(source),
-            Path(target),
-            options=options,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        call = Call(progress, timeout)
+        paths = Path(source), Path(target)
+        files.upscale_file((self.step,), *paths, options=options, overwrite=overwrite, call=call)
+
+    def plan(self, height: int, width: int) -> MemoryPlan:
+        """Say what a picture of (height, width) will need, without computing it.
+
+        Raises:
+            UsageError: no such size.
+            OutOfMemoryError: all that is smaller was tried before and did not fit.
+        """
+        return self._pipeline.plan(positive("height", height), positive("width", width))
+
+    def profile(self) -> AbstractContextManager[list[CallTimings]]:
+        """Collect the timings of the calls within a `with` block, of all threads.
+
+        >>> with up.profile() as calls:     # doctest: +SKIP
+        ...     up(picture)
+        >>> calls[0].execute_ms             # doctest: +SKIP
+        """
+        return self._pipeline.profiler.profile()
 
     def close(self) -> None:
-        """Give everything back; a later call raises `BackendError`. Harmless when repeated."""
-        self._deep.close()
-        self._pool.close()
+        """Give everything back; a later call raises `BackendError`. Harmless when repeated.
+
+        Of what `submit` and the like were given, what has begun is finished and the rest cancelled.
+        """
+        if not self._pipeline.is_ours:
+            return
+        self._workers.close()
+        self._pipeline.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -211,91 +282,24 @@ class Upscaler:
             tile = f"{m.size_px[0]}x{m.size_px[1]} (the model's)"
         inferred = ", no manifest: inferred" if m.family == "foreign" else ""
         return (
-            f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}, "
-            f"{self.backend} on {self.device}, tile {tile}, "
-            f"overlap {m.radius_px} px, {m.channels} channels {m.dtype}{inferred}>"
+            f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}{self._settings.suffix}, "
+            f"{self.backend} on {self.device}, tile {tile}, overlap {m.radius_px} px, "
+            f"{m.channels} channels {m.dtype}{inferred}>"
         )
 
-    def _upscale(self, rgb: Array, progress: Progress | None) -> Array:
-        if self._manifest.channels == 3:
-            return self._run(rgb, progress)
-        return luma.upscale(lambda plane: self._run(plane, progress), rgb)
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "an Upscaler belongs to its process and cannot be pickled; open one in each process "
+            "(ProcessPoolExecutor: in its `initializer`), or use threads: one Upscaler serves many"
+        )
 
-    def _count(self, height: int, width: int) -> int:
-        m = self._manifest
-        rows, columns = (side + -side % m.multiple_px for side in (height, width))
-        tile_px = self._tile_for(rows, columns)
-        return sum(1 for _ in tiles(rows, columns, tile_px, m.radius_px, m.multiple_px))
+    def _serve(self, picture: Any, call: Call) -> Any:
+        if is_on_gpu(picture):
+            return self._pipeline.upscale_on_gpu(picture, None, None, call)
+        return files.upscale_any((self.step,), picture, None, call)
 
-    def _run(
-        self, picture: Array, progress: Progress | None, sample: Sample | None = None
-    ) -> Array:
-        """Cut, compute and lay; (H, W, C) to (H * scale, W * scale, C) of the same dtype."""
-        height, width, channels = picture.shape
-        scale, m = self.scale, self._manifest
-        padded = pad_to_multiple(picture, m.multiple_px)
-        rows, columns = padded.shape[:2]
-        tile_px = self._tile_for(rows, columns)
-        cut = list(tiles(rows, columns, tile_px, m.radius_px, m.multiple_px))
-        canvas = new_canvas(rows * scale, columns * scale, channels, picture.dtype)
-        boundary, pool = self._boundary, self._pool
-        if picture.dtype != np.uint8 and not boundary.is_float:
-            boundary, pool = self._deep.get()
-        with pool.lend(boundary.input_shape(tile_px), len(cut)) as slots:
-            self._pipeline(boundary, cut, slots, padded, canvas, progress, sample)
-        return canvas[: height * scale, : width * scale]
+    def _enlarge(self, rgb: Any, call: Call, out: Any = None) -> Any:
+        return self._pipeline.upscale(rgb, call, out)
 
-    def _pipeline(
-        self,
-        boundary: Boundary,
-        cut: list[Tile],
-        slots: list[Slot],
-        picture: Array,
-        canvas: Array,
-        progress: Progress | None,
-        sample: Sample | None,
-    ) -> None:
-        """Keep every slot busy; lay results in the order of submission."""
-        free = deque(slots)
-        flying: deque[tuple[Slot, Tile]] = deque()
-        done = 0
-        try:
-            for index in range(len(cut) + len(slots)):
-                if index >= len(slots) and flying:
-                    slot, tile = flying[0]
-                    self._lay(boundary, slot, tile, canvas)
-                    if sample is not None:
-                        sample.collect(slot, tile)
-                    flying.popleft()
-                    free.append(slot)
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(cut))
-                if index < len(cut):
-                    slot = free.popleft()
-                    boundary.stage(cut[index].cut(picture), slot.input)
-                    if sample is not None:
-                        sample.draw(slot, cut[index])
-                    slot.submit()
-                    flying.append((slot, cut[index]))
-        finally:
-            for slot, _ in flying:
-                # only after a failure, which is the one to report: a slot goes back when it rests
-                with suppress(SrsdkError):
-                    slot.wait()
-
-    def _lay(self, boundary: Boundary, slot: Slot, tile: Tile, canvas: Array) -> None:
-        height = (tile.rows.stop - tile.rows.start) * self.scale
-        width = (tile.columns.stop - tile.columns.start) * self.scale
-        result = boundary.unstage(slot.wait(), height, width, canvas.dtype)
-        tile.lay(result, canvas, self.scale)
-
-    def _tile_for(self, height: int, width: int) -> tuple[int, int]:
-        m = self._manifest
-        if m.size_px is not None:
-            return min(m.size_px[0], height), min(m.size_px[1], width)
-        if self._tile is None:
-            return balanced_tile(height, width, m.radius_px, CPU_TILE_BUDGET_PX, m.multiple_px)
-        multiple = m.multiple_px
-        tile_height, tile_width = (-(-side // multiple) * multiple for side in self._tile)
-        return min(tile_height, height), min(tile_width, width)
+    def _check_open(self) -> None:
+        self._pipeline.check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ class FakeSlot:
     def __init__(self, engine: FakeEngine, shape: tuple[int, ...]) -> None:
         self.input: npt.NDArray[Any] = np.zeros(shape, np.uint8)
         self.closed = False
+        self.timed = False
         self._engine = engine
         self._busy = False
 
@@ -34,10 +36,16 @@ class FakeSlot:
             self._busy = False
             raise BackendError("the fake failed as told")
         assert self._busy, "nothing was submitted"
+        if self._engine.gate is not None:
+            assert self._engine.gate.acquire(timeout=20), "the test forgot the gate"
         self._busy = False
         self._engine.waited += 1
         scale = self._engine.scale
         return self.input.repeat(scale, axis=1).repeat(scale, axis=2)
+
+    def times(self) -> dict[str, float]:
+        """Made up."""
+        return {"execute": 1.0}
 
     def close(self) -> None:
         """Note it."""
@@ -50,10 +58,18 @@ class FakeEngine:
 
     backend = "fake"
     device = "none"
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
-    def __init__(self, scale: int = 2, *, fail_at: int | None = None) -> None:
+    def __init__(
+        self,
+        scale: int = 2,
+        *,
+        fail_at: int | None = None,
+        gate: threading.Semaphore | None = None,
+    ) -> None:
         self.scale = scale
         self.fail_at = fail_at
+        self.gate = gate  # each tile needs one permit to be done
         self.submitted = 0
         self.waited = 0
         self.closed = False
@@ -64,6 +80,13 @@ class FakeEngine:
         """Make one."""
         self.slots.append(FakeSlot(self, input_shape))
         return self.slots[-1]
+
+    def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
+        """As the real ones on a CPU."""
+        return 2
+
+    def device_memory(self, input_shape: tuple[int, ...]) -> None:
+        """None, as on a CPU."""
 
     def close(self) -> None:
         """Note it."""

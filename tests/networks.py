@@ -96,3 +96,22 @@ def identity(path: Path, *, metadata: dict[str, str] | None = None) -> Path:
         output_shape=["n", "h", "w", 3],
         metadata=metadata,
     )
+
+
+def nan(path: Path) -> Path:
+    """The square root of something negative, twice as large as the input."""
+    return save(
+        path,
+        [
+            helper.make_node("Sub", ["image", "two"], ["negative"]),
+            helper.make_node("Sqrt", ["negative"], ["root"]),
+            helper.make_node("Resize", ["root", "", "factors"], ["upscaled"], mode="nearest"),
+        ],
+        dtype=TensorProto.FLOAT,
+        input_shape=[1, 3, "h", "w"],
+        output_shape=[1, 3, "H", "W"],
+        weights={
+            "two": np.array(2, np.float32),
+            "factors": np.array([1, 1, 2, 2], np.float32),
+        },
+    )

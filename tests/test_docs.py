@@ -1,34 +1,63 @@
-"""What the documents show works as it stands."""
+"""What the documents show is run, or at least understood, as it stands."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests import networks
+from srsdk.arguments import make_parser
+from srsdk.cli import COMMANDS
 from tests.conftest import make_picture
-from tests.srsdk.test_sampler import vae
+from tests.srsdk import clips
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_the_python_of_pictures_runs(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over small stand-ins for the two models that are exported first."""
-    monkeypatch.chdir(tmp_path)
-    networks.identity(tmp_path / "ae_x1.onnx")
-    vae(tmp_path / "vae_x4.onnx")
-    Image.fromarray(make_picture(270, 480)).save(tmp_path / "photo.jpg")
-    text = (repository / "docs" / "pictures.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    names: dict[str, Any] = {"picture": make_picture(20, 30)}
-    for block in blocks:
-        code = "\n".join(line[4:] for line in block.splitlines())
-        exec(compile(code, "pictures.md", "exec"), names)
-    with Image.open(tmp_path / "large.jpg") as large:
-        assert large.width == 3840
-    assert len(names["result"].samples) == 4
+def examples() -> Iterator[object]:
+    """Yield every block of Python in the documents."""
+    for page in PAGES:
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for number, block in enumerate(blocks):
+            yield pytest.param(block, id=f"{page.stem}-{number}")
+
+
+def commands() -> Iterator[object]:
+    """Yield every call of `srsdk` in README and documents."""
+    for page in (ROOT / "README.md", *PAGES):
+        text = page.read_text(encoding="utf-8")
+        for line in re.findall(r"^\$ srsdk (.*?)(?:\s+#.*)?$", text, re.MULTILINE):
+            yield pytest.param(line, id=f"{page.stem}-{line[:30]}")
+
+
+@pytest.mark.parametrize("code", list(examples()))
+def test_examples_run(code: str, tmp_path: Path) -> None:
+    """In a folder with `photo.jpg` and `film.mkv`, warnings are errors."""
+    Image.fromarray(make_picture(90, 120)).save(tmp_path / "photo.jpg")
+    clips.make(tmp_path / "film.mkv", clips.Clip())
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
+    call = [sys.executable, "-W", "error", "example.py"]
+    result = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_commands_are_understood(line: str) -> None:
+    """Every option that is shown exists."""
+    make_parser(COMMANDS).parse_args(shlex.split(line))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_are_linked(page: Path) -> None:
+    """From the README or from another page, and their links lead somewhere."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *PAGES)]
+    assert any(f"{page.name})" in text for text in texts)
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link

@@ -13,7 +13,10 @@ import pytest
 import srsdk
 
 PACKAGES = ("srsdk", "export", "training", "benchmarks")
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pyvips")
+HEAVY = (
+    *("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda"),
+    "pyvips",
+)
 FORBIDDEN = {
     "srsdk": {"export", "training", "benchmarks", "torch", "onnx", "onnxscript", "tests"},
     "training": {"export", "benchmarks", "tests", "srsdk"},
@@ -73,11 +76,14 @@ def test_public_surface() -> None:
     assert set(srsdk.__all__) == {
         "BackendError",
         "Chain",
+        "DeadlineExceeded",
         "EngineMismatch",
+        "HealthError",
         "Hypotheses",
         "Manifest",
         "ManifestError",
         "ModelError",
+        "OutOfMemoryError",
         "OutputError",
         "PictureError",
         "PictureOptions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,11 +18,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from srsdk.engines import CONFIDENCE, EPS, Port, Signature, make_signature
+from srsdk.engines import CONFIDENCE, EPS, Signature, latent_of, make_signature
 from srsdk.errors import BackendError, ModelError
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
-_ERRORS_ONLY = 3
+ERRORS_ONLY = 3
 
 
 class OnnxRuntimeEngine:
@@ -29,32 +30,49 @@ class OnnxRuntimeEngine:
 
     backend = "onnxruntime"
     device = "cpu"
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
-    def __init__(self, path: Path, *, threads: int | None, graph: bytes | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int | None, streams: int = 1, graph: bytes | None = None
+    ) -> None:
+        self._streams = streams
         options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = ERRORS_ONLY
         # an idle pool that spins takes the cores from the application
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if threads is not None or streams > 1:
+            # of each stream: every worker computes with its own thread, helped by the session's
+            options.intra_op_num_threads = max(1, (threads or streams) // streams)
         with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
             self._session = ort.InferenceSession(
                 os.fspath(path) if graph is None else graph,
                 options,
                 providers=["CPUExecutionProvider"],
             )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        names = [[str(port.name) for port in ports] for ports in (inputs, outputs)]
+        latent = latent_of(path, names[0], names[1], onnx_shape(inputs[-1]))
         self.signature: Signature = make_signature(
             path,
-            [_port(port) for port in self._session.get_inputs()],
-            [_port(port) for port in self._session.get_outputs()],
+            (onnx_dtype(inputs[0]), onnx_dtype(outputs[0])),
+            onnx_shape(inputs[0]),
+            onnx_shape(outputs[0]),
+            latent,
         )
-        # one worker: a run uses all cores by itself, and the caller's thread cuts and lays tiles
-        # meanwhile
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="srsdk-onnxruntime")
+        # one worker for each stream: a run uses its cores by itself, and the caller's thread cuts
+        # and lays tiles meanwhile
+        self._worker = ThreadPoolExecutor(streams, thread_name_prefix="srsdk-onnxruntime")
 
     def slot(self, input_shape: tuple[int, ...]) -> OnnxRuntimeSlot:
         """Make a slot; the session itself takes any shape."""
         return OnnxRuntimeSlot(self._session, self._worker, self.signature, input_shape)
+
+    def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
+        """Return one beside those that compute: it is cut or laid meanwhile."""
+        return self._streams + 1
+
+    def device_memory(self, input_shape: tuple[int, ...]) -> None:
+        """Return None: it computes in the host's memory."""
 
     def close(self) -> None:
         """Stop the worker."""
@@ -71,6 +89,8 @@ class OnnxRuntimeSlot:
         signature: Signature,
         input_shape: tuple[int, ...],
     ) -> None:
+        self.timed = False
+        self._run_ms = 0.0
         self.input: npt.NDArray[Any] = np.zeros(input_shape, signature.dtype)
         self._output: npt.NDArray[Any] | None = None
         self._session = session
@@ -96,11 +116,22 @@ class OnnxRuntimeSlot:
         assert self._future is not None
         return self._future.result()
 
+    def times(self) -> dict[str, float]:
+        """Return how long the last run took in the engine's worker."""
+        return {"execute": self._run_ms}
+
     def close(self) -> None:
         """Drop the binding and its buffers."""
         self._binding = None
 
     def _run(self) -> npt.NDArray[Any]:
+        began_s = time.perf_counter()
+        try:
+            return self._bound_run()
+        finally:
+            self._run_ms = 1000 * (time.perf_counter() - began_s)
+
+    def _bound_run(self) -> npt.NDArray[Any]:
         with _translated("ONNX Runtime failed"):
             if self._output is None:
                 # the first run tells the output's shape; the later ones write into that array
@@ -120,9 +151,14 @@ class OnnxRuntimeSlot:
         return self._output
 
 
-def _port(port: Any) -> Port:
-    shape = tuple(d if isinstance(d, int) else None for d in port.shape or [])
-    return str(port.name), _DTYPES.get(port.type, str(port.type)), shape
+def onnx_dtype(port: Any) -> str:
+    """Return the type of an input or output as numpy names it."""
+    return _DTYPES.get(port.type, str(port.type))
+
+
+def onnx_shape(port: Any) -> tuple[int | None, ...]:
+    """Return its dimensions; None: any."""
+    return tuple(d if isinstance(d, int) else None for d in port.shape or [])
 
 
 @contextmanager

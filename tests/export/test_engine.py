@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -23,7 +24,7 @@ from export.onnx_file import ExportError
 from export.options import Options, parse_profiles
 from export.pipeline import export
 from export.record import Report
-from srsdk._plan import read_plan_header
+from srsdk._plan import hash_file, read_plan_header
 from srsdk.cli import main as srsdk_main
 from srsdk.manifest import read_manifest
 
@@ -54,7 +55,9 @@ def test_header_mask_and_manifest(made: tuple[Path, Report]) -> None:
     folder, report = made
     assert sorted(path.name for path in folder.iterdir()) == [
         "toy_x2.fp16.engine",
+        "toy_x2.fp16.engine.sha256",
         "toy_x2.int8.engine",
+        "toy_x2.int8.engine.sha256",
     ]
     for one in report.made:
         path = one.artefact.path
@@ -67,6 +70,8 @@ def test_header_mask_and_manifest(made: tuple[Path, Report]) -> None:
         assert (manifest.flavour, manifest.sms, manifest.parity_of) == ("rtx", SMS, "graph")
         assert manifest.profiles == ((1, 64, 96), (4, 64, 96))
         assert manifest.size_px == (64, 96)
+        written = hash_file(path).read_text(encoding="utf-8")
+        assert written == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
 
 
 def test_int8_engines_multiply_bytes(made: tuple[Path, Report]) -> None:

@@ -53,7 +53,7 @@ def test_one_file_to_one_file(photo: Path, tmp_path: Path) -> None:
         (["--scale", "1.5", "--alpha", "lanczos"], (45, 30)),
         (["--width", "50", "--height", "50"], (50, 33)),
         (["--width", "50", "--height", "50", "--fit", "cover"], (50, 50)),
-        (["--max-memory", "1.5G", "--max-pixels", "20000"], (120, 80)),
+        (["--max-memory", "1.5GB", "--max-pixels", "20000"], (120, 80)),
         (["--tile", "24x40", "--device", "cpu", "--threads", "1"], (120, 80)),
     ],
 )

@@ -83,12 +83,12 @@ def test_a_graph_that_the_library_refuses(tmp_path: Path, backend: str) -> None:
 def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO first, then ONNX Runtime; nothing installed names the extra."""
     monkeypatch.setattr(engines, "installed", lambda name: name == "onnxruntime")
-    assert engines.choose_backend("auto", "auto") == "onnxruntime"
+    assert engines.choose_backend("auto") == "onnxruntime"
     with pytest.raises(srsdk.BackendError, match=r"pip install 'srsdk\[cpu\]'"):
-        engines.choose_backend("openvino", "cpu")
+        engines.choose_backend("openvino")
     monkeypatch.setattr(engines, "installed", lambda _: False)
     with pytest.raises(srsdk.BackendError, match=r"pip install 'srsdk\[cpu\]'"):
-        engines.choose_backend("auto", "cpu")
+        engines.choose_backend("auto")
 
 
 QUIET = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def open_fake(
 ) -> srsdk.Upscaler:
     """Open an Upscaler whose engine is the fake."""
     monkeypatch.setattr(upscaler_module, "open_engine", lambda *_, **__: engine)
-    monkeypatch.setattr(upscaler_module, "choose_backend", lambda *_: "fake")
+    monkeypatch.setattr(upscaler_module, "choose_backend", lambda *_, **__: "fake")
     monkeypatch.setattr(upscaler_module, "read_manifest", lambda _: manifest)
     return srsdk.Upscaler("gan_x4", **options)
 
@@ -200,18 +199,6 @@ def test_the_model_upscales(backend: str) -> None:
     assert error(ours) < 0.8 * error(bicubic)
 
 
-def test_many_threads_one_upscaler() -> None:
-    """Sixteen threads get what one gets, for several sizes at once."""
-    sizes = [(31, 47), (64, 20), (20, 64), (50, 50)]
-    pictures = [make_picture(*sizes[index % 4], seed=index) for index in range(16)]
-    with srsdk.Upscaler("gan_x2", tile=30) as up:
-        serial = [up(picture) for picture in pictures]
-        with ThreadPoolExecutor(16) as pool:
-            together = list(pool.map(up, pictures))
-    for a, b in zip(serial, together, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_the_kind_of_picture_is_kept(tmp_path: Path, picture: Picture) -> None:
     """Array in, array out; image in, image out; a path gives an array; all equal."""
     image = Image.fromarray(picture)
@@ -277,8 +264,18 @@ def test_arrays_keep_their_form(shape: tuple[int, ...], dtype: str) -> None:
         ({"tile": 20}, "at least 21 px"),
         ({"slots": 0}, "slots is 0"),
         ({"threads": 0}, "threads is 0"),
-        ({"backend": "tflite"}, "not one of auto, openvino, onnxruntime"),
-        ({"device": "cuda"}, "not one of auto, cpu"),
+        ({"backend": "tflite"}, "not one of auto, openvino, onnxruntime, tensorrt"),
+        ({"device": "gpu"}, "not one of auto, cpu, cuda"),
+        ({"device": "cuda:"}, "not one of auto, cpu, cuda"),
+        ({"device": "cuda:x"}, "not one of auto, cpu, cuda"),
+        ({"devices": []}, "devices is "),
+        ({"devices": [0, 0]}, "different GPU numbers"),
+        ({"devices": [0], "device": "cuda"}, "exclude each other"),
+        ({"backend": "tensorrt"}, "takes .engine files"),
+        ({"backend": "openvino", "device": "cuda"}, "runs on CPUs"),
+        ({"batch": 0}, "batch is 0"),
+        ({"max_memory": "much"}, "max_memory is 'much'"),
+        ({"max_memory": "2GB", "device": "cpu"}, "this runs on a CPU"),
     ],
 )
 def test_a_wrong_argument_lists_the_right_ones(options: dict[str, Any], message: str) -> None:
@@ -300,8 +297,10 @@ def test_an_unknown_model_lists_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(srsdk.ModelError, match=r"\.onnx or \.engine"):
         srsdk.Upscaler(tmp_path / "a.pth")
     (tmp_path / "a.engine").write_bytes(b"x")
-    with pytest.raises(srsdk.EngineMismatch, match="cannot be opened yet"):
+    with pytest.raises(srsdk.ModelError, match="is no TensorRT engine"):
         srsdk.Upscaler(tmp_path / "a.engine")
+    with pytest.raises(srsdk.UsageError, match="runs on a GPU"):
+        srsdk.Upscaler(tmp_path / "a.engine", device="cpu")
 
 
 def test_repr_tells_what_is_used(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""The measurements of `gpu-check`, each on its own: a name, a function, plain values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import srsdk
+from srsdk.call import Call
+from srsdk.engines.cuda import Device, view
+from srsdk.engines.cuda_engine import CudaEngine
+from srsdk.manifest import Manifest
+from srsdk.memory_plan import Planner
+from srsdk.pipeline import Pipeline
+from srsdk.profile import CallTimings
+
+Picture = npt.NDArray[np.uint8]
+COPY_BYTES = 64 << 20
+HEIGHT, WIDTH = 1080, 1920
+
+
+def picture(height: int = HEIGHT, width: int = WIDTH) -> Picture:
+    """Return noise over a ramp: nothing about it is cheap."""
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 200, width)[None, :, None]
+    noise = random.integers(0, 55, (height, width, 3))
+    return (ramp + noise).astype(np.uint8)
+
+
+def bandwidth(device: Device) -> dict[str, float]:
+    """Return GB/s of pinned, write-combined and pageable copies, and within the device."""
+    with device.active():
+        stream, memory = device.stream(), device.allocate(COPY_BYTES)
+        twin = device.allocate(COPY_BYTES)
+        pinned, combined = device.pinned(COPY_BYTES), device.pinned(COPY_BYTES, write_combined=True)
+        pageable = np.zeros(COPY_BYTES, np.uint8)
+        host = pageable.ctypes.data
+        s, d = stream.handle, memory.handle
+
+        def rate(copy: Callable[[], None]) -> float:
+            return COPY_BYTES / 1e6 / timed_ms(device, s, copy)
+
+        try:
+            return {
+                "in_pinned": rate(lambda: device.copy_in(d, pinned.handle, COPY_BYTES, s)),
+                "in_write_combined": rate(
+                    lambda: device.copy_in(d, combined.handle, COPY_BYTES, s)
+                ),
+                "in_pageable": rate(lambda: device.copy_in(d, host, COPY_BYTES, s)),
+                "out_pinned": rate(lambda: device.copy_out(pinned.handle, d, COPY_BYTES, s)),
+                "out_pageable": rate(lambda: device.copy_out(host, d, COPY_BYTES, s)),
+                # read and written
+                "device": 2
+                * rate(
+                    lambda: device.copy_rows(
+                        (twin.handle, 1 << 20), (d, 1 << 20), 1 << 20, COPY_BYTES >> 20, s
+                    )
+                ),
+            }
+        finally:
+            for one in (pinned, combined, memory, twin, stream):
+                one.close()
+
+
+def timed_ms(device: Device, stream: int, work: Callable[[], None], rounds: int = 7) -> float:
+    """Return the median time of something that is enqueued, by events."""
+    start, end = device.event(), device.event()
+    times = []
+    try:
+        for _ in range(rounds + 1):
+            device.record(start.handle, stream)
+            work()
+            device.record(end.handle, stream)
+            device.wait(end.handle)
+            times.append(device.elapsed_ms(start.handle, end.handle))
+    finally:
+        start.close()
+        end.close()
+    return median(times[1:])
+
+
+def cycles(device: Device, open_use_close: Callable[[], None], count: int = 100) -> dict[str, Any]:
+    """Return the device's free bytes before and after so many openings, uses and closings."""
+    open_use_close()
+    with device.active():
+        before, _ = device.memory()
+    for _ in range(count):
+        open_use_close()
+    with device.active():
+        after, _ = device.memory()
+    return {"cycles": count, "free_before": before, "free_after": after, "lost": before - after}
+
+
+def pinned_content(device: Device) -> bool:
+    """Return whether bytes come back as they went."""
+    with device.active():
+        host, back = device.pinned(1000, write_combined=True), device.pinned(1000)
+        memory, stream = device.allocate(1000), device.stream()
+        source, target = view(host, (1000,), "uint8"), view(back, (1000,), "uint8")
+        content = np.arange(1000, dtype=np.uint8)
+        source[...] = content
+        device.copy_in(memory.handle, host.handle, 1000, stream.handle)
+        device.copy_out(back.handle, memory.handle, 1000, stream.handle)
+        device.drain(stream.handle)
+        same = bool(np.array_equal(target, content))
+        for one in (memory, stream, host, back):
+            one.close()
+        return same
+
+
+class Runner:
+    """One engine and its pipeline, with the tile and slots that a sweep asks for."""
+
+    def __init__(
+        self, engine: CudaEngine, manifest: Manifest, *, tile: int, slots: int | None = None,
+        batch: int | None = None,
+    ) -> None:  # fmt: skip
+        self.engine = engine
+        planner = Planner(engine, manifest, (tile, tile), batch)
+        self.pipeline = Pipeline(engine, manifest, planner, slots)
+
+    def __call__(self, rgb: Picture) -> Picture:
+        """Upscale."""
+        return self.pipeline.upscale(rgb, Call())
+
+    def on_device(self, array: Any, out: Any = None) -> Any:
+        """Upscale on the device."""
+        return self.pipeline.upscale_on_gpu(array, out, None, Call())
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.pipeline.close()
+        self.engine.close()
+
+
+def median_ms(work: Callable[[], Any], rounds: int = 9) -> float:
+    """Return the median wall time of a call, after two for warming up."""
+    times = []
+    for _ in range(rounds + 2):
+        began_s = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - began_s))
+    return median(times[2:])
+
+
+def profiled(run: Runner, rgb: Picture) -> tuple[CallTimings, float]:
+    """Return the steps of the median call, and the share of copy time that something hid."""
+    run(rgb)
+    with run.pipeline.profiler.profile() as calls:
+        for _ in range(7):
+            run(rgb)
+    call = sorted(calls, key=lambda c: c.total_ms)[len(calls) // 2]
+    copies_ms = call.h2d_ms + call.d2h_ms
+    shown_ms = max(0.0, call.total_ms - call.execute_ms - call.stage_ms - call.lay_ms)
+    return call, max(0.0, 1 - shown_ms / copies_ms) if copies_ms else 0.0
+
+
+def manifest_for(name: str, scale: int, radius_px: int) -> Manifest:
+    """Describe a network that has no file."""
+    return Manifest(name=name, scale=scale, channels=3, radius_px=radius_px, precision="unknown")
+
+
+def upscale_files(options: dict[str, Any], rgb: Picture, model: str) -> tuple[Picture, float]:
+    """Return a model file's result on some backend, and its median time."""
+    with srsdk.Upscaler(model, **options) as up:
+        return up(rgb), median_ms(lambda: up(rgb))

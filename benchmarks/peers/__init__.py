@@ -1,0 +1,216 @@
+"""What a user would take instead of srsdk, each in a small adapter of its own.
+
+An adapter opens its network for one picture size and returns a function from a (H, W, 3) uint8 RGB
+array to a (H * 4, W * 4, 3) uint8 one; what lies between is written as its users write it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.workloads import picture
+
+Picture = npt.NDArray[np.uint8]
+Upscale = Callable[[Picture], Picture]
+
+WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What an adapter is asked to open."""
+
+    model: str
+    """Name or path of the model that peers of the same model run."""
+    weights: str
+    """The same as a checkpoint of ours, for PyTorch."""
+    height: int
+    """Of the picture, pixels."""
+    width: int
+    """Of the picture, pixels."""
+    threads: int
+    """For everybody the same."""
+    files: str | None = None
+    """Folder with the peers' own files, such as `realesr-animevideov3-x4.param`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One way to upscale by four."""
+
+    title: str
+    """For tables."""
+    adapter: str
+    """Module of this package and function in it, `module:function`."""
+    needs: tuple[str, ...]
+    """Packages that it imports."""
+    file: str | None = None
+    """File that must lie in the folder of the peers' files."""
+    same_model: bool = False
+    """Whether it runs the very weights that srsdk runs."""
+    trained: bool = True
+    """False: random weights; speed does not depend on them, quality means nothing."""
+    slow: bool = False
+    """Runs only when asked for by name: seconds for a small picture."""
+
+
+PEERS = {
+    "srsdk": Peer(
+        title="srsdk, default", adapter="ours:default", needs=("openvino",), same_model=True
+    ),
+    "srsdk-onnxruntime": Peer(
+        title="srsdk, ONNX Runtime",
+        adapter="ours:onnxruntime",
+        needs=("onnxruntime",),
+        same_model=True,
+    ),
+    "srsdk-bf16": Peer(
+        title='srsdk, `precision="bf16"`', adapter="ours:bf16", needs=("openvino",), same_model=True
+    ),
+    "srsdk-int8": Peer(
+        title="srsdk, INT8 file", adapter="ours:int8", needs=("openvino",), same_model=False
+    ),
+    "srsdk-tuned": Peer(
+        title="srsdk, `tune=True`", adapter="ours:tuned", needs=("openvino",), same_model=False
+    ),
+    "onnxruntime": Peer(
+        title="bare ONNX Runtime",
+        adapter="bare_onnxruntime:open_it",
+        needs=("onnxruntime",),
+        same_model=True,
+    ),
+    "openvino": Peer(
+        title="bare OpenVINO, FP32",
+        adapter="bare_openvino:fp32",
+        needs=("openvino",),
+        same_model=True,
+    ),
+    "openvino-defaults": Peer(
+        title="bare OpenVINO, its defaults",
+        adapter="bare_openvino:defaults",
+        needs=("openvino",),
+        same_model=True,
+    ),
+    "torch-eager": Peer(
+        title="PyTorch, eager", adapter="pytorch:eager", needs=("torch",), same_model=True
+    ),
+    "torch-compiled": Peer(
+        title="PyTorch, compiled", adapter="pytorch:compiled", needs=("torch",), same_model=True
+    ),
+    "torch-tiling": Peer(
+        title="PyTorch, Real-ESRGAN's tiling",
+        adapter="user_tiling:open_it",
+        needs=("torch",),
+        same_model=True,
+    ),
+    "ncnn-animevideov3": Peer(
+        title="ncnn, realesr-animevideov3",
+        adapter="ncnn_net:animevideov3",
+        needs=("ncnn",),
+        file="realesr-animevideov3-x4.param",
+    ),
+    "opencv-fsrcnn": Peer(
+        title="OpenCV, FSRCNN", adapter="opencv:fsrcnn", needs=("cv2",), file="fsrcnn_x4.onnx"
+    ),
+    "opencv-espcn": Peer(
+        title="OpenCV, ESPCN", adapter="opencv:espcn", needs=("cv2",), file="espcn_x4.onnx"
+    ),
+    "spandrel-compact": Peer(
+        title="spandrel, Compact",
+        adapter="spandrel_nets:compact",
+        needs=("torch", "spandrel"),
+        trained=False,
+    ),
+    "spandrel-span": Peer(
+        title="spandrel, SPAN",
+        adapter="spandrel_nets:span",
+        needs=("torch", "spandrel"),
+        trained=False,
+    ),
+    "spandrel-safmn": Peer(
+        title="spandrel, SAFMN",
+        adapter="spandrel_nets:safmn",
+        needs=("torch", "spandrel"),
+        trained=False,
+    ),
+    "spandrel-rrdb": Peer(
+        title="spandrel, RRDB (ESRGAN)",
+        adapter="spandrel_nets:rrdb",
+        needs=("torch", "spandrel"),
+        trained=False,
+        slow=True,
+    ),
+}
+
+
+def missing(peer: Peer, files: str | None) -> str | None:
+    """Say what a peer lacks here, or None."""
+    for package in peer.needs:
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed: pip install 'srsdk[peers]'"
+    if peer.file is not None and (files is None or not (Path(files) / peer.file).is_file()):
+        return f"{peer.file} is not there: --files FOLDER that holds it"
+    return None
+
+
+def open_peer(name: str, job: Job) -> Upscale:
+    """Open a peer for one picture size."""
+    module, function = PEERS[name].adapter.split(":")
+    adapter = importlib.import_module(f"benchmarks.peers.{module}")
+    opened: Upscale = getattr(adapter, function)(job)
+    return opened
+
+
+def measure(config: dict[str, Any]) -> dict[str, Any]:
+    """Time one peer in this process: warm-up, then `runs` calls or `seconds`, at least two.
+
+    Returns:
+        `ms` of each call, and `open_ms`.
+    """
+    job = Job(**config["job"])
+    source = picture(job.height, job.width)
+    began = time.perf_counter()
+    upscale = open_peer(config["peer"], job)
+    open_ms = 1000 * (time.perf_counter() - began)
+    began = time.perf_counter()
+    for index in range(WARM_UP_RUNS):
+        # the first call may compile; one is enough where calls take long
+        if index == 0 or time.perf_counter() - began < config["seconds"]:
+            result = upscale(source)
+    ms: list[float] = []
+    while len(ms) < config["runs"] and (len(ms) < 2 or sum(ms) < 1000 * config["seconds"]):
+        began = time.perf_counter()
+        result = upscale(source)
+        ms.append(1000 * (time.perf_counter() - began))
+    if result.shape != (4 * job.height, 4 * job.width, 3) or result.dtype != np.uint8:
+        raise RuntimeError(f"{config['peer']} gave {result.shape} {result.dtype}")
+    return {"ms": ms, "open_ms": open_ms}
+
+
+def quality(config: dict[str, Any]) -> dict[str, Any]:
+    """Score one peer on a folder of pictures, reduced by four with MATLAB's bicubic.
+
+    Returns:
+        `psnr_y_db` and `ssim_y`, under the protocol of the published tables.
+    """
+    from training.data import load_pairs
+    from training.evaluate import score
+
+    pairs = load_pairs(Path(config["test"]), 4)
+
+    def upscale(lr: Picture) -> Picture:
+        height, width = lr.shape[:2]
+        job = Job(**{**config["job"], "height": height, "width": width})
+        return open_peer(config["peer"], job)(np.ascontiguousarray(lr))
+
+    found = score(upscale, pairs, 4)
+    return {"psnr_y_db": found.psnr_y_db, "ssim_y": found.ssim_y}

@@ -1,0 +1,38 @@
+"""Bare OpenVINO at its best for one picture: compiled for its very size, nothing copied."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from benchmarks.peers import Job, Picture, Upscale
+from srsdk.models import find
+
+
+def fp32(job: Job) -> Upscale:
+    """In float32, as the file says."""
+    return _open(job, INFERENCE_PRECISION_HINT="f32")
+
+
+def defaults(job: Job) -> Upscale:
+    """As it comes: bfloat16 where the processor has it, whatever the file says."""
+    return _open(job)
+
+
+def _open(job: Job, **hints: str) -> Upscale:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # it would phone home
+    import openvino as ov
+
+    core = ov.Core()
+    graph = core.read_model(find(job.model))
+    graph.reshape([1, job.height, job.width, 3])
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **hints}
+    config["INFERENCE_NUM_THREADS"] = job.threads
+    request = core.compile_model(graph, "CPU", config).create_infer_request()
+
+    def upscale(lr: Picture) -> Picture:
+        outputs = request.infer({0: lr[None]}, share_inputs=True, share_outputs=True)
+        result: Picture = outputs[0][0]
+        return result
+
+    return upscale

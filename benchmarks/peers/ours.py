@@ -1,0 +1,37 @@
+"""srsdk, as its user calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import srsdk
+from benchmarks.peers import Job, Upscale
+
+
+def default(job: Job) -> Upscale:
+    """Nothing chosen."""
+    return _open(job)
+
+
+def onnxruntime(job: Job) -> Upscale:
+    """The other backend."""
+    return _open(job, backend="onnxruntime")
+
+
+def bf16(job: Job) -> Upscale:
+    """The float32 file, computed in bfloat16."""
+    return _open(job, precision="bf16")
+
+
+def int8(job: Job) -> Upscale:
+    """The INT8 file of the same network."""
+    return srsdk.Upscaler(f"{job.model}.int8", threads=job.threads)
+
+
+def tuned(job: Job) -> Upscale:
+    """What a trial on this machine chose."""
+    return _open(job, tune=True)
+
+
+def _open(job: Job, **options: Any) -> Upscale:
+    return srsdk.Upscaler(job.model, threads=job.threads, **options)

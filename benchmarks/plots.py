@@ -1,0 +1,176 @@
+"""The plots of the history page, each as the text of one SVG."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.records import Record
+
+Series = dict[str, list[Record]]
+
+STAGES = ("decode", "stage", "h2d", "execute", "d2h", "lay", "encode", "rest")
+
+
+def latency_over_time(records: Sequence[Record]) -> str | None:
+    """Median latency by commit, p90 as a band; a panel for each scenario."""
+    panels: dict[str, Series] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record["kind"] == "scenario":
+            c = record["config"]
+            panels[c["scenario"]][f"{c['model']} {c['workload']}"].append(record)
+    if not panels:
+        return None
+    commits = list(dict.fromkeys(_commit(r) for r in records if r["kind"] == "scenario"))
+
+    def draw(axes: Any) -> None:
+        for panel, (name, series) in zip(axes, sorted(panels.items()), strict=True):
+            _draw_latency(panel, name, series, commits)
+
+    return _figure("latency", len(panels) / 2, draw, panels=len(panels))
+
+
+def pareto(records: Sequence[Record]) -> str | None:
+    """Quality against time of the newest run of each peer; the front is what nobody beats."""
+    points = [(r["result"]["p50_ms"], r["result"]["psnr_y_db"], r) for r in scored(records)]
+    return None if not points else _figure("pareto", 1, lambda axes: _draw_pareto(axes, points))
+
+
+def roofline(records: Sequence[Record]) -> str | None:
+    """Operations a second against operations a byte, under this machine's ceilings."""
+    ceilings = newest(records, "ceilings")
+    points = [
+        record
+        for record in latest(records)
+        if record["kind"] == "scenario" and record["config"]["scenario"] == "SingleStream"
+        if "flop_per_s" in record["result"]
+    ]
+    if ceilings is None or not points:
+        return None
+    return _figure("roofline", 1, lambda axes: _draw_roofline(axes, ceilings["result"], points))
+
+
+def stage_bars(records: Sequence[Record]) -> str | None:
+    """Where the time of one file goes, as shares of the whole."""
+    found = [record for record in latest(records) if record["kind"] == "stages"]
+    if not found:
+        return None
+    height = max(0.5, 0.1 * len(found))
+    return _figure("stages", height, lambda axes: _draw_stages(axes, found))
+
+
+def latest(records: Sequence[Record]) -> list[Record]:
+    """Return the newest record of every question."""
+    newest_of: dict[str, Record] = {}
+    for record in records:
+        c = record["config"]
+        asked = ("peer", "model", "workload", "scenario", "options", "height", "width", "threads")
+        newest_of[record["kind"] + str([c.get(key) for key in asked])] = record
+    return list(newest_of.values())
+
+
+def newest(records: Sequence[Record], kind: str) -> Record | None:
+    """Return the newest record of a kind."""
+    return next((record for record in reversed(records) if record["kind"] == kind), None)
+
+
+def scored(records: Sequence[Record]) -> list[Record]:
+    """Return the newest records of peers, with their quality where it was measured."""
+    quality = {r["config"]["peer"]: r["result"] for r in records if r["kind"] == "quality"}
+    peers = [record for record in latest(records) if record["kind"] == "peer"]
+    return [
+        {**record, "result": {**quality[record["config"]["peer"]], **record["result"]}}
+        for record in peers
+        if record["config"]["peer"] in quality
+    ]
+
+
+def _draw_latency(axes: Any, title: str, series: Series, commits: list[str]) -> None:
+    for name, records in sorted(series.items()):
+        x = [commits.index(_commit(record)) for record in records]
+        p50 = [record["result"]["p50_ms"] for record in records]
+        p90 = [record["result"]["p90_ms"] for record in records]
+        (line,) = axes.plot(x, p50, "o-", label=name, markersize=4)
+        axes.fill_between(x, p50, p90, color=line.get_color(), alpha=0.15)
+    axes.set(yscale="log", ylabel="ms (line p50, band to p90)", title=title)
+    axes.set_xticks(range(len(commits)), commits)
+    axes.margins(x=0.1, y=0.2)
+    axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
+
+
+def _draw_pareto(axes: Any, points: list[tuple[float, float, Record]]) -> None:
+    front: list[tuple[float, float]] = []
+    for ms, db, record in sorted(points, key=lambda point: point[:2]):
+        is_ours = record["config"]["peer"].startswith("srsdk")
+        axes.plot(ms, db, "o", color="C0" if is_ours else "C7", markersize=6)
+        axes.annotate(
+            record["config"]["title"].replace("`", ""),
+            (ms, db),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=7,
+            rotation=20,
+        )
+        if not front or db > front[-1][1]:
+            front.append((ms, db))
+    axes.step(*zip(*front, strict=True), where="post", color="C0", alpha=0.4)
+    axes.set(xscale="log", xlabel="ms a picture (median)", ylabel="PSNR-Y, dB")
+    axes.margins(x=0.15, y=0.25)
+
+
+def _draw_roofline(axes: Any, ceilings: dict[str, Any], points: list[Record]) -> None:
+    x = np.geomspace(1, 1000, 100)
+    for name, flop_per_s in ceilings["flop_per_s"].items():
+        roof = np.minimum(x * ceilings["bytes_per_s"], flop_per_s) / 1e9
+        axes.plot(x, roof, label=f"ceiling, {name}", linewidth=1)
+    for record in points:
+        c, result = record["config"], record["result"]
+        label = f"{c['model']} {c['workload']}"
+        axes.plot(result["flop_per_byte"], result["flop_per_s"] / 1e9, "o", label=label)
+    axes.set(
+        xscale="log", yscale="log", xlabel="operations a byte", ylabel="10^9 operations a second"
+    )
+    axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
+
+
+def _draw_stages(axes: Any, found: list[Record]) -> None:
+    found = sorted(found, key=lambda r: (r["config"]["model"], r["result"]["median_ms"]["wall"]))
+    names = [
+        f"{r['config']['model']} {r['config']['workload']}\n{r['result']['median_ms']['wall']:.0f}"
+        " ms"
+        for r in found
+    ]
+    left = np.zeros(len(found))
+    for stage in STAGES:
+        parts = [r["result"]["median_ms"].get(stage, 0.0) for r in found]
+        walls = [r["result"]["median_ms"]["wall"] for r in found]
+        share = 100 * np.divide(parts, walls)
+        axes.barh(names, share, left=left, label=stage)
+        left += share
+    axes.set(xlabel="% of the time of one JPEG file to another, one slot")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.legend(fontsize=7, bbox_to_anchor=(1.01, 1), loc="upper left")
+
+
+def _commit(record: Record) -> str:
+    return str(record["meta"]["machine"]["commit"])[:8]
+
+
+def _figure(name: str, height: float, draw: Callable[[Any], None], panels: int = 0) -> str:
+    """Draw on one pair of axes, or on a list of `panels` of them."""
+    # no window system is asked for
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    # ids in one page must not clash; text stays text
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(9, 4.5 * max(height, 0.8)), layout="constrained")
+        draw(figure.subplots(panels, squeeze=False)[:, 0] if panels else figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,163 @@
+"""One measurement in a process of its own: a JSON object on the command line, a JSON line out.
+
+Two candidates in one process would disturb each other: an engine's idle threads spin.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ceilings, scenarios, stages, startup, video, workloads
+
+WARM_UP_RUNS = 3
+LIBRARY_PICTURES = 4
+MIN_QUERIES = 3
+
+Config = dict[str, Any]
+
+
+class WorkerError(Exception):
+    """A measurement that failed in its process."""
+
+
+def call(task: str, config: Config) -> dict[str, Any]:
+    """Run one task in a new process.
+
+    Raises:
+        WorkerError: it failed; holds the last line of what it said.
+    """
+    text = json.dumps({"task": task, **config})
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.worker", text],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise WorkerError(f"{task} {config} ended with code {done.returncode}: {last[0]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _scenario(config: Config) -> dict[str, Any]:
+    workload = workloads.WORKLOADS[config["workload"]]
+    with tempfile.TemporaryDirectory() as folder:
+        work, count = _work(config, workload, Path(folder))
+        for index in range(WARM_UP_RUNS):
+            work(index % count)
+        median_ms = _median_ms(work, count)
+        load = _load(config, median_ms)
+        result = scenarios.run(load, work, count)
+    bound = {"bound_ms": load.bound_ms, "qps": load.qps}
+    return {**result, **(bound if load.scenario == "Server" else {})}
+
+
+def _work(
+    config: Config, workload: workloads.Workload, folder: Path
+) -> tuple[Callable[[int], None], int]:
+    import srsdk
+
+    up = srsdk.Upscaler(config["model"], **config["options"])
+    if workload.kind == "folder":
+        paths = workloads.write_folder(folder)
+
+        def file(index: int) -> None:
+            target = folder / f"large-{index}-{time.perf_counter_ns()}.png"
+            up.upscale_file(paths[index], target)
+
+        return file, len(paths)
+    made = workloads.pictures(workload, LIBRARY_PICTURES)
+
+    def array(index: int) -> None:
+        up(made[index])
+
+    return array, len(made)
+
+
+def _median_ms(work: Callable[[int], None], count: int) -> float:
+    times = []
+    for index in range(max(3, count)):
+        began = time.perf_counter()
+        work(index % count)
+        times.append(1000 * (time.perf_counter() - began))
+    return sorted(times)[len(times) // 2]
+
+
+def _load(config: Config, median_ms: float) -> scenarios.Load:
+    """Server, unless told: half of what the machine can do, late beyond three times the median."""
+    scenario, seconds = config["scenario"], config["seconds"]
+    qps = config["qps"] or 500 / median_ms
+    a_second = qps if scenario == "Server" else 1000 / median_ms
+    load = scenarios.Load(scenario, 1, qps=qps, bound_ms=config["bound_ms"] or 3 * median_ms)
+    pictures = load.streams if scenario == "MultiStream" else 1
+    most = max(MIN_QUERIES, int(seconds * a_second / pictures))
+    return replace(load, queries=min(config["queries"], most))
+
+
+def _stages(config: Config) -> dict[str, Any]:
+    from PIL import Image
+
+    w = workloads.WORKLOADS[config["workload"]]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source.jpg"
+        Image.fromarray(workloads.picture(w.height, w.width)).save(source, quality=95)
+        target = Path(folder) / "target.jpg"
+        return stages.measure(config["model"], source, target, config["runs"], **config["options"])
+
+
+def _startup(config: Config) -> dict[str, Any]:
+    return startup.measure(config["model"], config["workload"], **config["options"])
+
+
+def _video(config: Config) -> dict[str, Any]:
+    return video.measure(config["model"], config["frames"], **config["options"])
+
+
+def _ceilings(config: Config) -> dict[str, Any]:
+    return ceilings.measure(config["threads"])
+
+
+def _peer(config: Config) -> dict[str, Any]:
+    from benchmarks import peers
+
+    return peers.measure(config)
+
+
+def _quality(config: Config) -> dict[str, Any]:
+    from benchmarks import peers
+
+    return peers.quality(config)
+
+
+TASKS: dict[str, Callable[[Config], dict[str, Any]]] = {
+    "scenario": _scenario,
+    "stages": _stages,
+    "startup": _startup,
+    "video": _video,
+    "ceilings": _ceilings,
+    "peer": _peer,
+    "quality": _quality,
+}
+
+
+def main() -> None:
+    """Run the task that the only argument describes."""
+    config = json.loads(sys.argv[1])
+    result = TASKS[config.pop("task")](config)
+    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""ONNX Runtime on CUDA: bound to our device memory, computing on our stream."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# see srsdk.engines.onnxruntime: it must be set before the import, whichever module comes first
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+
+from srsdk.engines import Signature, check_single, make_signature
+from srsdk.engines.cuda import Device
+from srsdk.engines.cuda_engine import CudaEngine, failure
+from srsdk.engines.lanes import make_lanes
+from srsdk.engines.onnxruntime import ERRORS_ONLY, onnx_dtype, onnx_shape
+from srsdk.errors import BackendError, ModelError
+
+log = logging.getLogger("srsdk")
+
+PROVIDER = "CUDAExecutionProvider"
+DEVICE_KIND = "cuda"
+"""Whose memory the addresses are."""
+_MEND = "pip uninstall -y onnxruntime && pip install 'srsdk[cuda]', or device='cpu'"
+MakeSession = Callable[[Path | bytes, dict[str, str]], Any]
+
+
+def open_onnxruntime_cuda(
+    path: Path,
+    device_index: int,
+    *,
+    max_memory: int | None = None,
+    graph: bytes | None = None,
+    graphs: bool = True,
+    runtime: Any = None,
+    make_session: MakeSession | None = None,
+) -> CudaEngine:
+    """Open an ONNX file on one GPU.
+
+    Args:
+        path: an `.onnx` file.
+        device_index: the GPU.
+        max_memory: device bytes for slots and for what the library takes beside them; None: any.
+        graph: what to open instead of the file's bytes: a form derived from them.
+        graphs: record computations as CUDA graphs.
+        runtime: stands for `cuda.bindings.runtime` in tests.
+        make_session: stands for `make_cuda_session` in tests.
+
+    Raises:
+        ModelError: the library cannot read the file.
+        BackendError: no GPU; or the library would compute on the CPU instead.
+    """
+    device = Device(device_index, runtime)
+    # a session has one stream for all that it computes, so one lane
+    lanes = make_lanes(device, 1)
+    try:
+        options = {
+            "device_id": str(device_index),
+            "user_compute_stream": str(lanes[0].stream.handle),
+            # float32 as the file says: TF32 has the precision of float16
+            "use_tf32": "0",
+            # exactly what it needs, and not the next power of two
+            "arena_extend_strategy": "kSameAsRequested",
+        }
+        if max_memory is not None:
+            options["gpu_mem_limit"] = str(max_memory)
+        with device.active():
+            session = (make_session or make_cuda_session)(graph or path, options)
+            network = OnnxRuntimeNetwork(path, session, device)
+    except BaseException:
+        for lane in lanes:
+            lane.close()
+        raise
+    return CudaEngine("onnxruntime", device, network, lanes, graphs=graphs, max_memory=max_memory)
+
+
+def make_cuda_session(path: Path | bytes, provider_options: dict[str, str]) -> Any:
+    """Make a session whose provider is CUDA, and look whether it is.
+
+    Raises:
+        ModelError: the library cannot read the file.
+        BackendError: asked for CUDA and got the CPU: the library falls back with a log line only.
+    """
+    if PROVIDER not in ort.get_available_providers():
+        raise BackendError(
+            f"onnxruntime {ort.__version__} is the build for CPUs, without {PROVIDER}: {_MEND}"
+        )
+    # finds the CUDA libraries that came as wheels; what is missing is found out below
+    ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    try:
+        model = path if isinstance(path, bytes) else os.fspath(path)
+        session = ort.InferenceSession(model, options, providers=[(PROVIDER, provider_options)])
+    except Exception as error:  # the library's exceptions share no other base
+        first = _first_line(error)
+        name = "a form of this model" if isinstance(path, bytes) else path
+        raise ModelError(f"{name}: ONNX Runtime cannot open this model: {first}") from error
+    check_provider(session)
+    return session
+
+
+def check_provider(session: Any) -> None:
+    """Refuse a session that does not run on CUDA.
+
+    Raises:
+        BackendError: it would run elsewhere.
+    """
+    got = session.get_providers()
+    if PROVIDER not in got:
+        raise BackendError(
+            f"asked ONNX Runtime {ort.__version__} for {PROVIDER}, got {', '.join(got)}: its CUDA "
+            f"or cuDNN libraries do not load: {_MEND}"
+        )
+
+
+class OnnxRuntimeNetwork:
+    """A session; its computations are bound to fixed device addresses."""
+
+    capturable = True
+    profiles: tuple[tuple[int, int, int], ...] = ()
+
+    def __init__(self, path: Path, session: Any, device: Device) -> None:
+        self._session, self._device = session, device
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        check_single(path, len(inputs), len(outputs))
+        self.names = inputs[0].name, outputs[0].name
+        dtypes = onnx_dtype(inputs[0]), onnx_dtype(outputs[0])
+        shapes = onnx_shape(inputs[0]), onnx_shape(outputs[0])
+        self.signature: Signature = make_signature(path, dtypes, *shapes)
+        self._output_shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._arena_bytes: dict[tuple[int, ...], int] = {}
+
+    def prepare(self, input_shape: tuple[int, ...], stream: int) -> OnnxRuntimeRun:
+        """Run a shape once through the host, which tells its output and chooses its kernels."""
+        if self._session is None:
+            raise BackendError("this Upscaler is closed")
+        if input_shape not in self._output_shapes:
+            before, _ = self._device.memory()
+            zeros = np.zeros(input_shape, self.signature.dtype)
+            try:
+                (output,) = self._session.run([self.names[1]], {self.names[0]: zeros})
+            except Exception as error:
+                what = f"ONNX Runtime refuses {input_shape}: {_first_line(error)}"
+                raise failure(what) from error
+            after, _ = self._device.memory()
+            self._output_shapes[input_shape] = output.shape
+            self._arena_bytes[input_shape] = max(0, before - after)
+        shapes = input_shape, self._output_shapes[input_shape]
+        return OnnxRuntimeRun(self._session, self._device.index, self.names,
+                              self.signature.dtype, shapes)  # fmt: skip
+
+    def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
+        """Return what the library's arena grew by when the shape first ran."""
+        return self._arena_bytes.get(input_shape)
+
+    def settled(self) -> None:
+        """Nothing to keep."""
+
+    def close(self) -> None:
+        """Drop the session, and its arena with it."""
+        self._session = None
+
+
+class OnnxRuntimeRun:
+    """One binding. The arena is the session's, so there is no scratch of ours."""
+
+    scratch_bytes = 0
+
+    def __init__(
+        self, session: Any, device_index: int, names: tuple[str, str], dtype: str,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    ) -> None:  # fmt: skip
+        self._session, self._device_index = session, device_index
+        self._names, self._dtype, self._shapes = names, dtype, shapes
+        self.output_shape = shapes[1]
+        self._binding = session.io_binding()
+        self._options = ort.RunOptions()
+        # the run returns when everything is enqueued; our events say when it is done
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def bind(self, input_address: int, output_address: int, scratch_address: int) -> None:
+        """Fix the device addresses."""
+        kind, index, dtype = DEVICE_KIND, self._device_index, np.dtype(self._dtype).type
+        source, target = self._shapes
+        self._binding.bind_input(self._names[0], kind, index, dtype, source, input_address)
+        self._binding.bind_output(self._names[1], kind, index, dtype, target, output_address)
+
+    def enqueue(self, stream: int) -> None:
+        """Enqueue on the session's stream, which is the lane's."""
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)
+        except Exception as error:
+            raise failure(f"ONNX Runtime failed: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """Drop the binding."""
+        self._binding = self._session = None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)

@@ -1,0 +1,223 @@
+"""TensorRT and TensorRT for RTX: one class for both, because their interfaces are one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from srsdk.engines import Signature, check_single, make_signature
+from srsdk.engines import runtime_cache as cache
+from srsdk.engines.cuda_engine import CudaEngine, failure, is_out_of_memory
+from srsdk.engines.lanes import make_lanes
+from srsdk.engines.opening import Opened, open_plan
+from srsdk.engines.trt_library import Library
+from srsdk.errors import BackendError, EngineMismatch, OutOfMemoryError
+
+_DTYPES = {"UINT8": "uint8", "FLOAT": "float32"}
+
+
+def open_tensorrt(
+    path: Path,
+    device_index: int,
+    *,
+    max_memory: int | None = None,
+    lanes: int = 1,
+    graphs: bool = True,
+    runtime: Any = None,
+) -> CudaEngine:
+    """Open an engine file of either flavour on one GPU.
+
+    Args:
+        path: an `.engine` file, with our manifest or without one.
+        device_index: the GPU.
+        max_memory: device bytes that slots may use, or None.
+        lanes: networks that may compute at the same time.
+        graphs: use CUDA graphs.
+        runtime: stands for `cuda.bindings.runtime` in tests.
+
+    Raises:
+        ModelError, EngineMismatch: see `open_plan`.
+        OutOfMemoryError: its weights do not fit.
+    """
+    opened = open_plan(path, device_index, runtime=runtime)
+    with opened.device.active():
+        network = TensorRtNetwork(opened, graphs=graphs)
+        try:
+            made = make_lanes(opened.device, lanes)
+        except BaseException:
+            network.close()
+            raise
+        return CudaEngine(
+            "tensorrt", opened.device, network, made, graphs=graphs, max_memory=max_memory
+        )
+
+
+class TensorRtNetwork:
+    """A deserialised engine; contexts are made for each slot."""
+
+    def __init__(self, opened: Opened, *, graphs: bool) -> None:
+        self._library = library = opened.library
+        self._device = opened.device
+        self._graphs = graphs
+        trt = library.module
+        # the runtime must live as long as the engine
+        self._runtime = trt.Runtime(library.logger)
+        self._engine = self._runtime.deserialize_cuda_engine(opened.plan)
+        if self._engine is None:
+            text = library.sentence(f"{opened.path}: {library.title} cannot load it")
+            raise OutOfMemoryError(text) if is_out_of_memory(text) else EngineMismatch(text)
+        self.is_rtx = library.flavour == "rtx"
+        # TensorRT for RTX records graphs itself, around what it compiles for a shape
+        self.capturable = not self.is_rtx
+        self._input, self._output = _ports(opened.path, trt, self._engine)
+        self.profiles = self._profiles(opened)
+        self.signature: Signature = self._signature(opened)
+        self._cache_path = None
+        if self.is_rtx:
+            properties = opened.device.properties
+            self._cache_path = cache.cache_file(
+                opened.plan, library.version, properties.name, properties.driver
+            )
+        self._cache: Any = None
+
+    def prepare(self, input_shape: tuple[int, ...], stream: int) -> TensorRtRun:
+        """Make a context for one shape."""
+        context = self._context()
+        if context is None:
+            raise failure(self._library.sentence("no execution context"))
+        return TensorRtRun(
+            self._library,
+            context,
+            (self._input, self._output),
+            self._profile_index(input_shape),
+            input_shape,
+            stream,
+        )
+
+    def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
+        """Return what the profile of this shape needs."""
+        index = self._profile_index(input_shape)
+        return int(self._engine.get_device_memory_size_for_profile_v2(index))
+
+    def settled(self) -> None:
+        """Keep what was compiled for the new shape."""
+        if self._cache is not None:
+            cache.store(self._cache_path, bytes(self._cache.serialize()))
+
+    def close(self) -> None:
+        """Let go; TensorRT frees with the last reference."""
+        self._engine = self._cache = self._runtime = None
+
+    def _context(self) -> Any:
+        trt = self._library.module
+        managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._engine is None:
+            raise BackendError("this Upscaler is closed")
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(managed)
+        if self.is_rtx:
+            strategies = trt.CudaGraphStrategy
+            config.cuda_graph_strategy = (
+                strategies.WHOLE_GRAPH_CAPTURE if self._graphs else strategies.DISABLED
+            )
+            # a slot has one shape: compile its kernels now and never in the background
+            config.dynamic_shapes_kernel_specialization_strategy = (
+                trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            )
+            if self._cache is None:
+                self._cache = config.create_runtime_cache()
+                if (kept := cache.load(self._cache_path)) is not None:
+                    # False: of another environment; it is written anew
+                    self._cache.deserialize(kept)
+            config.set_runtime_cache(self._cache)
+        return self._engine.create_execution_context(config)
+
+    def _profile_index(self, input_shape: tuple[int, ...]) -> int:
+        for index in range(self._engine.num_optimization_profiles):
+            low, _, high = self._engine.get_tensor_profile_shape(self._input, index)
+            if all(a <= n <= b for a, n, b in zip(low, input_shape, high, strict=True)):
+                return index
+        raise BackendError(
+            f"this engine takes no input of {input_shape}, only "
+            f"{', '.join('x'.join(map(str, profile)) for profile in self.profiles)} "
+            "(batch x height x width)"
+        )
+
+    def _profiles(self, opened: Opened) -> tuple[tuple[int, int, int], ...]:
+        """Return the shape that each profile was tuned for, as (batch, height, width)."""
+        if opened.manifest is not None and opened.manifest.profiles:
+            return opened.manifest.profiles
+        found = []
+        for index in range(self._engine.num_optimization_profiles):
+            _, best, _ = self._engine.get_tensor_profile_shape(self._input, index)
+            sides = tuple(best)
+            if len(sides) != 4:
+                return ()
+            first = sides[2:] if sides[1] in (1, 3) else sides[1:3]
+            found.append((int(sides[0]), int(first[0]), int(first[1])))
+        return tuple(found)
+
+    def _signature(self, opened: Opened) -> Signature:
+        """Return shapes without the batch; a single profile has one size only."""
+        engine = self._engine
+        kinds = [engine.get_tensor_dtype(name) for name in (self._input, self._output)]
+        dtypes = [_DTYPES.get(kind.name, kind.name.lower()) for kind in kinds]
+        shapes = [_sides(engine.get_tensor_shape(name)) for name in (self._input, self._output)]
+        signature = make_signature(opened.path, (dtypes[0], dtypes[1]), shapes[0], shapes[1])
+        sizes = {(height, width) for _, height, width in self.profiles}
+        if len(sizes) != 1:
+            return signature
+        shape, (height, width) = signature.input_shape, sizes.pop()
+        nchw = shape[1] in (1, 3)
+        fixed = (shape[0], shape[1], height, width) if nchw else (shape[0], height, width, shape[3])
+        return Signature(signature.dtype, fixed, signature.output_shape)
+
+
+class TensorRtRun:
+    """A context for one shape."""
+
+    def __init__(
+        self,
+        library: Library,
+        context: Any,
+        names: tuple[str, str],
+        profile: int,
+        input_shape: tuple[int, ...],
+        stream: int,
+    ) -> None:
+        self._library, self._context, self._names = library, context, names
+        if not context.set_optimization_profile_async(profile, stream):
+            raise failure(library.sentence(f"profile {profile} is refused"))
+        if not context.set_input_shape(names[0], input_shape) or context.infer_shapes():
+            raise failure(library.sentence(f"shape {input_shape} is refused"))
+        self.output_shape = tuple(int(side) for side in context.get_tensor_shape(names[1]))
+        self.scratch_bytes = int(context.update_device_memory_size_for_shapes())
+
+    def bind(self, input_address: int, output_address: int, scratch_address: int) -> None:
+        """Fix the device addresses."""
+        context, names = self._context, self._names
+        context.set_device_memory(scratch_address, self.scratch_bytes)
+        for name, address in zip(names, (input_address, output_address), strict=True):
+            if not context.set_tensor_address(name, address):
+                raise failure(self._library.sentence(f"the address of {name} is refused"))
+
+    def enqueue(self, stream: int) -> None:
+        """Enqueue the computation."""
+        if not self._context.execute_async_v3(stream):
+            raise failure(self._library.sentence("the engine failed"))
+
+    def close(self) -> None:
+        """Let go; TensorRT frees with the last reference."""
+        self._context = None
+
+
+def _ports(path: Path, trt: Any, engine: Any) -> tuple[str, str]:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+    outputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
+    check_single(path, len(inputs), len(outputs))
+    return inputs[0], outputs[0]
+
+
+def _sides(dims: Any) -> tuple[int | None, ...]:
+    return tuple(None if side < 0 else int(side) for side in dims)

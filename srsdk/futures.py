@@ -1,0 +1,144 @@
+"""Futures whose `cancel` stops what runs, and the threads and windows that keep them going."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
+from typing import Generic, TypeVar
+
+from srsdk.call import Call
+from srsdk.errors import BackendError
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class PictureFuture(Future[T]):
+    """A `concurrent.futures.Future` whose `cancel` also stops what runs, within one tile."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self._call = call
+        self._deciding = threading.Lock()
+        self._decided = False
+
+    def cancel(self) -> bool:
+        """Cancel it, begun or not; False where it is done already."""
+        if super().cancel():
+            return True
+        with self._deciding:
+            if not self._decided:
+                self._call.cancel()
+            return self._call.cancelled
+
+    def cancelled(self) -> bool:
+        """Say whether it was cancelled, before it began or while it ran."""
+        return super().cancelled() or (self.done() and self._call.cancelled)
+
+    def run(self, work: Callable[[Call], T]) -> None:
+        """Do the work and keep what comes of it; called once, in a worker."""
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            result = work(self._call)
+        except BaseException as error:
+            self._settle(partial(self.set_exception, error))
+        else:
+            self._settle(partial(self.set_result, result))
+
+    def _settle(self, keep: Callable[[], None]) -> None:
+        with self._deciding:
+            self._decided = True
+        # a cancel that came after the last tile counts too: its caller was told True
+        if self._call.cancelled:
+            self.set_exception(CancelledError())
+        else:
+            keep()
+
+
+class Workers:
+    """Threads that run calls; begun with the first one."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, work: Callable[[Call], T], call: Call) -> Future[T]:
+        """Run `work(call)` in a worker.
+
+        Raises:
+            BackendError: closed.
+        """
+        future: PictureFuture[T] = PictureFuture(call)
+        with self._lock:
+            if self._closed:
+                raise BackendError("this Upscaler is closed")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="srsdk")
+            inner = self._pool.submit(future.run, work)
+        # only `close` cancels the inner one, and whoever waits for ours shall hear of it
+        inner.add_done_callback(lambda done: future.cancel() if done.cancelled() else None)
+        return future
+
+    def close(self) -> None:
+        """Cancel what has not begun and wait for what has."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def window(
+    submit: Callable[[S], Future[T]], sources: Iterable[S], ahead: int
+) -> Generator[T, None, None]:
+    """Yield the results of `submit` in order, with at most `ahead` of them begun.
+
+    What `sources` raises comes after the results of what it gave before.
+    """
+    waiting: deque[Future[T]] = deque()
+    pull = _Pull(iter(sources))
+    try:
+        while True:
+            while len(waiting) < ahead and pull.next():
+                waiting.append(submit(pull.value))
+            if not waiting:
+                pull.finish()
+                return
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class _Pull(Generic[S]):
+    """An iterator whose failure waits until it is asked for."""
+
+    value: S
+
+    def __init__(self, source: Iterator[S]) -> None:
+        self._source = source
+        self._ended = False
+        self._failure: Exception | None = None
+
+    def next(self) -> bool:
+        """Fetch the next `value`; False at the end."""
+        if self._ended:
+            return False
+        try:
+            self.value = next(self._source)
+        except StopIteration:
+            self._ended = True
+        except Exception as error:  # raised by `finish`
+            self._ended, self._failure = True, error
+        return not self._ended
+
+    def finish(self) -> None:
+        """Raise what the source raised, if it did."""
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,168 @@
+"""Putting a video together: the upscaled frames, and all else as the source has it."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srsdk.errors import OutputError
+from srsdk.media import import_av, translated
+from srsdk.media.encoding import Encoding, add_encoder
+from srsdk.media.parts import read_part
+from srsdk.media.source import Source, open_input
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+COPIED = ("audio", "subtitle", "attachment")
+"""Kinds of streams that go along; the rest (time codes, menus) means nothing in another file."""
+_CONTAINERS_OWN = ("major_brand", "minor_version", "compatible_brands", "encoder")
+
+
+def check_container(target: Path, source: Source, encoding: Encoding) -> None:
+    """Refuse a target whose format cannot hold the streams, before any work.
+
+    Raises:
+        OutputError: unknown suffix; a stream that it cannot hold.
+    """
+    temporary = _temporary(target)
+    try:
+        with open_input(source.path) as original:
+            output, _ = _begin(temporary, target, original, source, encoding)
+            with suppress(Exception):  # an empty file has no trailer, and needs none
+                output.close()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def assemble(
+    parts: Sequence[Path],
+    target: Path,
+    source: Source,
+    encoding: Encoding,
+    *,
+    whole: bool = True,
+) -> None:
+    """Write the parts' frames and the source's other streams, chapters and titles into one file.
+
+    Nothing is encoded again. Where the parts are not the whole video, all else ends with them.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    temporary = _temporary(target)
+    end_s = None if whole else _end_s(parts[-1], source)
+    try:
+        with open_input(source.path) as original:
+            output, copies = _begin(temporary, target, original, source, encoding)
+            with translated(f"{target} cannot be written", OutputError), output:
+                ours = _upscaled(parts, source, output.streams.video[0])
+                theirs = _copied(original, copies, end_s)
+                for _, _, packet in heapq.merge(ours, theirs, key=lambda item: item[:2]):
+                    output.mux(packet)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+Timed = tuple[float, int, Any]
+"""Seconds, stream, packet."""
+
+
+def _begin(
+    temporary: Path, target: Path, original: InputContainer, source: Source, encoding: Encoding
+) -> tuple[OutputContainer, dict[int, Stream]]:
+    """Open the file, add all streams in the source's order, write its header."""
+    av = import_av()
+    copies: dict[int, Stream] = {}
+    hint = "" if target.suffix == ".mkv" else "; a target named .mkv holds everything"
+    with translated(f"{target} cannot hold this video{hint}", OutputError):
+        output: OutputContainer = av.open(str(temporary), "w")
+        for stream in original.streams:
+            if stream.index == source.stream:
+                video = add_encoder(output, source, encoding)
+                if source.rotation:
+                    video.set_display_rotation(source.rotation)
+                made: Stream = video
+            elif stream.type in COPIED or _is_cover(stream):
+                made = copies[stream.index] = output.add_stream_from_template(stream)
+            else:
+                continue
+            made.metadata.update(stream.metadata)
+            made.disposition = stream.disposition
+        kept = {k: v for k, v in original.metadata.items() if k not in _CONTAINERS_OWN}
+        output.metadata.update(kept)
+        output.set_chapters(original.chapters())
+        output.start_encoding()
+    return output, copies
+
+
+def _upscaled(parts: Sequence[Path], source: Source, stream: VideoStream) -> Iterator[Timed]:
+    """Read the parts' packets, with decoding times that never go back.
+
+    The encoder began anew in each part, so its own do where frames last unequally long. A frame
+    must be decoded before it is shown, `reorder` frames earlier if as many others overtake it.
+    """
+    reorder = max((_reorder(read_part(part, source)) for part in parts), default=0)
+    shown: list[int] = []
+    for part in parts:
+        packets = read_part(part, source)
+        shown = shown[-reorder:] if reorder else []
+        before = len(shown)
+        shown += sorted(packet.pts for packet in packets if packet.pts is not None)
+        for index, packet in enumerate(packets):
+            packet.dts = _decoding_time(shown, before + index - reorder)
+            packet.stream = stream
+            yield float(packet.dts * packet.time_base), stream.index, packet
+
+
+def _reorder(packets: Sequence[Packet[Any]]) -> int:
+    """Return how many frames at most are decoded before one that is shown before them."""
+    order = sorted(range(len(packets)), key=lambda index: packets[index].pts or 0)
+    return max((index - rank for rank, index in enumerate(order)), default=0)
+
+
+def _decoding_time(shown: list[int], index: int) -> int:
+    if index >= 0:
+        return shown[index]
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    return shown[0] + index * step
+
+
+def _copied(
+    original: InputContainer, copies: dict[int, Stream], end_s: float | None
+) -> Iterator[Timed]:
+    if not copies:
+        return
+    wanted = [original.streams[index] for index in copies]
+    for packet in original.demux(wanted):
+        if not packet.size or (packet.dts is None and packet.pts is None):
+            continue
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        time_s = float((stamp or 0) * packet.time_base)
+        if end_s is not None and time_s > end_s:
+            continue
+        packet.stream = copies[packet.stream.index]
+        yield time_s, packet.stream.index, packet
+
+
+def _end_s(part: Path, source: Source) -> float:
+    ends = [(packet.pts or 0) + (packet.duration or 0) for packet in read_part(part, source)]
+    return float(max(ends) * source.time_base)
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & import_av().stream.Disposition.attached_pic)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")

@@ -1,0 +1,267 @@
+"""Cut, compute, lay: how one picture goes through the slots of one engine."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from srsdk import luma
+from srsdk.boundary import Boundary, levels_of
+from srsdk.call import Call
+from srsdk.engines import Engine, Slot
+from srsdk.errors import BackendError, OutOfMemoryError, PictureError, SrsdkError
+from srsdk.health import Guard
+from srsdk.manifest import Manifest
+from srsdk.memory_plan import Choice, MemoryPlan, Planner
+from srsdk.pool import SlotPool
+from srsdk.precision import DeepTwin
+from srsdk.profile import Profiler, Stopwatch
+from srsdk.sample import Sample
+from srsdk.tiles import Array, Tile, new_canvas, pad_to_multiple, tiles
+
+Group = list[tuple[int, Tile]]
+"""Numbered tiles that are computed at once."""
+
+
+class Pipeline:
+    """One engine and its slots; pictures of any size, from any number of threads.
+
+    Args:
+        engine: an open engine; it stays the caller's.
+        manifest: what the model file says of itself.
+        planner: cuts pictures for the engine.
+        slots: batches of tiles in flight in each input shape; None: as many as the engine wants.
+        deep: the model's form for pictures of more than 8 bits; None: there is none.
+        health: hold some tiles against bicubic.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        planner: Planner,
+        slots: int | None,
+        *,
+        deep: DeepTwin | None = None,
+        health: bool = True,
+    ) -> None:
+        self._deep = deep
+        self._engine = engine
+        self._manifest = manifest
+        self._planner = planner
+        self._on_gpu: Any = None
+        self._boundary = Boundary.of(manifest)
+        self._pool = SlotPool(engine, slots)
+        self._guard = Guard(manifest, f"{engine.backend} on {engine.device}") if health else None
+        self.profiler = Profiler()
+        self._process = os.getpid()
+
+    def upscale_on_gpu(self, picture: Any, out: Any, stream: Any, call: Call) -> Any:
+        """Upscale an array that is on a GPU; see `DevicePipeline.upscale`."""
+        from srsdk.device_pipeline import DevicePipeline
+
+        self.check_open()
+        if self._on_gpu is None:
+            planner, pool = self._planner, self._pool
+            made = DevicePipeline(self._engine, self._manifest, planner, pool, self._guard)
+            self._on_gpu = made
+        return self._on_gpu.upscale(picture, out, stream, call)
+
+    def upscale(
+        self, rgb: Array, call: Call, out: Any = None, sample: Sample | None = None
+    ) -> Array:
+        """(H, W, 3) RGB to (H * scale, W * scale, 3) of its dtype, in `out` where it is given.
+
+        Raises:
+            BackendError: the backend failed, all is closed, or this process is a fork.
+            concurrent.futures.CancelledError, DeadlineExceeded: see `Call`.
+        """
+        self.check_open()
+        if out is not None:
+            _check_out(out, rgb, self._manifest.scale)
+        if self._manifest.channels == 3:
+            return self._run(rgb, call, out, sample)
+        result = luma.upscale(lambda plane: self._run(plane, call), rgb)
+        return result if out is None else _copied(result, out)
+
+    def count(self, height: int, width: int) -> int:
+        """Return the tiles of a picture of (height, width)."""
+        return self._planner.count(height, width)
+
+    def plan(self, height: int, width: int) -> MemoryPlan:
+        """Say what a picture of (height, width) will need."""
+        return self._planner.plan(height, width, self._pool.limit)
+
+    def close(self) -> None:
+        """Close idle slots now, and lent ones when they come back."""
+        if self._deep is not None:
+            self._deep.close()
+        self._pool.close()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it, and not one that it was forked from."""
+        return os.getpid() == self._process
+
+    def check_open(self) -> None:
+        """Raise where no call can succeed.
+
+        Raises:
+            BackendError: closed, or this process is a fork of the one that opened it.
+        """
+        # a fork has our memory but not the threads that compute; waiting for them never ends
+        if not self.is_ours:
+            raise BackendError(
+                f"this Upscaler belongs to process {self._process} and does not survive a fork "
+                f"(this is process {os.getpid()}); open one in each process"
+            )
+        self._pool.check_open()
+
+    def _lane(self, dtype: np.dtype[Any]) -> tuple[Boundary, SlotPool]:
+        if dtype == np.uint8 or self._boundary.is_float or self._deep is None:
+            return self._boundary, self._pool
+        return self._deep.get()
+
+    def _run(
+        self, picture: Array, call: Call, out: Array | None = None, sample: Sample | None = None
+    ) -> Array:
+        """(H, W, C) to (H * scale, W * scale, C)."""
+        height, width, _ = picture.shape
+        scale = self._manifest.scale
+        padded = pad_to_multiple(picture, self._manifest.multiple_px)
+        rows, columns, _ = padded.shape
+        watch = self.profiler.start()
+        choice = self._planner.choose(rows, columns)
+        try:
+            canvas = self._tiled(padded, choice, call, watch, out, sample)
+        except OutOfMemoryError as error:
+            self._pool.drop_idle()
+            choice = self._planner.choose_smaller(choice, rows, columns, error)
+            canvas = self._tiled(padded, choice, call, watch, out, sample)
+        self.profiler.finish(watch)
+        if out is None:
+            return canvas[: height * scale, : width * scale]
+        return out if canvas is out else _copied(canvas[: height * scale, : width * scale], out)
+
+    def _tiled(
+        self, picture: Array, choice: Choice, call: Call, watch: Stopwatch, out: Array | None,
+        sample: Sample | None,
+    ) -> Array:  # fmt: skip
+        rows, columns, channels = picture.shape
+        m, size = self._manifest, choice.batch
+        cut = list(enumerate(tiles(rows, columns, choice.tile_px, m.radius_px, m.multiple_px)))
+        groups = [cut[at : at + size] for at in range(0, len(cut), size)]
+        shape = (rows * m.scale, columns * m.scale, channels)
+        fits = out is not None and out.shape == shape
+        canvas = out if out is not None and fits else new_canvas(*shape, picture.dtype)
+        boundary, pool = self._lane(picture.dtype)
+        flow = _Flow(boundary, self._guard, m.scale, picture, canvas, watch, sample)
+        with ExitStack() as stack:
+            with watch.step("queue"):
+                lending = pool.lend(choice.input_shape, len(groups), call.check)
+                lent = stack.enter_context(lending)
+            watch.prepare(lent)
+            give_back = partial(pool.give_back, choice.input_shape)
+            flow.run(groups, lent, give_back, call)
+        return canvas
+
+
+class _Flow:
+    """One picture on its way through the slots that it was lent."""
+
+    def __init__(
+        self, boundary: Boundary, guard: Guard | None, scale: int, picture: Array,
+        canvas: Array, watch: Stopwatch, sample: Sample | None,
+    ) -> None:  # fmt: skip
+        self._sample = sample
+        self._boundary, self._guard, self._scale = boundary, guard, scale
+        self._picture, self._canvas, self._watch = picture, canvas, watch
+        self._flying: deque[tuple[Slot, Group]] = deque()
+        self._done = 0
+
+    def run(
+        self,
+        groups: list[Group],
+        lent: list[Slot],
+        give_back: Callable[[list[Slot]], None],
+        call: Call,
+    ) -> None:
+        """Keep every slot busy; lay results in the order of submission."""
+        free = deque(lent)
+        total = sum(map(len, groups))
+        try:
+            for group in groups:
+                if not free:
+                    free.append(self._land())
+                    call.report(self._done, total)
+                call.check()
+                self._start(free.popleft(), group)
+            while self._flying:
+                call.check()
+                slot = self._land()
+                call.report(self._done, total)
+                # the next picture begins while the rest of this one computes
+                lent.remove(slot)
+                give_back([slot])
+        finally:
+            for slot, _ in self._flying:
+                # only after a failure, which is the one to report: a slot goes back when it rests
+                with suppress(SrsdkError):
+                    slot.wait()
+
+    def _start(self, slot: Slot, group: Group) -> None:
+        with self._watch.step("stage"):
+            for at, (_, tile) in enumerate(group):
+                self._boundary.stage(tile.cut(self._picture), slot.input, at)
+                if self._sample is not None:
+                    self._sample.draw(slot, tile, at)
+        slot.submit()
+        self._flying.append((slot, group))
+
+    def _land(self) -> Slot:
+        """Wait for the oldest tiles, lay them, return their slot."""
+        slot, group = self._flying[0]
+        with self._watch.step("wait"):
+            output = slot.wait()
+        self._flying.popleft()
+        self._watch.add(slot)
+        with self._watch.step("lay"):
+            for at, (number, tile) in enumerate(group):
+                self._lay(number, tile, output, at)
+                if self._sample is not None:
+                    self._sample.collect(slot, tile, at)
+        self._done += len(group)
+        return slot
+
+    def _lay(self, number: int, tile: Tile, output: npt.NDArray[Any], at: int) -> None:
+        scale, guard = self._scale, self._guard
+        height = (tile.rows.stop - tile.rows.start) * scale
+        width = (tile.columns.stop - tile.columns.start) * scale
+        looked_at = guard is not None and guard.wants(number)
+        if guard is not None and looked_at:
+            guard.check_numbers(tile, output[at])
+        result = self._boundary.unstage(output, height, width, at, self._canvas.dtype)
+        if guard is not None and looked_at:
+            guard.check(tile, levels_of(tile.cut(self._picture)), levels_of(result))
+        tile.lay(result, self._canvas, scale)
+
+
+def _check_out(out: Any, rgb: Array, scale: int) -> None:
+    expected = (rgb.shape[0] * scale, rgb.shape[1] * scale, 3)
+    if not isinstance(out, np.ndarray) or out.dtype != rgb.dtype or out.shape != expected:
+        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise PictureError(f"out is {found}, expected a numpy array of {rgb.dtype} {expected}")
+    if not out.flags.writeable or np.may_share_memory(out, rgb):
+        raise PictureError("out is read-only, or lies in the picture's own memory")
+
+
+def _copied(result: Array, out: Array) -> Array:
+    out[...] = result
+    return out

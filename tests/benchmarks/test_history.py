@@ -1,0 +1,118 @@
+"""The page and the tables say what the results say, and a browser shows them."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import history, plots, records, tables
+from benchmarks.__main__ import main
+from benchmarks.records import Record
+
+pytest.importorskip("matplotlib")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+META = {
+    "command": "python -m benchmarks x",
+    "machine": {"processor": "a processor", "commit": "0123456789"},
+    "before": {"time": "2026-01-02T00:00:00+00:00"},
+}
+
+
+def record(kind: str, config: dict[str, Any], result: dict[str, Any]) -> Record:
+    """Make a record of a machine that does not exist."""
+    return {"schema": 1, "kind": kind, "config": config, "result": result, "meta": META}
+
+
+@pytest.fixture
+def results() -> list[Record]:
+    """One of every kind."""
+    asked = {"model": "m", "workload": "360p", "options": {}}
+    ms = {"p50_ms": 100.0, "p90_ms": 120.0, "p99_ms": 130.0, "pictures_per_s": 10.0}
+    work = {"mp_per_s": 36.8, "flop_per_s": 2e11, "bytes_per_s": 3e9, "flop_per_byte": 64.0}
+    peer = {"low_ms": 9.0, "high_ms": 11.0, "ratio": 1.0, "peak_bytes": 2**20}
+    shown = {"same_model": True, "trained": True, "width": 640, "height": 360}
+    how = {"threads": 2, "rounds": 5}
+    found = [
+        record("scenario", {**asked, "scenario": "SingleStream"}, {**ms, **work}),
+        record("ceilings", {}, {"flop_per_s": {"fp32": 4e11}, "bytes_per_s": 3e10}),
+        record("stages", asked, {"median_ms": {"execute": 8.0, "encode": 2.0, "wall": 10.0}}),
+    ]
+    for name, time in (("srsdk", 10.0), ("other", 30.0)):
+        config = {"peer": name, "title": f"the {name}", **shown, **how}
+        found.append(record("peer", config, {**peer, "p50_ms": time, "median_ms": time}))
+        score = {"psnr_y_db": 30.0 + time / 100, "ssim_y": 0.9}
+        found.append(record("quality", {"peer": name}, score))
+    later = copy.deepcopy(found[0])
+    later["meta"]["machine"]["commit"] = "abcdef0123"
+    return [*found, later]
+
+
+def test_table_between_the_marks(results: list[Record]) -> None:
+    """All of it comes from the results; what stands around it stays."""
+    text = tables.published(results)
+    assert "640x360 to 2560x1440" in text
+    assert "2 threads of a processor, 2026-01-02" in text
+    assert "| **the srsdk** | 10.0 (9.0 to 11.0) | 1.00 | 1 | 30.10 |" in text
+    document = f"above\n{tables.BEGIN}\nold\n{tables.END}\nbelow\n"
+    assert tables.replaced(document, text, "x") == (
+        f"above\n{tables.BEGIN}\n{text}{tables.END}\nbelow\n"
+    )
+    with pytest.raises(records.RecordError, match=r"README\.md: expected one"):
+        tables.replaced("nothing", text, "README.md")
+
+
+def test_readme_holds_what_the_results_say(repository: Path) -> None:
+    """Nobody wrote the published table by hand, and nobody forgot to write it anew."""
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    text = tables.published(records.read_all([records.RESULTS]))
+    assert tables.replaced(readme, text, "README.md") == readme
+
+
+def test_tracked_history_is_sound() -> None:
+    """Every line of the tracked results can be read and drawn."""
+    found = records.read_all([records.RESULTS])
+    assert {"scenario", "stages", "startup", "ceilings", "peer"} <= {r["kind"] for r in found}
+    assert plots.roofline(found)
+
+
+def test_no_results_is_a_page_too() -> None:
+    """It says so."""
+    assert history.page([]).count("No results of this kind yet.") == len(history.PLOTS)
+
+
+def test_page_needs_nothing_else(results: list[Record]) -> None:
+    """Four plots inline; nothing is loaded from anywhere."""
+    page = history.page(results)
+    assert page.count("<svg") == len(history.PLOTS)
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert not re.search(r'(src|href)\s*=\s*"(?!#)', without_names)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser: chromium")
+def test_a_browser_shows_it(results: list[Record], tmp_path: Path) -> None:
+    """Chromium itself says that all plots have a size, and its picture is not empty."""
+    file, shot = tmp_path / "history.html", tmp_path / "shot.png"
+    lines = tmp_path / "x.jsonl"
+    for one in results:
+        records.append(lines, one)
+    assert main(["history", str(lines), "--out", str(file)]) == 0
+    call = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    call += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,2400"]
+    dom = subprocess.run(
+        [*call, "--dump-dom", file.as_uri()], capture_output=True, text=True, check=True
+    )
+    assert f'data-shown="{len(history.PLOTS)}"' in dom.stdout
+    subprocess.run([*call, f"--screenshot={shot}", file.as_uri()], capture_output=True, check=True)
+    seen = np.asarray(Image.open(shot).convert("L"))
+    assert seen.shape == (2400, 1100)
+    # text and lines on white, from top to bottom
+    bands = np.array_split(seen[:2200], 4)
+    assert all(0.001 < float(np.mean(band < 200)) < 0.5 for band in bands)

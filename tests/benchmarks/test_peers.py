@@ -1,0 +1,71 @@
+"""Peers of the same model compute the same picture; the others are what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import records
+from benchmarks.__main__ import main
+from benchmarks.peers import PEERS, Job, missing, open_peer
+from tests.conftest import make_picture
+
+SAME = [
+    name
+    for name, peer in PEERS.items()
+    if peer.same_model and name not in ("srsdk-bf16", "openvino-defaults", "torch-compiled")
+]
+
+
+def job(repository: Path, height: int, width: int) -> Job:
+    """Two threads, a small picture; the peers' own files where SRSDK_PEERS names their folder."""
+    weights = repository / "training" / "weights" / "gan_x4.safetensors"
+    files = os.environ.get("SRSDK_PEERS")
+    size = {"height": height, "width": width}
+    return Job(model="gan_x4", weights=str(weights), threads=2, files=files, **size)
+
+
+def test_same_model_same_picture(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared is one and the same work: one level at most, tiles apart from their seams.
+
+    The checkpoint holds weights rounded to float16, which costs a few levels of one.
+    """
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
+    picture = make_picture(20, 30)
+    results = {name: open_peer(name, job(repository, 20, 30))(picture).copy() for name in SAME}
+    for name, result in results.items():
+        assert np.abs(result.astype(int) - results["srsdk"]).max() <= 1, name
+
+
+@pytest.mark.parametrize("name", [n for n, p in PEERS.items() if not p.same_model and not p.slow])
+def test_peers_upscale_by_four(
+    repository: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are installed here give a picture of the right size."""
+    monkeypatch.setenv("SRSDK_CACHE", str(tmp_path))
+    asked = job(repository, 24, 32)
+    lack = missing(PEERS[name], asked.files)
+    if lack is not None:
+        pytest.skip(lack)
+    result = open_peer(name, asked)(make_picture(24, 32))
+    assert result.shape == (96, 128, 3)
+    assert result.dtype == np.uint8
+
+
+def test_a_short_contest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reference takes part always; a peer that is not there is named and left out."""
+    out = tmp_path / "peers.jsonl"
+    call = ["peers", "--peers", "openvino", "ncnn-animevideov3", "--height", "24", "--width", "32"]
+    assert main([*call, "--rounds", "2", "--runs", "2", "--out", str(out)]) == 0
+    found = {r["config"]["peer"]: r["result"] for r in records.read(out)}
+    assert set(found) == {"srsdk", "openvino"}
+    assert found["srsdk"]["ratio"] == 1
+    assert [len(ms) for ms in found["openvino"]["ms"]] == [2, 2]
+    said = capsys.readouterr()
+    if importlib.util.find_spec("ncnn") is not None:
+        assert "without ncnn-animevideov3: realesr-animevideov3-x4.param is not there" in said.err

@@ -1,0 +1,81 @@
+"""Engines of the fakes, opened by the real opening, memory layer and slots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import srsdk
+from srsdk import upscaler as upscaler_module
+from srsdk.engines import trt_library
+from srsdk.engines.cuda_engine import CudaEngine
+from srsdk.engines.tensorrt import open_tensorrt
+from srsdk.engines.trt_library import Library, make_logger
+from srsdk.manifest import Manifest
+from tests import faketrt
+from tests.fakecuda import FakeRuntime
+
+PROFILE = (1, 32, 48)
+
+
+def write_engine(
+    path: Path,
+    *profiles: Any,
+    flavour: str = "tensorrt",
+    manifest: dict[str, Any] | None = None,
+    plain: bool = False,
+    **facts: Any,
+) -> Path:
+    """Write a plan of the fake, with our manifest unless `plain`."""
+    profiles = profiles or (PROFILE,)
+    body = faketrt.plan(list(profiles), **facts)
+    sizes = {(h, w) for _, h, w in profiles} if not plain else set()
+    one = Manifest(
+        name=path.stem,
+        scale=facts.get("scale", 2),
+        channels=3,
+        radius_px=3,
+        precision="fp16",
+        flavour=flavour,
+        profiles=() if plain else profiles,
+        size_px=sizes.pop() if len(sizes) == 1 else None,
+        library_version={"rtx": "1.7.1.116", "tensorrt": "11.4.0.106"}[flavour],
+        sms=(86, 89, 120) if flavour == "rtx" else (),
+        parity_of="graph",
+        **(manifest or {}),
+    )
+    text = b"" if plain else one.to_json().encode()
+    path.write_bytes(b"ptrt" + bytes(60) + text + bytes(40) + body + bytes(8))
+    return path
+
+
+def use_fakes(
+    patch: pytest.MonkeyPatch, cuda: FakeRuntime, flavour: str = "tensorrt"
+) -> ModuleType:
+    """Put the fake library in place of the real one; returns it."""
+    module: Any = faketrt.make_module(flavour, cuda)
+    library = Library(flavour, module, module.__version__, make_logger(module))
+    patch.setattr("srsdk.engines.opening.open_library", lambda _: library)
+    trt_library.open_library.cache_clear()
+    return module  # type: ignore[no-any-return]
+
+
+def open_upscaler(
+    patch: pytest.MonkeyPatch, path: Path, cuda: FakeRuntime, *, flavour: str = "tensorrt",
+    lanes: int = 1, graphs: bool = True, **options: Any,
+) -> srsdk.Upscaler:  # fmt: skip
+    """Open an Upscaler on the fakes; everything else is real."""
+    use_fakes(patch, cuda, flavour)
+
+    def open_engine(
+        path: Path, _: str, *, gpus: Any, max_memory: int | None = None, **__: Any
+    ) -> CudaEngine:
+        return open_tensorrt(
+            path, gpus[0], runtime=cuda, lanes=lanes, graphs=graphs, max_memory=max_memory
+        )
+
+    patch.setattr(upscaler_module, "open_engine", open_engine)
+    return srsdk.Upscaler(path, **options)

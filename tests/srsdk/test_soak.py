@@ -1,0 +1,61 @@
+"""Memory over many pictures."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import srsdk
+from srsdk.engines import BACKENDS
+from tests.conftest import Picture, make_picture
+
+PICTURES, WARM_UP = 10_000, 2_000
+SIDES = [(24, 32), (32, 24), (40, 40), (17, 51)]
+
+
+def resident_bytes() -> int:
+    """Return the memory that the process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def usual(count: int) -> Iterator[Picture]:
+    """Yield small pictures of four sizes in turn."""
+    pictures = [make_picture(*side) for side in SIDES]
+    for index in range(count):
+        yield pictures[index % len(pictures)]
+
+
+def mixed(count: int) -> Iterator[Picture]:
+    """Yield the same, but every fiftieth of a size of its own."""
+    choice = random.Random(0)
+    for index, picture in enumerate(usual(count)):
+        if index % 50:
+            yield picture
+        else:
+            yield make_picture(choice.randrange(8, 60), choice.randrange(8, 60))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    # with new sizes the cache of compiled kernels in OpenVINO's oneDNN fills, up to its bound
+    ("source", "most_mib"),
+    [(usual, 8), (mixed, 100)],
+)
+def test_memory_stays_flat(
+    backend: str, source: Callable[[int], Iterator[Picture]], most_mib: int
+) -> None:
+    """Ten thousand pictures take no more memory than two thousand."""
+    with srsdk.Upscaler("gan_x2", backend=backend) as up:
+        for done, _ in enumerate(up.stream(source(PICTURES)), 1):
+            if done == WARM_UP:
+                before = resident_bytes()
+        growth = resident_bytes() - before
+    assert done == PICTURES
+    assert growth < most_mib << 20, f"{growth / 2**20:.1f} MiB more"

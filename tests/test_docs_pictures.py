@@ -1,0 +1,34 @@
+"""What the documents show works as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests import networks
+from tests.conftest import make_picture
+from tests.srsdk.test_sampler import vae
+
+
+def test_the_python_of_pictures_runs(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over small stand-ins for the two models that are exported first."""
+    monkeypatch.chdir(tmp_path)
+    networks.identity(tmp_path / "ae_x1.onnx")
+    vae(tmp_path / "vae_x4.onnx")
+    Image.fromarray(make_picture(270, 480)).save(tmp_path / "photo.jpg")
+    text = (repository / "docs" / "pictures.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {"picture": make_picture(20, 30)}
+    for block in blocks:
+        code = "\n".join(line[4:] for line in block.splitlines())
+        exec(compile(code, "pictures.md", "exec"), names)
+    with Image.open(tmp_path / "large.jpg") as large:
+        assert large.width == 3840
+    assert len(names["result"].samples) == 4
