@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import srsdk
-from srsdk import pictures
+from srsdk import encode, pictures
 
 STEPS = ("stage", "h2d", "execute", "d2h", "lay")
 
@@ -38,7 +38,7 @@ def _once(up: srsdk.Upscaler, source: Path, target: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     with (
         patch.object(pictures, "read", _timed(pictures.read, "decode", found)),
-        patch.object(pictures, "write", _timed(pictures.write, "encode", found)),
+        patch.object(encode, "write_pixels", _timed(encode.write_pixels, "encode", found)),
         up.profile() as calls,
     ):
         began = time.perf_counter()
