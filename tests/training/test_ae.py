@@ -46,8 +46,8 @@ def test_shapes(scale: int, skips: bool) -> None:
 
 
 def test_the_shipped_size() -> None:
-    """0.96 M parameters."""
-    assert sum(p.numel() for p in build(width=32).parameters()) == 957_612
+    """0.97 M parameters."""
+    assert sum(p.numel() for p in build(width=32).parameters()) == 966_860
 
 
 def test_a_new_restorer_passes_the_picture_on() -> None:
@@ -91,10 +91,11 @@ def test_losses_by_hand() -> None:
 
 def test_the_loss_is_the_weighted_sum() -> None:
     """What is shown under `loss` is what is minimised."""
-    objective = objectives.build(tiny("ae", 1, ae={"width": 8, "fft": 0.5}))
+    objective = objectives.build(tiny("ae", 1, ae={"width": 8, "fft": 0.5, "luma": 2.0}))
     assert isinstance(objective, Restore)
     losses = objective.step(Patches(pairs(1), 16, 4, 0).draw(), 0)
-    assert losses["loss"] == pytest.approx(losses["pixel"] + 0.5 * losses["fft"])
+    expected = losses["pixel"] + 0.5 * losses["fft"] + 2.0 * losses["luma"]
+    assert losses["loss"] == pytest.approx(expected)
 
 
 def test_it_resumes_exactly(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, optim
 from training.data import Batch
+from training.losses import luma_l1
 from training.networks.autoencoder import Autoencoder
 from training.recipe import Recipe
 
@@ -32,15 +33,20 @@ class Restore:
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step on (N, 3, P, P) damaged and (N, 3, P * scale, P * scale) clean patches."""
         optim.set_learning_rate(self._optimiser, optim.learning_rate(self._recipe, step))
+        ae = self._recipe.ae
         losses = self.losses(self.network(batch.lr), batch.hr)
-        total = losses["pixel"] + self._recipe.ae.fft * losses["fft"]
+        total = losses["pixel"] + ae.fft * losses["fft"] + ae.luma * losses["luma"]
         optim.descend(self._optimiser, self.network, total, self._recipe.optimiser.clip_norm)
         return {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
 
     def losses(self, got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Return `pixel` and `fft`, unweighted."""
+        """Return `pixel`, `fft` and `luma`, unweighted."""
         pixel = F.l1_loss if self._recipe.ae.loss == "l1" else F.mse_loss
-        return {"pixel": pixel(got, wanted), "fft": spectrum_l1(got, wanted)}
+        return {
+            "pixel": pixel(got, wanted),
+            "fft": spectrum_l1(got, wanted),
+            "luma": luma_l1(got, wanted),
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and optimiser state."""
