@@ -93,6 +93,9 @@ class AeRecipe:
     """Weight of the L1 distance of the spectra."""
     luma: float = 0.0
     """Weight of the L1 distance of BT.601 luma, beside that of the colours."""
+    relative: bool = False
+    """Weigh each patch by 1 / (its mean damage + 1/255): where noise and JPEG are learned together,
+    noise, whose error is several times as large, otherwise rules every step."""
 
     def checks(self) -> list[Check]:
         """Return what must hold."""
