@@ -105,7 +105,8 @@ class Corrupting:
         if noise:
             picture = add_noise(picture, random.uniform(0, recipe.noise_max), random)
         if blocks:
-            quality = int(random.integers(recipe.jpeg_min, recipe.jpeg_max + 1))
+            share = random.random() ** recipe.jpeg_power
+            quality = int(recipe.jpeg_min + (recipe.jpeg_max + 1 - recipe.jpeg_min) * share)
             picture = jpeg(picture, quality, subsampling=int(random.choice([0, 2])))
         return picture
 

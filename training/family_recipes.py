@@ -22,7 +22,10 @@ class CorruptRecipe:
     noise_max: float = 0.0
     """Gaussian noise, independent in each colour: sigma is uniform in 0..this, levels of 255."""
     jpeg_min: int = 10
-    """Lowest JPEG quality; qualities are uniform in `jpeg_min..jpeg_max`."""
+    """Lowest JPEG quality."""
+    jpeg_power: float = 1.0
+    """Qualities are `jpeg_min + (jpeg_max - jpeg_min) * u**jpeg_power` with u uniform in 0..1: at 1
+    all are as likely, above 1 the low ones, of which there is most to repair, come more often."""
     jpeg_max: int = 0
     """Highest JPEG quality; 0: no JPEG. With JPEG a patch loses 8 px of `data.patch_px`: the blocks
     begin at a random place, as they do in a picture that was cut after compression."""
@@ -59,6 +62,7 @@ class CorruptRecipe:
                 self.jpeg_min,
                 "1 to jpeg_max",
             ),
+            (self.jpeg_power > 0, "corrupt.jpeg_power", self.jpeg_power, "over 0"),
             (
                 0 <= self.aligned_share <= 1,
                 "corrupt.aligned_share",
