@@ -63,12 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verdict(report: Report, *, show: bool) -> list[Verdict]:
-    """Time INT8 beside float32 where both were made as files that run here."""
-    files = {(made.artefact.precision, made.artefact.flavour): made for made in report.made}
-    base, int8 = files.get(("fp32", "portable")), files.get(("int8", "cpu"))
-    if not show or base is None or int8 is None or int8.parity is None:
-        return []
-    return verdict(base.artefact.path, int8.artefact.path)
+    """Time the files that run here, where any of them is new."""
+    files = {
+        made.artefact.precision: made.artefact.path
+        for made in report.made
+        if made.artefact.flavour in ("portable", "cpu")
+    }
+    return verdict(files) if show and any(made.parity for made in report.made) else []
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -158,7 +159,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--force", action="store_true", help="replace existing files")
     add("--json", action="store_true", help="a machine-readable report on stdout")
-    add("--no-verdict", dest="verdict", action="store_false", help="do not time INT8 on this CPU")
+    add(
+        "--no-verdict",
+        dest="verdict",
+        action="store_false",
+        help="do not time the files on this CPU",
+    )
     add("-v", "--verbose", action="store_true", help="say what is being done")
     add("--licence", default="", help="terms of the weights, for the manifest")
     add("--training-data", default="", help="what they were learned from")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +18,7 @@ from export.parity import (
     Limits,
     Parity,
     Run,
+    by_reference,
     drawn_pictures,
     fit,
     flat_patches,
@@ -72,7 +74,14 @@ class Judge:
 
     def parity(self, run: Run) -> Parity:
         """Measure a file against the float32 network."""
-        return measure(run, self.reference, self.pictures, self.patches)
+        return measure(run, *self._wanted)
+
+    @cached_property
+    def _wanted(self) -> tuple[list[tuple[Batch, Batch]], list[tuple[Batch, Batch]]]:
+        """Pictures and patches with the float32 network's word on them, computed once."""
+        return by_reference(self.reference, self.pictures), by_reference(
+            self.reference, self.patches
+        )
 
     def scores(self, run: Run) -> Scores:
         """Return `psnr_y_db` and `ssim_y` by test set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ def open_onnx(path: Path) -> OnnxSource:
         radius_measured=True,
         size_px=size,
         sha256=file_sha256(path),
+        weights=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
         architecture="ONNX",
     )
     radius = _radius(wrap(model, layout, facts), facts) if manifest is None else manifest.radius_px

@@ -44,6 +44,8 @@ class Facts:
     """The only input size; None: any."""
     sha256: str
     """Of the source file."""
+    weights: int = 0
+    """How many it has: large networks are measured on fewer pixels."""
     architecture: str = ""
     """In words, for the report."""
     textured: bool = False
@@ -225,6 +227,7 @@ def torch_source(
             radius_measured=measured,
             multiple_px=multiple_px,
             sha256=sha256,
+            weights=sum(parameter.numel() for parameter in network.parameters()),
             architecture=architecture,
             textured=textured,
         ),
