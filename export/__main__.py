@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _options(arguments)
         report = export(arguments.source, arguments.output, options, force=arguments.force)
-        lines = _verdict(report, show=arguments.verdict)
     except UsageError as error:
         return _failed(error, EXIT_USAGE)
     except (GateError, LintError) as error:
@@ -54,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return _failed("stopped; nothing was written", EXIT_INTERRUPTED)
+    try:
+        lines = _verdict(report, show=arguments.verdict)
+    except KeyboardInterrupt:
+        return _failed("stopped while the files were timed; they are written", EXIT_INTERRUPTED)
     if arguments.json:
         values = {**report.to_dict(), "verdict": [line.to_dict() for line in lines]}
         sys.stdout.write(json.dumps(values, indent=2) + "\n")

@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 import numpy as np
 
-from export.calibrate import Crops
 from export.parity import (
     LIMITS,
     Batch,
@@ -54,8 +53,13 @@ class Judge:
     """Flat ones."""
 
     @classmethod
-    def of(cls, source: Source, folders: Sequence[Path], held_out: Crops | None) -> Judge:
+    def of(cls, source: Source, folders: Sequence[Path], held_out: Sequence[Picture] = ()) -> Judge:
         """Load the test sets.
+
+        Args:
+            source: the network.
+            folders: of ground truth.
+            held_out: (H, W, C) crops of real pictures that nothing was calibrated on.
 
         Raises:
             DataError: a folder is missing or holds no picture.
@@ -65,7 +69,7 @@ class Judge:
         scored = f.channels == 3 and f.size_px is None and f.scale > 1
         tests = {folder.name: load_pairs(folder, f.scale) for folder in folders if scored}
         pictures = drawn_pictures(f.channels, f.multiple_px, f.size_px)
-        for crop in held_out.pixels if held_out else ():
+        for crop in held_out:
             batch = fit(crop[:, :, : f.channels], f.multiple_px, f.size_px)
             if batch is not None:
                 pictures.append(batch)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from export.onnx_file import OPSET, ExportError
 from export.options import file_sha256
@@ -113,6 +113,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
         raise ExportError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ExportError(f"{path} is damaged: weights {tensor.name!r} hold NaN or infinity")
     return model
 
 

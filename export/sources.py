@@ -208,8 +208,17 @@ def torch_source(
     architecture: str = "",
     textured: bool = False,
 ) -> TorchSource:
-    """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees."""
+    """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees.
+
+    Raises:
+        ExportError: a weight is no number, or the network has global context.
+    """
     network.eval()
+    check_finite(network, name)
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            # torch's exporter takes an activation in place apart, in twice the time
+            module.inplace = False  # type: ignore[assignment]
     try:
         radius = receptive_radius(network, scale, channels, multiple_px=multiple_px)
         measured = False
@@ -233,6 +242,17 @@ def torch_source(
         ),
         network,
     )
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """Refuse weights that no gate could judge: NaN everywhere equals NaN everywhere.
+
+    Raises:
+        ExportError: names the first tensor.
+    """
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ExportError(f"{name}: weights {key!r} hold NaN or infinity; the file is damaged")
 
 
 def session_run(model: onnx.ModelProto) -> Run:

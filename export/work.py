@@ -80,6 +80,7 @@ class Work:
         manifest = self._manifest(artefact, parity, scores)
         if artefact.is_engine:
             library = self.libraries[artefact.flavour]
+            log.info("building %s", artefact.path.name)
             plan_bytes = build_engine(
                 library,
                 model,
@@ -101,8 +102,9 @@ class Work:
     def judge(self) -> Judge:
         """Who says how good a file is."""
         seed = self.options.seed + 1
-        held_out = self._crops(seed, HELD_OUT, HELD_OUT_OF_LARGE) if self.options.data else None
-        return Judge.of(self.source, self.options.tests, held_out)
+        crops = self._crops(seed, HELD_OUT).pixels if self.options.data else ()
+        count = HELD_OUT_OF_LARGE if self._is_large else HELD_OUT
+        return Judge.of(self.source, self.options.tests, crops[:count])
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -124,7 +126,8 @@ class Work:
     def _calibrated(self) -> Calibration:
         """Of the float32 graph as it is."""
         log.info("calibrating")
-        crops = self._crops(self.options.seed, CROPS, CROPS_OF_LARGE)
+        count = CROPS_OF_LARGE if self._is_large else CROPS
+        crops = self._crops(self.options.seed, count)
         layers = body(conv_layers(self._pixels))
         return calibrate(self._pixels, layers, crops, self.judge.patches)
 
@@ -137,11 +140,14 @@ class Work:
     def _is_float(self) -> bool:
         return self.options.boundary == "float32"
 
-    def _crops(self, seed: int, count: int, count_of_large: int) -> Crops:
+    @property
+    def _is_large(self) -> bool:
+        return self.source.facts.weights > LARGE
+
+    def _crops(self, seed: int, count: int) -> Crops:
         f = self.source.facts
         assert self.options.data is not None
         shape = Shape(f.scale, f.channels, f.multiple_px, f.size_px)
-        count = count_of_large if f.weights > LARGE else count
         return draw_crops(self.options.data, shape, seed=seed, count=count)
 
     def _graph(self, precision: str) -> onnx.ModelProto:

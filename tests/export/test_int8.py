@@ -321,7 +321,7 @@ def test_sensitive_layers_are_given_back(source: Source, truth: Path, drawn: Pat
         draw_crops(drawn, Shape(2), count=12),
         flat_patches(3, 1, None),
     )
-    judge = Harsh.of(source, [truth], None)
+    judge = Harsh.of(source, [truth])
     base_db = judge.psnr(session_run(model))
     result = quantise(model, calibration, "cpu", judge, base_db)
     ranking = list(result.sensitivity_db)
