@@ -32,8 +32,9 @@ def open_foreign(path: Path) -> TorchSource:
     """
     state = _load(path)
     spandrel = _import_spandrel()
+    state = spandrel.canonicalize_state_dict(state)
     try:
-        model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
+        model = spandrel.ModelLoader().load_from_state_dict(state)
     except (spandrel.UnsupportedModelError, KeyError, RuntimeError, AttributeError) as error:
         first = " ".join(str(error).split())[:200]
         raise ExportError(

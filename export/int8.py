@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 MAX_MEASURED = 40
 """Sensitivity takes a session for each layer."""
-GROUPS_OF_DEEP = 16
+GROUPS_OF_DEEP = 8
 """Networks of more layers than that are measured, and given back, by so many groups of neighbours,
 and only where the gate does not hold: of RRDBNet's 345 layers each look takes seconds."""
-SENSITIVITY_CROPS = 4
+SENSITIVITY_CROPS, OF_DEEP = 4, 1
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ def _sensitivity(
     groups: dict[str, tuple[str, ...]],
 ) -> dict[str, float]:
     """Return, most sensitive first, what each group alone does to the output."""
-    step = max(1, len(calibration.crops.pixels) // SENSITIVITY_CROPS)
+    is_deep = any(len(run) > 1 for run in groups.values())
+    count = OF_DEEP if is_deep else SENSITIVITY_CROPS
+    step = max(1, len(calibration.crops.pixels) // count)
     crops = [crop[None] for crop in calibration.crops.pixels[::step]]
     wanted = _outputs(model, crops)
     every = {name for run in groups.values() for name in run}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,8 @@ from training.data import Pair, load_pairs
 from training.evaluate import score
 from training.metrics import psnr_y
 from training.resize import Picture
+
+log = logging.getLogger(__name__)
 
 Scores = MappingProxyType[str, MappingProxyType[str, float]]
 
@@ -67,6 +70,8 @@ class Judge:
         f = source.facts
         # a luma network's colour is made by the runtime, a fixed size takes no whole picture
         scored = f.channels == 3 and f.size_px is None and f.scale > 1
+        if folders and not scored:
+            log.warning("--test is for RGB upscalers of any size: this network is not scored")
         tests = {folder.name: load_pairs(folder, f.scale) for folder in folders if scored}
         pictures = drawn_pictures(f.channels, f.multiple_px, f.size_px)
         for crop in held_out:

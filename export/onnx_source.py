@@ -57,7 +57,7 @@ def open_onnx(path: Path) -> OnnxSource:
         ExportError: damaged, reaching out of its folder, or no image network.
     """
     model = read_onnx(path)
-    model = _strip_initializer_inputs(model)
+    model = _gathered_weights(model)
     if _is_uint8(model):
         model = unwrap(path, model)
     model = _upgraded(path, model)
@@ -120,12 +120,23 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _strip_initializer_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Old exporters list the weights among the inputs."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+def _gathered_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Put weights where they are looked for: old exporters list them as inputs or as nodes."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
     return model
 
 

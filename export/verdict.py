@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from srsdk.engines import BACKENDS, Engine, Slot, installed, open_engine
+from export.sources import session_run
+from srsdk.engines import BACKENDS, installed, open_engine
 from srsdk.errors import SrsdkError
 from srsdk.manifest import read_manifest
 
@@ -27,6 +30,9 @@ BUDGET_S = 8.0
 """For one backend; a slow network gets fewer rounds."""
 NOT_FASTER = 1.05
 """A median ratio up to this is no gain that anyone would notice."""
+
+Run = Callable[[], object]
+"""Computes once."""
 
 
 @dataclass(frozen=True)
@@ -74,46 +80,69 @@ def verdict(files: Mapping[str, Path]) -> list[Verdict]:
     """Time files of one network in every backend that is installed.
 
     Args:
-        files: ONNX files by precision. Files of a fixed size or of several inputs are left out.
+        files: ONNX files by precision, of one source. A backend that opens none is left out.
     """
     found = (_in_turns(backend, files) for backend in BACKENDS if installed(backend))
     return [one for one in found if one is not None]
 
 
 def _in_turns(backend: str, files: Mapping[str, Path]) -> Verdict | None:
-    engines: dict[str, Engine] = {}
+    opened: list[_Opened] = []
     try:
-        for precision, path in files.items():
-            engines[precision] = open_engine(path, backend, threads=None)
-        size, slots, slowest = _slots(engines, next(iter(files.values())))
-        rounds = min(ROUNDS, max(FEWEST, int(BUDGET_S / (slowest * len(slots)))))
-        times = np.array([[_seconds(slot) for slot in slots] for _ in range(rounds)])
+        opened.extend(_open(backend, path) for path in files.values())
+        size, runs, slowest = _warm(opened, next(iter(files.values())))
+        rounds = min(ROUNDS, max(FEWEST, int(BUDGET_S / (slowest * len(runs)))))
+        times = np.array([[_seconds(run) for run in runs] for _ in range(rounds)])
     except SrsdkError:
         return None
     finally:
-        for engine in engines.values():
-            engine.close()
+        for one in opened:
+            one.close()
     return _verdict(backend, size, dict(zip(files, times.T, strict=True)))
 
 
-def _slots(engines: Mapping[str, Engine], path: Path) -> tuple[tuple[int, int], list[Slot], float]:
-    """Return the largest size at which no file is slow, warm slots, and the slowest's seconds."""
+@dataclass(frozen=True)
+class _Opened:
+    at: Callable[[tuple[int, ...]], Run]
+    """For an input shape, what runs it once."""
+    close: Callable[[], None]
+
+
+def _open(backend: str, path: Path) -> _Opened:
+    manifest = read_manifest(path)
+    if manifest is not None and manifest.family == "vae" and backend == "onnxruntime":
+        # its noise is a second input, for which a slot has no place
+        upscale = session_run(onnx.load(path))
+        return _Opened(lambda shape: partial(upscale, np.zeros(shape, np.uint8)), lambda: None)
+    engine = open_engine(path, backend, threads=None)
+
+    def at(shape: tuple[int, ...]) -> Run:
+        slot = engine.slot(shape)
+        slot.input[...] = np.random.default_rng(0).integers(0, 256, shape)
+
+        def once() -> None:
+            slot.submit()
+            slot.wait()
+
+        return once
+
+    return _Opened(at, engine.close)
+
+
+def _warm(opened: Sequence[_Opened], path: Path) -> tuple[tuple[int, int], list[Run], float]:
+    """Return the largest size at which no file is slow, what runs it, and the slowest's seconds."""
     manifest = read_manifest(path)
     assert manifest is not None
-    sizes = [
-        tuple(-(-side // manifest.multiple_px) * manifest.multiple_px for side in size)
-        for size in SIZES_PX
-    ]
+    multiple = manifest.multiple_px
+    sizes = [(-(-h // multiple) * multiple, -(-w // multiple) * multiple) for h, w in SIZES_PX]
     for height, width in [manifest.size_px] if manifest.size_px else sizes:
-        shape = (1, height, width, manifest.channels)
-        slots = [engine.slot(shape) for engine in engines.values()]
-        for slot in slots:
-            slot.input[...] = np.random.default_rng(0).integers(0, 256, shape)
-            _seconds(slot)
-        slowest = max(map(_seconds, slots))
+        runs = [one.at((1, height, width, manifest.channels)) for one in opened]
+        for run in runs:
+            run()
+        slowest = max(map(_seconds, runs))
         if slowest > SLOW_S / 4:  # the next size has four times as many pixels
             break
-    return (height, width), slots, slowest
+    return (height, width), runs, slowest
 
 
 def _verdict(
@@ -132,8 +161,7 @@ def _verdict(
     )
 
 
-def _seconds(slot: Slot) -> float:
+def _seconds(run: Run) -> float:
     began = time.perf_counter()
-    slot.submit()
-    slot.wait()
+    run()
     return time.perf_counter() - began
