@@ -72,7 +72,8 @@ def _verdict(report: Report, *, show: bool) -> list[Verdict]:
         for made in report.made
         if made.artefact.flavour in ("portable", "cpu")
     }
-    return verdict(files) if show and any(made.parity for made in report.made) else []
+    is_new = any(made.parity for made in report.made)
+    return verdict(files) if show and is_new and files else []
 
 
 def _options(arguments: argparse.Namespace) -> Options:

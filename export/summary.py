@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("model", "precision", "target", "size", "build", "parity", "INT8 loses", "CPU")
+COLUMNS = ("model", "precision", "target", "size", "build", "parity", "INT8 loses", "CPU, ms")
 TARGETS = {
     "portable": "onnx",
     "cpu": "onnx, for CPUs (U8S8)",
@@ -79,14 +79,13 @@ def _losses(scores: dict[str, dict[str, float]]) -> str:
 
 
 def _milliseconds(verdicts: list[dict[str, Any]], precision: str) -> str:
-    """Return `27.1 ms (openvino), ...` of one precision; empty: it was not timed."""
+    """Return `openvino 27.1 at 320x180, ...` of one precision; empty: it was not timed."""
     times = []
     for verdict in verdicts:
         if precision in verdict["ms"]:
             height, width = verdict["size_px"]
-            times.append(f"{verdict['backend']} {verdict['ms'][precision]:.1f} ms")
-            size = f" at {width}x{height}"
-    return ", ".join(times) + size if times else ""
+            times.append(f"{verdict['backend']} {verdict['ms'][precision]:.1f} at {width}x{height}")
+    return ", ".join(times)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ SIZES_PX = ((24, 40), (45, 80), (90, 160), (180, 320))
 """(height, width) of the input; the largest that takes no file longer than about `SLOW_S`."""
 SLOW_S = 1.0
 FEWEST, ROUNDS = 3, 9
-BUDGET_S = 8.0
+BUDGET_S = 4.0
 """For one backend; a slow network gets fewer rounds."""
 NOT_FASTER = 1.05
 """A median ratio up to this is no gain that anyone would notice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -292,6 +293,8 @@ def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
     options = re.findall(r"--[a-z]+[a-z-]*", command)
     assert len(options) >= 8
     assert all(option in known for option in options)
+    for module in set(re.findall(r"python -m ([a-z.]+)", text)):
+        assert importlib.util.find_spec(module) is not None
 
 
 def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from export.__main__ import main
 from export.staging import Staging
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="needs tensorrt-rtx"
 )

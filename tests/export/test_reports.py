@@ -43,7 +43,7 @@ def test_the_table(report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert all(cell[0] == "toy_x2" for cell in cells)
     for cell, file in zip(cells, report["files"], strict=True):
         assert cell[3] == f"{file['bytes'] / 1000:,.0f} KB"
-        assert ("ms" in cell[7]) == (file["flavour"] != "gpu")
+        assert ("openvino" in cell[7] and " at 320x180" in cell[7]) == (file["flavour"] != "gpu")
     assert "dB" in cells[2][6]
 
 
