@@ -192,7 +192,6 @@ def import_ray() -> Any:
 def _connect(ray: Any, workers: Workers) -> None:
     if ray.is_initialized():
         return
-    logging.getLogger("ray").setLevel(logging.WARNING)
     if workers.address is not None:
         ray.init(address=workers.address, log_to_driver=False, logging_level="WARNING")
         return
@@ -207,6 +206,8 @@ def begin_local(ray: Any, **options: Any) -> None:
     """
     import ray._private.ray_constants as constants
 
+    # its warning that tokens are on, which is as it should be
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     constants.ENABLE_RAY_CLUSTER = False
     settings = {"log_to_driver": False, "logging_level": "WARNING", **options}

@@ -97,7 +97,8 @@ def _page(gradio: Any, up: Any, folder: Path) -> Any:
             sure = [_confidence(up, Path(name))] if is_vae else []
         except SrsdkError as error:
             # a page's visitor knows the file by its own name
-            raise gradio.Error(str(error).replace(name, Path(name).name)) from error
+            text = str(error).replace(name, Path(name).name)
+            raise gradio.Error(text, print_exception=False) from error
         return (before, after), text, str(target), *sure
 
     title = f"srsdk {srsdk.__version__}: {up.manifest.name}"
@@ -108,7 +109,11 @@ def _page(gradio: Any, up: Any, folder: Path) -> Any:
         with gradio.Row():
             with gradio.Column(scale=1):
                 picture = gradio.Image(
-                    type="filepath", sources=["upload"], label="drop a picture", elem_id="picture"
+                    type="filepath",
+                    image_mode=None,  # the file as it is: alpha, depth, profile
+                    sources=["upload"],
+                    label="drop a picture",
+                    elem_id="picture",
                 )
                 text = gradio.Textbox(label="time", interactive=False, elem_id="time")
                 file = gradio.File(label="result", interactive=False, elem_id="result")
