@@ -26,6 +26,7 @@ from export.parity import GateError
 from export.pipeline import export
 from export.record import Report
 from export.report import table
+from export.triton import write_repository
 from export.verdict import Verdict, verdict
 from training.checkpoint import CheckpointError
 from training.data import DataError
@@ -42,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("export").setLevel(logging.INFO)
     try:
         options = _options(arguments)
+        if arguments.triton is not None and options.data is None:
+            raise UsageError("--triton warms servers up on real tiles: name a folder with --data")
         report = export(arguments.source, arguments.output, options, force=arguments.force)
+        if arguments.triton is not None:
+            write_repository(report.made, arguments.triton, options, force=arguments.force)
     except UsageError as error:
         return _failed(error, EXIT_USAGE)
     except (GateError, LintError) as error:
@@ -161,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         help="tune the weights for INT8 on --data, kept where --test shows a gain (0: off)",
     )
+    add("--triton", type=Path, metavar="REPO", help="also write a model repository for Triton")
     add("--force", action="store_true", help="replace existing files")
     add("--json", action="store_true", help="a machine-readable report on stdout")
     add(

@@ -66,7 +66,8 @@ def turn(file: str, height: int, width: int, runs: int) -> float:
         SrsdkError: no such backend, or the file does not open in it.
     """
     backend, _, path = file.partition(":")
-    engine = open_engine(Path(path), choose_backend(backend, "cpu"), threads=None)
+    chosen = choose_backend(backend, on_gpu=False, is_engine=False)
+    engine = open_engine(Path(path), chosen, threads=None)
     slot = engine.slot((1, height, width, 3))
     slot.input[...] = np.random.default_rng(0).integers(0, 256, slot.input.shape)
     milliseconds = []

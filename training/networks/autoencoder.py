@@ -128,7 +128,8 @@ class Residual(nn.Module):
     """ReLU(x + conv(ReLU(conv(x)))) at one width (ResNet: He et al. 2016, arXiv:1512.03385).
 
     The second convolution begins near zero, so a stack of any depth begins as the identity on what
-    is not negative. A plain stack of the same convolutions learned denoising 3 dB worse.
+    is not negative. It learned in 1,200 steps what a plain stack of the same convolutions did not
+    in 6,000 (training/experiments.md).
     """
 
     def __init__(self, channels: int) -> None:
