@@ -31,8 +31,10 @@ from export.triton import render, write_repository
 from tests.conftest import make_picture
 
 SHIM = """
-import json, os
+import os, sys
+sys.path.extend(PATHS)
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
@@ -42,10 +44,14 @@ class TritonPythonModel:
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def execute(self, requests):
-        image = lambda request: pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
-        run = lambda request: self.session.run(None, {{"image": image(request)}})[0]
-        answer = lambda array: pb_utils.InferenceResponse([pb_utils.Tensor("upscaled", array)])
-        return [answer(run(request)) for request in requests]
+        responses = []
+        for request in requests:
+            # by DLPack: its own conversions know the arrays of numpy 1 only
+            image = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "image"))
+            (result,) = self.session.run(None, {"image": np.array(image)})
+            tensor = pb_utils.Tensor.from_dlpack("upscaled", result)
+            responses.append(pb_utils.InferenceResponse([tensor]))
+        return responses
 """
 """Stands for Triton's ONNX Runtime backend, which no package index has."""
 
@@ -256,7 +262,7 @@ def test_a_real_server_loads_it(repository: Path, tmp_path: Path) -> None:
     config = models / "toy_x2" / "config.pbtxt"
     text = config.read_text().replace('platform: "onnxruntime_onnx"', 'backend: "python"')
     config.write_text(text)
-    (models / "toy_x2" / "1" / "model.py").write_text(SHIM)
+    (models / "toy_x2" / "1" / "model.py").write_text(SHIM.replace("PATHS", repr(sys.path)))
     picture = make_picture(21, 34)
     request = {
         "name": "image",
@@ -264,18 +270,22 @@ def test_a_real_server_loads_it(repository: Path, tmp_path: Path) -> None:
         "datatype": "UINT8",
         "data": picture.ravel().tolist(),
     }
+    raw = {"name": "upscaled", "parameters": {"binary_data": True}}
     with server(models, tmp_path / "log.txt") as address:
-        body = json.dumps({"inputs": [request]}).encode()
+        body = json.dumps({"inputs": [request], "outputs": [raw]}).encode()
         try:
             with urllib.request.urlopen(f"{address}/v2/models/toy_x2/infer", body) as answer:
-                (output,) = json.load(answer)["outputs"]
+                header = int(answer.headers["Inference-Header-Content-Length"])
+                (output,) = json.loads(answer.read(header))["outputs"]
+                data = answer.read()
             with urllib.request.urlopen(f"{address}/v2/models/toy_x2/config") as answer:
                 seen = json.load(answer)
         except OSError as error:
-            pytest.fail(f"{error}: {(tmp_path / 'log.txt').read_text()[-3000:]}")
+            said = error.read() if isinstance(error, urllib.error.HTTPError) else b""
+            pytest.fail(f"{error}: {said!r} {(tmp_path / 'log.txt').read_text()[-3000:]}")
     with srsdk.Upscaler(repository / "toy_x2" / "1" / "model.onnx", backend="onnxruntime") as up:
         expected = up(picture)
-    got = np.array(output["data"], np.uint8).reshape(output["shape"])
+    got = np.frombuffer(data, np.uint8).reshape(output["shape"])
     np.testing.assert_array_equal(got[0], expected)
     assert seen["dynamic_batching"]["preferred_batch_size"] == [4, 8]
     assert len(seen["model_warmup"]) == 2
