@@ -113,13 +113,13 @@ def _draw_pareto(axes: Any, points: list[tuple[float, float, Record]]) -> None:
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=7,
-            rotation=20,
+            rotation=60,
         )
         if not front or db > front[-1][1]:
             front.append((ms, db))
     axes.step(*zip(*front, strict=True), where="post", color="C0", alpha=0.4)
     axes.set(xscale="log", xlabel="ms a picture (median)", ylabel="PSNR-Y, dB")
-    axes.margins(x=0.15, y=0.25)
+    axes.margins(x=0.15, y=0.6)
 
 
 def _draw_roofline(axes: Any, ceilings: dict[str, Any], points: list[Record]) -> None:

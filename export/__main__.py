@@ -26,6 +26,7 @@ from export.parity import GateError
 from export.pipeline import export
 from export.record import Report
 from export.report import table
+from export.triton import write_repository
 from export.verdict import Verdict, verdict
 from training.checkpoint import CheckpointError
 from training.data import DataError
@@ -42,8 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("export").setLevel(logging.INFO)
     try:
         options = _options(arguments)
+        if arguments.triton is not None and options.data is None:
+            raise UsageError("--triton warms servers up on real tiles: name a folder with --data")
         report = export(arguments.source, arguments.output, options, force=arguments.force)
-        lines = _verdict(report, show=arguments.verdict)
+        if arguments.triton is not None:
+            write_repository(report.made, arguments.triton, options, force=arguments.force)
     except UsageError as error:
         return _failed(error, EXIT_USAGE)
     except (GateError, LintError) as error:
@@ -54,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return _failed("stopped; nothing was written", EXIT_INTERRUPTED)
+    try:
+        lines = _verdict(report, show=arguments.verdict)
+    except KeyboardInterrupt:
+        return _failed("stopped while the files were timed; they are written", EXIT_INTERRUPTED)
     if arguments.json:
         values = {**report.to_dict(), "verdict": [line.to_dict() for line in lines]}
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
@@ -63,12 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verdict(report: Report, *, show: bool) -> list[Verdict]:
-    """Time INT8 beside float32 where both were made as files that run here."""
-    files = {(made.artefact.precision, made.artefact.flavour): made for made in report.made}
-    base, int8 = files.get(("fp32", "portable")), files.get(("int8", "cpu"))
-    if not show or base is None or int8 is None or int8.parity is None:
-        return []
-    return verdict(base.artefact.path, int8.artefact.path)
+    """Time the files that run here, where any of them is new."""
+    files = {
+        made.artefact.precision: made.artefact.path
+        for made in report.made
+        if made.artefact.flavour in ("portable", "cpu")
+    }
+    is_new = any(made.parity for made in report.made)
+    return verdict(files) if show and is_new and files else []
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -156,9 +166,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         help="tune the weights for INT8 on --data, kept where --test shows a gain (0: off)",
     )
+    add("--triton", type=Path, metavar="REPO", help="also write a model repository for Triton")
     add("--force", action="store_true", help="replace existing files")
     add("--json", action="store_true", help="a machine-readable report on stdout")
-    add("--no-verdict", dest="verdict", action="store_false", help="do not time INT8 on this CPU")
+    add(
+        "--no-verdict",
+        dest="verdict",
+        action="store_false",
+        help="do not time the files on this CPU",
+    )
     add("-v", "--verbose", action="store_true", help="say what is being done")
     add("--licence", default="", help="terms of the weights, for the manifest")
     add("--training-data", default="", help="what they were learned from")

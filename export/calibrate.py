@@ -7,7 +7,7 @@ and percentile calibration were measured to cost up to three times as much.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper, numpy_helper
 from PIL import UnidentifiedImageError
 
 from export.layers import Layer
@@ -24,11 +25,14 @@ from export.session import open_session
 from training.data import find_pictures, read_rgb
 from training.resize import Picture, imresize
 
-CROPS = 96
+CROPS, CROPS_OF_LARGE = 96, 24
+"""For calibration; networks of more than `LARGE` weights take seconds for each."""
+LARGE = 4_000_000
 CROP_PX = 64
 """Side of a crop in input pixels; smaller where a picture is."""
 SMALLEST_PX = 16
 MIN_PICTURES = 8
+REDUCED = ("ReduceMin", "ReduceMax", "ReduceMean")
 MIN_CONTRAST = 4.0
 """Mean standard deviation of the crops, in levels of 255, below which they show nothing."""
 
@@ -52,18 +56,48 @@ class Crops:
         return hashlib.sha256("".join(self.sha256).encode()).hexdigest()
 
 
+Channels = Mapping[str, npt.NDArray[np.float64]]
+"""One value for each channel of a convolution's input, by the layer's name."""
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges by layer; they hold for every graph of the same network."""
+    """What every layer reads; it holds for every graph of the same network."""
 
-    ranges: MappingProxyType[str, tuple[float, float]]
-    """Smallest and largest value of each convolution's input, by the layer's name."""
-    means: MappingProxyType[str, npt.NDArray[np.float64]]
-    """Mean of each channel of each convolution's input, by the layer's name."""
-    peaks: MappingProxyType[str, npt.NDArray[np.float64]]
-    """Largest absolute value of each channel of each convolution's input."""
+    lows: Channels
+    """Smallest values."""
+    highs: Channels
+    """Largest values."""
+    means: Channels
+    """Means."""
     crops: Crops
     """What was run."""
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of each convolution's input, by the layer's name."""
+        pairs = ((name, low, self.highs[name]) for name, low in self.lows.items())
+        return {name: (float(low.min()), float(high.max())) for name, low, high in pairs}
+
+    @property
+    def peaks(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Largest absolute values, as `Channels`."""
+        pairs = ((name, low, self.highs[name]) for name, low in self.lows.items())
+        return {name: np.maximum(np.abs(low), np.abs(high)) for name, low, high in pairs}
+
+    def divided(self, divisors: Mapping[str, npt.NDArray[np.float32]]) -> Calibration:
+        """Return that of the network whose channels were evened out; nothing is run again.
+
+        Args:
+            divisors: of `equalise.factors`, above 0.
+        """
+
+        def by_layer(values: Channels) -> Channels:
+            return {name: v / divisors.get(name, np.float32(1)) for name, v in values.items()}
+
+        return Calibration(
+            by_layer(self.lows), by_layer(self.highs), by_layer(self.means), self.crops
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the report."""
@@ -141,32 +175,45 @@ def calibrate(
     """
     if not layers:
         raise ExportError("INT8: the network has no convolution between its head and its tail")
+    sources = list(dict.fromkeys(layer.source for layer in layers))
+    session = open_session(_reduced(model, sources))
+    name = session.get_inputs()[0].name
+    found: list[list[npt.NDArray[np.float64]]] = []
+    for batch in (*(crop[None] for crop in crops.pixels), *patches):
+        values = [v.astype(np.float64)[:, :, 0, 0] for v in session.run(None, {name: batch})]
+        lows, highs, means = (values[kind :: len(REDUCED)] for kind in range(len(REDUCED)))
+        found.append([*(v.min(axis=0) for v in lows), *(v.max(axis=0) for v in highs)])
+        found[-1] += [v.mean(axis=0) for v in means]
+    count = len(sources)
+    of_crops = found[: len(crops.pixels)]
+    lows = [np.min([f[i] for f in found], axis=0) for i in range(count)]
+    highs = [np.max([f[i] for f in found], axis=0) for i in range(count, 2 * count)]
+    # flat colours are many here and few in pictures: they have a say in ranges, not in means
+    means = [np.mean([f[i] for f in of_crops], axis=0) for i in range(2 * count, 3 * count)]
+
+    def by_layer(values: Sequence[npt.NDArray[np.float64]]) -> Channels:
+        of_source = dict(zip(sources, values, strict=True))
+        return MappingProxyType({layer.name: of_source[layer.source] for layer in layers})
+
+    return Calibration(by_layer(lows), by_layer(highs), by_layer(means), crops)
+
+
+def _reduced(model: onnx.ModelProto, sources: Sequence[str]) -> onnx.ModelProto:
+    """Return a graph that gives smallest, largest and mean of each channel, (N, C, 1, 1) each.
+
+    The tensors themselves would take a gigabyte where a network has hundreds of layers.
+    """
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
-    del watched.graph.output[:]
-    sources = list(dict.fromkeys(layer.source for layer in layers))
-    watched.graph.output.extend(onnx.ValueInfoProto(name=source) for source in sources)
-    session = open_session(watched)
-    name = session.get_inputs()[0].name
-    lows, highs = dict.fromkeys(sources, np.inf), dict.fromkeys(sources, -np.inf)
-    sums: dict[str, list[npt.NDArray[np.float64]]] = {source: [] for source in sources}
-    peaks: dict[str, npt.NDArray[np.float64]] = {}
-    for batch in (*(crop[None] for crop in crops.pixels), *patches):
-        for source, value in zip(sources, session.run(None, {name: batch}), strict=True):
-            lows[source] = min(lows[source], float(value.min()))
-            highs[source] = max(highs[source], float(value.max()))
-            peak = np.abs(value).max(axis=(0, 2, 3)).astype(np.float64)
-            peaks[source] = np.maximum(peaks.get(source, 0.0), peak)
-            if batch.shape[0] == 1:
-                sums[source].append(value.mean(axis=(0, 2, 3), dtype=np.float64))
-    means = {layer.name: np.mean(sums[layer.source], axis=0) for layer in layers}
-    ranges = {layer.name: (lows[layer.source], highs[layer.source]) for layer in layers}
-    return Calibration(
-        MappingProxyType(ranges),
-        MappingProxyType(means),
-        MappingProxyType({layer.name: peaks[layer.source] for layer in layers}),
-        crops,
-    )
+    graph = watched.graph
+    del graph.output[:]
+    graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "watched.axes"))
+    for source in sources:
+        for kind in REDUCED:
+            result = f"{source}.{kind}"
+            graph.node.append(helper.make_node(kind, [source, "watched.axes"], [result]))
+            graph.output.append(onnx.ValueInfoProto(name=result))
+    return watched
 
 
 def _cut(path: Path, shape: Shape, random: np.random.Generator) -> tuple[Picture, str] | None:

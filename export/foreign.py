@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import sys
+from enum import Enum
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from export.onnx_file import ExportError
 from export.options import file_sha256
 from export.sources import TorchSource, torch_source
+
+log = logging.getLogger(__name__)
 
 
 def open_foreign(path: Path) -> TorchSource:
@@ -24,8 +32,9 @@ def open_foreign(path: Path) -> TorchSource:
     """
     state = _load(path)
     spandrel = _import_spandrel()
+    state = spandrel.canonicalize_state_dict(state)
     try:
-        model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
+        model = spandrel.ModelLoader().load_from_state_dict(state)
     except (spandrel.UnsupportedModelError, KeyError, RuntimeError, AttributeError) as error:
         first = " ".join(str(error).split())[:200]
         raise ExportError(
@@ -34,12 +43,12 @@ def open_foreign(path: Path) -> TorchSource:
         ) from error
     _check(path, model, spandrel)
     return torch_source(
-        model.model,
+        Called(model),
         name=path.stem,
         family="foreign",
         scale=model.scale,
         channels=model.input_channels,
-        multiple_px=model.size_requirements.multiple_of,
+        multiple_px=_multiple_px(model.size_requirements),
         sha256=file_sha256(path),
         architecture=model.architecture.name,
     )
@@ -65,14 +74,68 @@ def _load(path: Path) -> dict[str, Any]:
     return state
 
 
+class Called(nn.Module):
+    """A network as spandrel calls it: some need a factor, or one of several results.
+
+    Args:
+        model: spandrel's `ImageModelDescriptor`. Its own call pads, clamps and lets nothing be
+            traced, so what it calls is called here.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model.model
+        self._call = model._call_fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) floats 0..1 to (N, C, H * scale, W * scale)."""
+        result: Tensor = self._call(self.model, x)
+        return result
+
+
+def _multiple_px(required: Any) -> int:
+    """Return what sizes must be multiples of to be no smaller than the least either."""
+    multiple = int(required.multiple_of)
+    return -(-max(int(required.minimum), 1) // multiple) * multiple
+
+
 def _import_spandrel() -> Any:
+    _stand_in_for_torchvision()
     try:
         import spandrel
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise ExportError(
             f"foreign weights need spandrel ({error}): pip install 'srsdk[foreign]'"
         ) from error
     return spandrel
+
+
+def _stand_in_for_torchvision() -> None:
+    """Let spandrel be imported where torchvision is missing, or was built for another torch.
+
+    spandrel wants three of its names, for an inpainting network and for one that restores faces;
+    the build of torchvision on PyPI does not load beside a torch for CPUs.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        log.info("torchvision cannot be used (%s); networks that need it will not run", error)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+            module: Any = ModuleType(name)
+            module.__spec__ = ModuleSpec(name, None)
+            module.InterpolationMode = _Interpolation
+            module.rotate = module.normalize = _missing
+            sys.modules[name] = module
+
+
+class _Interpolation(Enum):
+    NEAREST, BILINEAR = "nearest", "bilinear"
+
+
+def _missing(*_: Any, **__: Any) -> Any:
+    raise ExportError("this network needs torchvision: pip install torchvision, for your torch")
 
 
 def _check(path: Path, model: Any, spandrel: Any) -> None:

@@ -19,9 +19,12 @@ from export.sources import session_run
 
 log = logging.getLogger(__name__)
 
-MAX_LAYERS_MEASURED = 40
-"""Sensitivity takes a session for each layer; beyond this it, and the fallback, are left out."""
-SENSITIVITY_CROPS = 4
+MAX_MEASURED = 40
+"""Sensitivity takes a session for each layer."""
+GROUPS_OF_DEEP = 8
+"""Networks of more layers than that are measured, and given back, by so many groups of neighbours,
+and only where the gate does not hold: of RRDBNet's 345 layers each look takes seconds."""
+SENSITIVITY_CROPS, OF_DEEP = 4, 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Quantised:
     given_back: tuple[str, ...]
     """Left in float because the gate did not hold with them, the most sensitive first."""
     sensitivity_db: MappingProxyType[str, float]
-    """By layer: PSNR against the float32 network with only this layer in INT8; low: sensitive."""
+    """By layer, or group of layers: PSNR against the float32 network with only this in INT8; low:
+    sensitive. Empty: a deep network that held its gate."""
     tuning: Tuning | None = None
     """By QAT; None: none was asked for."""
 
@@ -101,10 +105,13 @@ def quantise(
         base_db: PSNR of the float32 network by test set.
 
     Raises:
-        GateError: it holds with no layer left, or sensitivity cannot be measured.
+        GateError: it holds with no layer left.
     """
     names = [layer.name for layer in body(conv_layers(model))]
-    ranking = _sensitivity(model, calibration, flavour, names)
+    groups = _groups(names)
+    ranking: dict[str, float] = {}
+    if len(groups) == len(names):
+        ranking = _sensitivity(model, calibration, flavour, groups)
     given_back: list[str] = []
     while True:
         quantised = insert(model, calibration, flavour, skip=set(given_back))
@@ -112,41 +119,55 @@ def quantise(
         parity = judge.parity(run)
         losses = {name: base_db[name] - db for name, db in judge.psnr(run).items()}
         wrong = problems(parity, judge.limits, losses, judge.max_loss_db(flavour))
-        left = [name for name in names if name not in given_back]
+        left = tuple(name for name in names if name not in given_back)
         if not wrong:
             return Quantised(
                 quantised,
                 flavour,
                 parity,
                 MappingProxyType(losses),
-                tuple(left),
+                left,
                 tuple(given_back),
                 MappingProxyType(ranking),
             )
-        worst = next((name for name in ranking if name not in given_back), None)
-        if worst is None or len(left) == 1:
+        log.info("INT8 (%s): %s", flavour, "; ".join(wrong))
+        ranking = ranking or _sensitivity(model, calibration, flavour, groups)
+        worst = next(group for group in ranking if groups[group][0] in left)
+        if groups[worst] == left:
             raise GateError(
                 f"INT8 ({flavour}) does not hold its gate: {'; '.join(wrong)}; export fp16 only"
             )
-        log.info("INT8 (%s): %s; %s goes back to float", flavour, "; ".join(wrong), worst)
-        given_back.append(worst)
+        log.info("INT8 (%s): %s goes back to float", flavour, worst)
+        given_back += groups[worst]
+
+
+def _groups(names: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return what is measured and given back at once: single layers, or runs of neighbours."""
+    if len(names) <= MAX_MEASURED:
+        return {name: (name,) for name in names}
+    runs = [tuple(map(str, run)) for run in np.array_split(names, GROUPS_OF_DEEP)]
+    return {f"{run[0]} .. {run[-1]}": run for run in runs}
 
 
 def _sensitivity(
-    model: onnx.ModelProto, calibration: Calibration, flavour: Flavour, names: list[str]
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    flavour: Flavour,
+    groups: dict[str, tuple[str, ...]],
 ) -> dict[str, float]:
-    """Return, most sensitive first, what each layer alone does to the output."""
-    if len(names) > MAX_LAYERS_MEASURED:
-        return {}
-    step = max(1, len(calibration.crops.pixels) // SENSITIVITY_CROPS)
+    """Return, most sensitive first, what each group alone does to the output."""
+    is_deep = any(len(run) > 1 for run in groups.values())
+    count = OF_DEEP if is_deep else SENSITIVITY_CROPS
+    step = max(1, len(calibration.crops.pixels) // count)
     crops = [crop[None] for crop in calibration.crops.pixels[::step]]
     wanted = _outputs(model, crops)
+    every = {name for run in groups.values() for name in run}
     found = {}
-    for name in names:
-        alone = insert(model, calibration, flavour, skip=set(names) - {name})
+    for group, run in groups.items():
+        alone = insert(model, calibration, flavour, skip=every - set(run))
         pairs = zip(_outputs(alone, crops), wanted, strict=True)
         errors = [np.mean((got.astype(np.float64) - want) ** 2) for got, want in pairs]
-        found[name] = 10 * float(np.log10(255**2 / max(float(np.mean(errors)), 1e-6)))
+        found[group] = 10 * float(np.log10(255**2 / max(float(np.mean(errors)), 1e-6)))
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 

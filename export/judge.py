@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from export.calibrate import Crops
 from export.parity import (
     LIMITS,
     Batch,
     Limits,
     Parity,
     Run,
+    by_reference,
     drawn_pictures,
     fit,
     flat_patches,
@@ -27,6 +29,8 @@ from training.data import Pair, load_pairs
 from training.evaluate import score
 from training.metrics import psnr_y
 from training.resize import Picture
+
+log = logging.getLogger(__name__)
 
 Scores = MappingProxyType[str, MappingProxyType[str, float]]
 
@@ -52,8 +56,13 @@ class Judge:
     """Flat ones."""
 
     @classmethod
-    def of(cls, source: Source, folders: Sequence[Path], held_out: Crops | None) -> Judge:
+    def of(cls, source: Source, folders: Sequence[Path], held_out: Sequence[Picture] = ()) -> Judge:
         """Load the test sets.
+
+        Args:
+            source: the network.
+            folders: of ground truth.
+            held_out: (H, W, C) crops of real pictures that nothing was calibrated on.
 
         Raises:
             DataError: a folder is missing or holds no picture.
@@ -61,9 +70,11 @@ class Judge:
         f = source.facts
         # a luma network's colour is made by the runtime, a fixed size takes no whole picture
         scored = f.channels == 3 and f.size_px is None and f.scale > 1
+        if folders and not scored:
+            log.warning("--test is for RGB upscalers of any size: this network is not scored")
         tests = {folder.name: load_pairs(folder, f.scale) for folder in folders if scored}
         pictures = drawn_pictures(f.channels, f.multiple_px, f.size_px)
-        for crop in held_out.pixels if held_out else ():
+        for crop in held_out:
             batch = fit(crop[:, :, : f.channels], f.multiple_px, f.size_px)
             if batch is not None:
                 pictures.append(batch)
@@ -72,7 +83,14 @@ class Judge:
 
     def parity(self, run: Run) -> Parity:
         """Measure a file against the float32 network."""
-        return measure(run, self.reference, self.pictures, self.patches)
+        return measure(run, *self._wanted)
+
+    @cached_property
+    def _wanted(self) -> tuple[list[tuple[Batch, Batch]], list[tuple[Batch, Batch]]]:
+        """Pictures and patches with the float32 network's word on them, computed once."""
+        return by_reference(self.reference, self.pictures), by_reference(
+            self.reference, self.patches
+        )
 
     def scores(self, run: Run) -> Scores:
         """Return `psnr_y_db` and `ssim_y` by test set."""

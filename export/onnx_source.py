@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from export.onnx_file import OPSET, ExportError
 from export.options import file_sha256
@@ -56,7 +57,7 @@ def open_onnx(path: Path) -> OnnxSource:
         ExportError: damaged, reaching out of its folder, or no image network.
     """
     model = read_onnx(path)
-    model = _strip_initializer_inputs(model)
+    model = _gathered_weights(model)
     if _is_uint8(model):
         model = unwrap(path, model)
     model = _upgraded(path, model)
@@ -72,6 +73,7 @@ def open_onnx(path: Path) -> OnnxSource:
         radius_measured=True,
         size_px=size,
         sha256=file_sha256(path),
+        weights=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
         architecture="ONNX",
     )
     radius = _radius(wrap(model, layout, facts), facts) if manifest is None else manifest.radius_px
@@ -111,15 +113,30 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
         raise ExportError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ExportError(f"{path} is damaged: weights {tensor.name!r} hold NaN or infinity")
     return model
 
 
-def _strip_initializer_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Old exporters list the weights among the inputs."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+def _gathered_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Put weights where they are looked for: old exporters list them as inputs or as nodes."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
     return model
 
 

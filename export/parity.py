@@ -17,6 +17,8 @@ Batch = npt.NDArray[np.uint8]
 """(N, H, W, C)."""
 Run = Callable[[Batch], Batch]
 """Upscales a batch."""
+Pair = tuple[Batch, Batch]
+"""A batch, and what it should become."""
 
 SIZES = ((64, 64), (37, 53), (24, 40))
 PATCH_PX = 24
@@ -71,22 +73,19 @@ LIMITS = MappingProxyType(
 """By precision."""
 
 
-def measure(
-    run: Run, reference: Run, pictures: Sequence[Batch], patches: Sequence[Batch]
-) -> Parity:
-    """Compare two ways of computing the same network.
+def measure(run: Run, pictures: Sequence[Pair], patches: Sequence[Pair]) -> Parity:
+    """Compare a file with the network that it was made of.
 
     Args:
         run: the file.
-        reference: the float32 network.
-        pictures: each (N, H, W, C) uint8.
-        patches: each (N, H, W, C) uint8, each picture of one colour.
+        pictures: each (N, H, W, C) uint8, and what the float32 network makes of it.
+        patches: the same, each picture of one colour.
     """
-    differences = [_difference(run(p), reference(p)) for p in pictures]
+    differences = [_difference(run(p), wanted) for p, wanted in pictures]
     flat = np.concatenate([d.ravel() for d in differences])
     mean_square = float(np.mean(flat.astype(np.float64) ** 2))
     channels = np.concatenate([d.reshape(-1, d.shape[-1]) for d in differences])
-    inside = [_centre(_difference(run(p), reference(p))) for p in patches]
+    inside = [_centre(_difference(run(p), wanted)) for p, wanted in patches]
     return Parity(
         int(np.abs(flat).max()),
         float(np.mean(flat != 0)),
@@ -94,6 +93,11 @@ def measure(
         float(np.abs(channels.mean(axis=0)).max()),
         int(np.abs(np.concatenate([d.ravel() for d in inside])).max()),
     )
+
+
+def by_reference(reference: Run, batches: Sequence[Batch]) -> list[Pair]:
+    """Return each batch with what the float32 network makes of it."""
+    return [(batch, reference(batch)) for batch in batches]
 
 
 def check(parity: Parity, precision: str, what: str) -> None:

@@ -44,6 +44,8 @@ class Facts:
     """The only input size; None: any."""
     sha256: str
     """Of the source file."""
+    weights: int = 0
+    """How many it has: large networks are measured on fewer pixels."""
     architecture: str = ""
     """In words, for the report."""
     textured: bool = False
@@ -98,7 +100,8 @@ class TorchSource:
         return _run(self._half, image)
 
     def _halved(self) -> nn.Module:
-        side = 16 * self.facts.multiple_px
+        # small: a processor without float16 instructions is slow at the trial run
+        side = -(-16 // self.facts.multiple_px) * self.facts.multiple_px
         return halved(self.network, torch.zeros(1, self.facts.channels, side, side))
 
 
@@ -206,8 +209,17 @@ def torch_source(
     architecture: str = "",
     textured: bool = False,
 ) -> TorchSource:
-    """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees."""
+    """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees.
+
+    Raises:
+        ExportError: a weight is no number, or the network has global context.
+    """
     network.eval()
+    check_finite(network, name)
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            # torch's exporter takes an activation in place apart, in twice the time
+            module.inplace = False  # type: ignore[assignment]
     try:
         radius = receptive_radius(network, scale, channels, multiple_px=multiple_px)
         measured = False
@@ -225,11 +237,23 @@ def torch_source(
             radius_measured=measured,
             multiple_px=multiple_px,
             sha256=sha256,
+            weights=sum(parameter.numel() for parameter in network.parameters()),
             architecture=architecture,
             textured=textured,
         ),
         network,
     )
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """Refuse weights that no gate could judge: NaN everywhere equals NaN everywhere.
+
+    Raises:
+        ExportError: names the first tensor.
+    """
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ExportError(f"{name}: weights {key!r} hold NaN or infinity; the file is damaged")
 
 
 def session_run(model: onnx.ModelProto) -> Run:

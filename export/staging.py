@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 
 class Staging:
@@ -20,10 +24,11 @@ class Staging:
         return temporary
 
     def publish(self) -> None:
-        """Give every file its final name, replacing what is there."""
-        for final, temporary in self._staged.items():
-            os.replace(temporary, final)
-        self._staged.clear()
+        """Give every file its final name, replacing what is there; Ctrl-C waits for the last."""
+        with _undisturbed():
+            for final, temporary in self._staged.items():
+                os.replace(temporary, final)
+            self._staged.clear()
 
     def __enter__(self) -> Staging:
         return self
@@ -36,3 +41,23 @@ class Staging:
     ) -> None:
         for temporary in self._staged.values():
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep Ctrl-C until the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    came = []
+
+    def keep(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    previous = signal.signal(signal.SIGINT, keep)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if came:
+        raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export.graph import receptive_radius
 from export.onnx_file import build_onnx
 from export.parity import Batch
-from export.sources import Facts
+from export.sources import Facts, check_finite
 from export.vae_graph import VaeGraph
 from training.networks import ConditionalVae
 
@@ -22,6 +22,7 @@ class VaeSource:
 
     def __init__(self, network: ConditionalVae, *, name: str, sha256: str) -> None:
         self.network = network.eval()
+        check_finite(network, name)
         self.facts = Facts(
             name=name,
             family="vae",

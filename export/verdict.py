@@ -1,19 +1,38 @@
-"""Whether INT8 is worth it here: two files timed in turns, so that both see the same machine."""
+"""Whether INT8 is worth it here: files timed in turns, so that all see the same machine.
+
+`export.paired` times any two files in any two backends, in processes that alternate.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import onnx
 
-from srsdk.engines import BACKENDS, Slot, installed, open_engine
+from export.sources import session_run
+from srsdk.engines import BACKENDS, installed, open_engine
 from srsdk.errors import SrsdkError
+from srsdk.manifest import read_manifest
 
-SIZE_PX = (180, 320)
-ROUNDS = 9
+SIZES_PX = ((24, 40), (45, 80), (90, 160), (180, 320))
+"""(height, width) of the input; the largest that takes no file longer than about `SLOW_S`."""
+SLOW_S = 1.0
+FEWEST, ROUNDS = 3, 9
+BUDGET_S = 4.0
+"""For one backend; a slow network gets fewer rounds."""
+NOT_FASTER = 1.05
+"""A median ratio up to this is no gain that anyone would notice."""
+
+Run = Callable[[], object]
+"""Computes once."""
 
 
 @dataclass(frozen=True)
@@ -24,66 +43,125 @@ class Verdict:
     """Which."""
     size_px: tuple[int, int]
     """(height, width) of the input."""
-    float32_ms: float
-    """Median."""
-    int8_ms: float
-    """Median."""
-    speedup: float
-    """Median of the ratios of neighbouring runs."""
-    faster_in: float
-    """Share of the rounds in which INT8 was faster."""
+    ms: MappingProxyType[str, float]
+    """Median milliseconds of each precision that runs in it."""
+    speedup: MappingProxyType[str, float]
+    """Of INT8 over each other precision: the median of the ratios of neighbouring runs."""
+    faster_in: MappingProxyType[str, float]
+    """Share of the rounds in which INT8 was faster than it."""
+    rounds: int
+    """How many."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the report."""
-        return asdict(self)
+        values = (self.ms, self.speedup, self.faster_in)
+        names = ("ms", "speedup", "faster_in")
+        return {
+            "backend": self.backend,
+            "size_px": list(self.size_px),
+            **{name: dict(value) for name, value in zip(names, values, strict=True)},
+            "rounds": self.rounds,
+        }
 
     def __str__(self) -> str:
         height, width = self.size_px
-        word = "faster" if self.speedup > 1.05 else "not faster"
-        return (
-            f"{self.backend}, {width}x{height} on this CPU: INT8 is {word}, {self.int8_ms:.0f} ms "
-            f"against {self.float32_ms:.0f} ms in float32 ({self.speedup:.2f}x, paired, in "
-            f"{self.faster_in:.0%} of {ROUNDS} rounds)"
-        )
+        times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in self.ms.items())
+        # what decides is the ratio of neighbours: on a busy machine the medians may say otherwise
+        words = [
+            f"INT8 is {'faster' if ratio > NOT_FASTER else 'not faster'} than {name}: {ratio:.2f}x "
+            f"(median of {self.rounds} ratios of runs side by side, ahead in "
+            f"{self.faster_in[name]:.0%})"
+            for name, ratio in self.speedup.items()
+        ]
+        return "; ".join([f"{self.backend}, {width}x{height} on this CPU: {times}", *words])
 
 
-def verdict(float32: Path, int8: Path) -> list[Verdict]:
-    """Time both files in every backend that is installed; fixed-size and luma files are skipped."""
-    return [
-        found
-        for backend in BACKENDS
-        if installed(backend) and (found := _paired(backend, float32, int8)) is not None
-    ]
+def verdict(files: Mapping[str, Path]) -> list[Verdict]:
+    """Time files of one network in every backend that is installed.
+
+    Args:
+        files: ONNX files by precision, of one source. A backend that opens none is left out.
+    """
+    found = (_in_turns(backend, files) for backend in BACKENDS if installed(backend))
+    return [one for one in found if one is not None]
 
 
-def _paired(backend: str, float32: Path, int8: Path) -> Verdict | None:
-    engines = [open_engine(path, backend, threads=None) for path in (float32, int8)]
+def _in_turns(backend: str, files: Mapping[str, Path]) -> Verdict | None:
+    opened: list[_Opened] = []
     try:
-        slots = [engine.slot((1, *SIZE_PX, 3)) for engine in engines]
-        picture = np.random.default_rng(0).integers(0, 256, (1, *SIZE_PX, 3))
-        for slot in slots:
-            slot.input[...] = picture
-            _seconds(slot)
-        times = np.array([[_seconds(slot) for slot in slots] for _ in range(ROUNDS)])
+        opened.extend(_open(backend, path) for path in files.values())
+        size, runs, slowest = _warm(opened, next(iter(files.values())))
+        rounds = min(ROUNDS, max(FEWEST, int(BUDGET_S / (slowest * len(runs)))))
+        times = np.array([[_seconds(run) for run in runs] for _ in range(rounds)])
     except SrsdkError:
         return None
     finally:
-        for engine in engines:
-            engine.close()
-    ratios = times[:, 0] / times[:, 1]
-    base, quick = np.median(times, axis=0) * 1000
+        for one in opened:
+            one.close()
+    return _verdict(backend, size, dict(zip(files, times.T, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    at: Callable[[tuple[int, ...]], Run]
+    """For an input shape, what runs it once."""
+    close: Callable[[], None]
+
+
+def _open(backend: str, path: Path) -> _Opened:
+    manifest = read_manifest(path)
+    if manifest is not None and manifest.family == "vae" and backend == "onnxruntime":
+        # its noise is a second input, for which a slot has no place
+        upscale = session_run(onnx.load(path))
+        return _Opened(lambda shape: partial(upscale, np.zeros(shape, np.uint8)), lambda: None)
+    engine = open_engine(path, backend, threads=None)
+
+    def at(shape: tuple[int, ...]) -> Run:
+        slot = engine.slot(shape)
+        slot.input[...] = np.random.default_rng(0).integers(0, 256, shape)
+
+        def once() -> None:
+            slot.submit()
+            slot.wait()
+
+        return once
+
+    return _Opened(at, engine.close)
+
+
+def _warm(opened: Sequence[_Opened], path: Path) -> tuple[tuple[int, int], list[Run], float]:
+    """Return the largest size at which no file is slow, what runs it, and the slowest's seconds."""
+    manifest = read_manifest(path)
+    assert manifest is not None
+    multiple = manifest.multiple_px
+    sizes = [(-(-h // multiple) * multiple, -(-w // multiple) * multiple) for h, w in SIZES_PX]
+    for height, width in [manifest.size_px] if manifest.size_px else sizes:
+        runs = [one.at((1, height, width, manifest.channels)) for one in opened]
+        for run in runs:
+            run()
+        slowest = max(map(_seconds, runs))
+        if slowest > SLOW_S / 4:  # the next size has four times as many pixels
+            break
+    return (height, width), runs, slowest
+
+
+def _verdict(
+    backend: str, size: tuple[int, int], seconds: Mapping[str, npt.NDArray[np.float64]]
+) -> Verdict:
+    ms = {name: round(float(np.median(values)) * 1000, 2) for name, values in seconds.items()}
+    others = [name for name in seconds if name != "int8" and "int8" in seconds]
+    ratios = {name: seconds[name] / seconds["int8"] for name in others}
     return Verdict(
         backend,
-        SIZE_PX,
-        round(float(base), 2),
-        round(float(quick), 2),
-        round(float(np.median(ratios)), 3),
-        round(float(np.mean(ratios > 1)), 3),
+        size,
+        MappingProxyType(ms),
+        MappingProxyType({name: round(float(np.median(r)), 3) for name, r in ratios.items()}),
+        MappingProxyType({name: round(float(np.mean(r > 1)), 3) for name, r in ratios.items()}),
+        len(next(iter(seconds.values()))),
     )
 
 
-def _seconds(slot: Slot) -> float:
+def _seconds(run: Run) -> float:
     began = time.perf_counter()
-    slot.submit()
-    slot.wait()
+    run()
     return time.perf_counter() - began

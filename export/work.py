@@ -15,7 +15,16 @@ import onnx
 import torch
 
 import srsdk
-from export.calibrate import Calibration, Crops, Shape, calibrate, draw_crops
+from export.calibrate import (
+    CROPS,
+    CROPS_OF_LARGE,
+    LARGE,
+    Calibration,
+    Crops,
+    Shape,
+    calibrate,
+    draw_crops,
+)
 from export.engine import Library, build_engine, seconds_since
 from export.equalise import chains, equalised, factors
 from export.int8 import Quantised, quantise
@@ -32,6 +41,9 @@ from export.sources import Source, TorchSource, session_run
 from srsdk.manifest import Manifest, read_manifest
 
 log = logging.getLogger(__name__)
+
+HELD_OUT, HELD_OUT_OF_LARGE = 8, 2
+"""Crops of real pictures that parity is measured on, beside the drawn ones."""
 
 
 class Work:
@@ -68,6 +80,7 @@ class Work:
         manifest = self._manifest(artefact, parity, scores)
         if artefact.is_engine:
             library = self.libraries[artefact.flavour]
+            log.info("building %s", artefact.path.name)
             plan_bytes = build_engine(
                 library,
                 model,
@@ -88,31 +101,35 @@ class Work:
     @cached_property
     def judge(self) -> Judge:
         """Who says how good a file is."""
-        held_out = self._crops(seed=self.options.seed + 1, count=8) if self.options.data else None
-        return Judge.of(self.source, self.options.tests, held_out)
+        seed = self.options.seed + 1
+        crops = self._crops(seed, HELD_OUT).pixels if self.options.data else ()
+        count = HELD_OUT_OF_LARGE if self._is_large else HELD_OUT
+        return Judge.of(self.source, self.options.tests, crops[:count])
 
     @cached_property
     def calibration(self) -> Calibration:
         """Of the float32 graph, after its channels were evened out."""
-        log.info("calibrating")
-        model = equalised(self._pixels, self.divisors)
-        self.report.calibration = self._calibrated(model, self.options.seed)
+        self.report.calibration = self._calibrated.divided(self.divisors)
         return self.report.calibration
 
     @cached_property
     def divisors(self) -> dict[str, npt.NDArray[np.float32]]:
         """What evens out the channels between convolutions, for graphs of every precision."""
-        peaks = self._calibrated(self._pixels, self.options.seed).peaks
-        return factors(self._pixels, peaks)
+        return factors(self._pixels, self._calibrated.peaks)
 
     @cached_property
     def _pixels(self) -> onnx.ModelProto:
         """The float32 graph that takes uint8 crops."""
         return self.source.graph("fp32", "uint8") if self._is_float else self._graph("fp32")
 
-    def _calibrated(self, model: onnx.ModelProto, seed: int) -> Calibration:
-        crops = self._crops(seed=seed)
-        return calibrate(model, body(conv_layers(model)), crops, self.judge.patches)
+    @cached_property
+    def _calibrated(self) -> Calibration:
+        """Of the float32 graph as it is."""
+        log.info("calibrating")
+        count = CROPS_OF_LARGE if self._is_large else CROPS
+        crops = self._crops(self.options.seed, count)
+        layers = body(conv_layers(self._pixels))
+        return calibrate(self._pixels, layers, crops, self.judge.patches)
 
     @cached_property
     def base_db(self) -> dict[str, float]:
@@ -123,7 +140,11 @@ class Work:
     def _is_float(self) -> bool:
         return self.options.boundary == "float32"
 
-    def _crops(self, *, seed: int, count: int = 96) -> Crops:
+    @property
+    def _is_large(self) -> bool:
+        return self.source.facts.weights > LARGE
+
+    def _crops(self, seed: int, count: int) -> Crops:
         f = self.source.facts
         assert self.options.data is not None
         shape = Shape(f.scale, f.channels, f.multiple_px, f.size_px)

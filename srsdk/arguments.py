@@ -23,6 +23,7 @@ def make_parser(
         ("upscale", _add_upscale, "upscale pictures and folders of pictures"),
         ("video", _add_video, "upscale a video file"),
         ("compare", _add_compare, "put two pictures side by side"),
+        ("demo", _add_demo, "open a page to drop a picture on"),
         ("info", _add_info, "show what a model file says of itself"),
         ("tune", tune_cli.add_arguments, "find what is fastest on this machine"),
         ("doctor", _add_doctor, "show what works here, and what mends the rest"),
@@ -34,11 +35,11 @@ def make_parser(
 
 
 def _add_upscale(command: argparse.ArgumentParser) -> None:
-    command.add_argument("sources", nargs="+", type=Path, metavar="IN", help="files or folders")
+    command.add_argument("sources", nargs="+", type=_place, metavar="IN", help="files or folders")
     command.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=_place,
         required=True,
         metavar="OUT",
         help="a picture file (for one IN file) or a folder, made if missing",
@@ -54,6 +55,21 @@ def _add_upscale(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--compare", action="store_true", help="also write bicubic and result side by side"
     )
+    _add_ray(command.add_argument_group("many machines (srsdk[ray])"))
+
+
+def _add_ray(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="over a Ray cluster, or one begun here for this run; IN and OUT may be s3://... too",
+    )
+    group.add_argument("--workers", type=_count, help="processes (as many as there is room for)")
+    group.add_argument("--cpus-per-worker", type=float, default=1, metavar="N", help="1")
+    group.add_argument("--gpus-per-worker", type=float, default=0, metavar="N", help="0")
+    group.add_argument("--batch", type=_count, default=16, help="pictures at a time for each (16)")
 
 
 def _add_video(command: argparse.ArgumentParser) -> None:
@@ -81,6 +97,11 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--force", action="store_true", help="replace OUT")
 
 
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    _add_model(command)
+    command.add_argument("--port", type=_count, help="of the page (a free one from 7860 on)")
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help=f"one of {', '.join(models.shipped())}, or a file's path")
     command.add_argument("--scale", type=int, choices=(2, 4), help="picks gan_x2 or gan_x4 (4)")
@@ -102,6 +123,11 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 
 def _add_doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def _place(text: str) -> Path | str:
+    """A path, or the address of a store, which a Path would garble."""
+    return text if "://" in text else Path(text)
 
 
 def _tile(text: str) -> int | tuple[int, int] | str:

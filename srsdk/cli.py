@@ -1,4 +1,4 @@
-"""The command line: `srsdk upscale`, `video`, `compare`, `info`, `tune` and `doctor`."""
+"""The command line: `srsdk upscale`, `video`, `compare`, `demo`, `info`, `tune` and `doctor`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -66,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(arguments: argparse.Namespace) -> int:
     """Upscale files and folders; a bad file costs one line, the others are still done."""
     options = cli_pictures.options(arguments)
+    if arguments.ray is not None:
+        cli_pictures.check_plain(arguments, options)
+        return _upscale_on_ray(arguments, _model_name(arguments))
+    for place in (*arguments.sources, arguments.output):
+        if not isinstance(place, Path):
+            raise UsageError(f"{place} is the address of a store: add --ray")
     plan = jobs.plan(arguments.sources, arguments.output, recursive=arguments.recursive)
     for problem in plan.problems:
         say(problem)
@@ -94,6 +101,49 @@ def upscale(arguments: argparse.Namespace) -> int:
         finally:
             if not single:
                 say(_summary(count))
+    return EXIT_FAILED if count["failed"] else 0
+
+
+def _upscale_on_ray(arguments: argparse.Namespace, model: str) -> int:
+    """Upscale folders over a Ray cluster; what an earlier run has finished is skipped."""
+    from srsdk import cluster
+
+    if arguments.compare:
+        raise UsageError("--ray and --compare exclude each other: compare files afterwards")
+    workers = cluster.Workers(
+        address=None if arguments.ray == "local" else arguments.ray,
+        count=arguments.workers,
+        cpus=arguments.cpus_per_worker,
+        gpus=arguments.gpus_per_worker,
+        batch=arguments.batch,
+    )
+    options = {name: getattr(arguments, name) for name in ("device", "backend", "tile")}
+    work = cluster.plan(
+        arguments.sources,
+        arguments.output,
+        model=model,
+        recursive=arguments.recursive,
+        force=arguments.force,
+    )
+    for problem in work.problems:
+        say(problem)
+    count, total = Counter(failed=len(work.problems)), len(work.rows) + len(work.outcomes)
+    rows = cluster.run(work, arguments.output, model=model, workers=workers, **options)
+    try:
+        with (
+            folder.lines_to(arguments.report) as report,
+            progress("pictures", "picture") as show,
+            closing(rows),
+        ):
+            for row in rows:
+                count[row["status"]] += 1
+                report(row)
+                if row["status"] == "failed":
+                    say(row["error"])
+                if show is not None:
+                    show(count.total() - len(work.problems), total)
+    finally:
+        say(_summary(count))
     return EXIT_FAILED if count["failed"] else 0
 
 
@@ -174,6 +224,17 @@ def compare_two(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def show_demo(arguments: argparse.Namespace) -> int:
+    """Open a page on this machine until Ctrl-C."""
+    from srsdk import demo
+
+    options = {name: getattr(arguments, name) for name in ("device", "backend", "tile", "threads")}
+    with demo.serve(_model_name(arguments), port=arguments.port, **options) as address:
+        say(f"{address} (Ctrl-C ends it)")
+        threading.Event().wait()
+    return 0
+
+
 def info(arguments: argparse.Namespace) -> int:
     """Show what a model file says of itself."""
     path = models.find(arguments.model)
@@ -223,7 +284,7 @@ def _open(
 def _model_name(arguments: argparse.Namespace) -> str:
     if arguments.model is not None and arguments.scale is not None:
         raise UsageError("--model and --scale exclude each other: a model has one scale")
-    return arguments.model or f"gan_x{arguments.scale or 4}"
+    return arguments.model or f"gan_x{arguments.scale or 4:g}"
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -250,6 +311,7 @@ COMMANDS = {
     "upscale": upscale,
     "video": upscale_video,
     "compare": compare_two,
+    "demo": show_demo,
     "info": info,
     "tune": tune_cli.show,
     "doctor": show_doctor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from PIL import Image
@@ -77,6 +78,18 @@ def options(arguments: argparse.Namespace) -> PictureOptions:
         subsampling=arguments.subsampling,
         max_memory_bytes=arguments.max_memory,
     )
+
+
+def check_plain(arguments: argparse.Namespace, options: PictureOptions) -> None:
+    """Refuse what workers of a cluster do not take.
+
+    Raises:
+        UsageError: anything beside a model, or a scale of 2 or 4.
+    """
+    more = replace(options, scale=None) != PictureOptions()
+    models = arguments.denoise is not None or arguments.texture is not None
+    if more or models or arguments.scale not in (None, 2, 4):
+        raise UsageError("--ray takes a --model, or a --scale of 2 or 4, and no other size or look")
 
 
 def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "throughput"]) -> Chain:

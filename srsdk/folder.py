@@ -96,7 +96,18 @@ def run(
 
 @contextmanager
 def report_to(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
-    """Yield what appends an outcome to a JSON-lines file, at once, so that a kill loses none.
+    """Yield what appends an outcome to a JSON-lines file; see `lines_to`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with lines_to(path) as append:
+        yield lambda outcome: append(outcome.to_dict())
+
+
+@contextmanager
+def lines_to(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield what appends a line to a JSON-lines file, at once, so that a kill loses none.
 
     Raises:
         OutputError: it cannot be written.
@@ -110,8 +121,8 @@ def report_to(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
     with file:
 
-        def append(outcome: Outcome) -> None:
-            file.write(json.dumps(outcome.to_dict()) + "\n")
+        def append(line: dict[str, Any]) -> None:
+            file.write(json.dumps(line) + "\n")
             file.flush()
 
         yield append

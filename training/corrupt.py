@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.data import Batch, Pair, Source
+from training.data import WHOLE, Batch, Pair, Shard, Source
 from training.family_recipes import BLOCK_PX, CorruptRecipe
 from training.recipe import Recipe
 from training.resize import Picture, imresize
@@ -54,34 +54,47 @@ def soften(picture: Picture, factor: int) -> Picture:
 
 
 class Corrupting:
-    """A source whose low-resolution patches are damaged. Its randomness is a state of its own."""
+    """A source whose low-resolution patches are damaged. Its randomness is a state of its own.
 
-    def __init__(self, source: Source, recipe: CorruptRecipe, seed: int) -> None:
+    The generator draws one seed per patch of the whole batch, of which each process uses its own.
+    """
+
+    def __init__(
+        self, source: Source, recipe: CorruptRecipe, seed: int, shard: Shard = WHOLE
+    ) -> None:
         self._source = source
         self._recipe = recipe
+        self._shard = shard
         self._random = np.random.default_rng((seed, 1))
 
     def draw(self) -> Batch:
         """Return the next batch: `lr` damaged, `hr` as it was, both trimmed to the block offset."""
         batch = self._source.draw()
+        count = len(batch.lr) * self._shard.world
+        seeds = self._random.integers(2**63, size=count).tolist()
         scale = batch.hr.shape[-1] // batch.lr.shape[-1]
         side = batch.lr.shape[-1] - self._recipe.trim_px
+        mine = [np.random.default_rng(seeds[i]) for i in self._shard(count)]
         pairs = [
-            self._damaged(lr, hr, side, scale)
-            for lr, hr in zip(_pictures(batch.lr), _pictures(batch.hr), strict=True)
+            self._damaged(lr, hr, side, scale, random)
+            for lr, hr, random in zip(_pictures(batch.lr), _pictures(batch.hr), mine, strict=True)
         ]
         return Batch(_tensor([lr for lr, _ in pairs]), _tensor([hr for _, hr in pairs]))
 
-    def _damaged(self, lr: Picture, hr: Picture, side: int, scale: int) -> tuple[Picture, Picture]:
-        lr = self._damage(np.ascontiguousarray(lr))
-        top, left = self._random.integers(BLOCK_PX, size=2) if self._recipe.trim_px else (0, 0)
+    def _damaged(
+        self, lr: Picture, hr: Picture, side: int, scale: int, random: np.random.Generator
+    ) -> tuple[Picture, Picture]:
+        lr = self._damage(np.ascontiguousarray(lr), random)
+        top = left = 0
+        if self._recipe.trim_px and random.random() >= self._recipe.aligned_share:
+            top, left = random.integers(BLOCK_PX, size=2).tolist()
         return (
             lr[top : top + side, left : left + side],
             hr[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
         )
 
-    def _damage(self, picture: Picture) -> Picture:
-        recipe, random = self._recipe, self._random
+    def _damage(self, picture: Picture, random: np.random.Generator) -> Picture:
+        recipe = self._recipe
         if recipe.reduce > 1:
             picture = soften(picture, recipe.reduce)
         noise, blocks = recipe.noise_max > 0, recipe.jpeg_max > 0
@@ -92,7 +105,8 @@ class Corrupting:
         if noise:
             picture = add_noise(picture, random.uniform(0, recipe.noise_max), random)
         if blocks:
-            quality = int(random.integers(recipe.jpeg_min, recipe.jpeg_max + 1))
+            share = random.random() ** recipe.jpeg_power
+            quality = int(recipe.jpeg_min + (recipe.jpeg_max + 1 - recipe.jpeg_min) * share)
             picture = jpeg(picture, quality, subsampling=int(random.choice([0, 2])))
         return picture
 
@@ -106,9 +120,9 @@ class Corrupting:
         self._random.bit_generator.state = state["damage"]
 
 
-def wrap(source: Source, recipe: Recipe) -> Source:
-    """Return the source, damaged where the recipe says so."""
-    return Corrupting(source, recipe.corrupt, recipe.seed) if recipe.corrupt.on else source
+def wrap(source: Source, recipe: Recipe, shard: Shard = WHOLE) -> Source:
+    """Return the source, damaged where the recipe says so; `shard` is the source's own."""
+    return Corrupting(source, recipe.corrupt, recipe.seed, shard) if recipe.corrupt.on else source
 
 
 def versions_of(

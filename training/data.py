@@ -178,15 +178,23 @@ class Source(Protocol):
 class Patches:
     """An endless source of random batches from ready pairs.
 
-    A picture is drawn with a probability proportional to its area, then a place, then one of the
-    eight flips and rotations. All randomness comes from one generator whose state can be saved.
+    A picture is drawn with a probability proportional to its area to the power of `area_power`,
+    then a place, then one of the eight flips and rotations. All randomness comes from one generator
+    whose state can be saved.
     """
 
     def __init__(
-        self, pairs: list[Pair], patch_px: int, batch: int, seed: int, shard: Shard = WHOLE
+        self,
+        pairs: list[Pair],
+        patch_px: int,
+        batch: int,
+        seed: int,
+        shard: Shard = WHOLE,
+        *,
+        area_power: float = 1.0,
     ) -> None:
         self._pairs = pairs
-        self._chance = area_chance([pair.lr for pair in pairs])
+        self._chance = area_chance([pair.lr for pair in pairs], area_power)
         self._patch_px = patch_px
         self._batch = batch
         self._mine = shard(batch)
@@ -223,10 +231,11 @@ class Patches:
         self._random.bit_generator.state = state
 
 
-def area_chance(pictures: Sequence[Picture]) -> npt.NDArray[np.float64]:
-    """Return each picture's share of the total area."""
+def area_chance(pictures: Sequence[Picture], power: float = 1.0) -> npt.NDArray[np.float64]:
+    """Return each picture's share when drawn by its area to the power of `power`, sum 1."""
     areas = np.array([picture.shape[0] * picture.shape[1] for picture in pictures], np.float64)
-    chance: npt.NDArray[np.float64] = areas / areas.sum()
+    weights = areas**power
+    chance: npt.NDArray[np.float64] = weights / weights.sum()
     return chance
 
 

@@ -16,7 +16,10 @@ class DataRecipe:
     patch_px: int = 48
     """Side of a low-resolution patch; the high-resolution one is `scale` times larger."""
     batch: int = 16
-    """Patches per step, pictures drawn in proportion to their area."""
+    """Patches per step."""
+    area_power: float = 1.0
+    """A picture is drawn in proportion to its area to this power: 1 gives every pixel the same
+    chance, 0 every picture. A few large smooth pictures rule a mixed folder at 1."""
     pictures: str = "folder"
     """`folder` takes `--data`; `dead_leaves` generates pictures from the seed and needs none."""
     generated: int = 24
@@ -37,6 +40,7 @@ class DataRecipe:
             (self.pictures in kinds, "data.pictures", self.pictures, " or ".join(map(repr, kinds))),
             (self.generated > 0, "data.generated", self.generated, "a positive number"),
             (0 < self.rescale_from <= 1, "data.rescale_from", self.rescale_from, "0 < x <= 1"),
+            (0 <= self.area_power <= 1, "data.area_power", self.area_power, "0 <= power <= 1"),
             (0 <= self.holdout < 1, "data.holdout", self.holdout, "0 <= share < 1"),
         ]
 

@@ -22,10 +22,16 @@ class CorruptRecipe:
     noise_max: float = 0.0
     """Gaussian noise, independent in each colour: sigma is uniform in 0..this, levels of 255."""
     jpeg_min: int = 10
-    """Lowest JPEG quality; qualities are uniform in `jpeg_min..jpeg_max`."""
+    """Lowest JPEG quality."""
+    jpeg_power: float = 1.0
+    """Qualities are `jpeg_min + (jpeg_max - jpeg_min) * u**jpeg_power` with u uniform in 0..1: at 1
+    all are as likely, above 1 the low ones, of which there is most to repair, come more often."""
     jpeg_max: int = 0
     """Highest JPEG quality; 0: no JPEG. With JPEG a patch loses 8 px of `data.patch_px`: the blocks
     begin at a random place, as they do in a picture that was cut after compression."""
+    aligned_share: float = 0.0
+    """Share of patches whose blocks begin at the corner, as in pictures that nobody cut: a net of
+    strided convolutions can learn that phase; the rest begins anywhere."""
     noise_share: float = 0.45
     """Share of patches with noise alone, where both are on."""
     jpeg_share: float = 0.40
@@ -56,6 +62,13 @@ class CorruptRecipe:
                 self.jpeg_min,
                 "1 to jpeg_max",
             ),
+            (self.jpeg_power > 0, "corrupt.jpeg_power", self.jpeg_power, "over 0"),
+            (
+                0 <= self.aligned_share <= 1,
+                "corrupt.aligned_share",
+                self.aligned_share,
+                "0 <= share <= 1",
+            ),
             (self.noise_share >= 0, "corrupt.noise_share", self.noise_share, "0 or more"),
             (
                 self.jpeg_share >= 0 and shares <= 1,
@@ -82,6 +95,11 @@ class AeRecipe:
     """`l1` (median, sharper) or `mse` (mean, highest PSNR)."""
     fft: float = 0.05
     """Weight of the L1 distance of the spectra."""
+    luma: float = 0.0
+    """Weight of the L1 distance of BT.601 luma, beside that of the colours."""
+    relative: bool = False
+    """Weigh each patch by 1 / (its mean damage + 1/255): where noise and JPEG are learned together,
+    noise, whose error is several times as large, otherwise rules every step."""
 
     def checks(self) -> list[Check]:
         """Return what must hold."""
@@ -91,6 +109,7 @@ class AeRecipe:
             (not (self.skips and self.latent), "ae.latent", self.latent, "0 where skips = true"),
             (self.loss in ("l1", "mse"), "ae.loss", self.loss, "'l1' or 'mse'"),
             (self.fft >= 0, "ae.fft", self.fft, "0 or more"),
+            (self.luma >= 0, "ae.luma", self.luma, "0 or more"),
         ]
 
 

@@ -126,10 +126,11 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _damaged_source(source: Source | Sequence[Pair], recipe: Recipe) -> Source:
+    shard = distributed.shard()
     if isinstance(source, Sequence):
-        data, shard = recipe.data, distributed.shard()
+        data = recipe.data
         source = Patches(list(source), data.patch_px, data.batch, recipe.seed, shard)
-    return corrupt.wrap(source, recipe)
+    return corrupt.wrap(source, recipe, shard)
 
 
 def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:

@@ -15,6 +15,8 @@ class LossRecipe:
     """Distance of pixels, see `pixel_kind`."""
     pixel_kind: str = "l1"
     """`l1`, `mse` or `charbonnier`."""
+    luma: float = 0.0
+    """L1 of BT.601 luma: spends a small net on what the eye weighs most, at the chroma's cost."""
     fourier: float = 0.0
     """L1 between Fourier coefficients."""
     wavelet: float = 0.0

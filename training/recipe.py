@@ -186,6 +186,12 @@ def _family_checks(recipe: Recipe) -> list[Check]:
             f"a multiple of 8, plus {recipe.corrupt.trim_px}",
         ),
         *recipe.ae.checks(),
+        (
+            not recipe.ae.relative or (recipe.scale == 1 and recipe.ae.loss == "l1"),
+            "ae.relative",
+            recipe.ae.relative,
+            "true at scale 1 with loss = 'l1' only",
+        ),
         *recipe.vae.checks(),
         *recipe.small.checks(),
         *recipe.corrupt.checks(),

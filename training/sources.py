@@ -72,7 +72,8 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> Supply:
     size, batch, seed = recipe.data.patch_px, recipe.data.batch, recipe.seed
     if recipe.mode == "paired":
         train, held = _split(_paired(recipe, folders), recipe.data.holdout)
-        return Supply(Patches(train, size, batch, seed, shard), _central(held, recipe.scale))
+        source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
+        return Supply(source, _central(held, recipe.scale))
     pairs = _pictures(recipe, folders)
     if recipe.mode == "unpaired":
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
@@ -80,7 +81,8 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> Supply:
     train, held = _split(pairs, recipe.data.holdout)
     held = degraded(_central(held, recipe.scale), recipe.scale, recipe.degradation)
     if recipe.degradation.kind == "bicubic" and recipe.data.rescale_from == 1:
-        return Supply(Patches(train, size, batch, seed, shard), held)
+        source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
+        return Supply(source, held)
     return Supply(Degrading([pair.hr for pair in train], recipe, shard), held)
 
 
@@ -93,7 +95,7 @@ class Degrading:
 
     def __init__(self, pictures: Sequence[Picture], recipe: Recipe, shard: Shard = WHOLE) -> None:
         self._pictures = pictures
-        self._chance = area_chance(pictures)
+        self._chance = area_chance(pictures, recipe.data.area_power)
         self._recipe = recipe
         self._mine = shard(recipe.data.batch)
         self._random = np.random.default_rng(recipe.seed)
@@ -135,9 +137,10 @@ class TwoDomains:
     def __init__(
         self, real: Sequence[Picture], hr: Sequence[Picture], recipe: Recipe, shard: Shard = WHOLE
     ) -> None:
+        power = recipe.data.area_power
         self._sets = (
-            (real, area_chance(real), recipe.data.patch_px),
-            (hr, area_chance(hr), recipe.data.patch_px * recipe.scale),
+            (real, area_chance(real, power), recipe.data.patch_px),
+            (hr, area_chance(hr, power), recipe.data.patch_px * recipe.scale),
         )
         self._rescale_from = recipe.data.rescale_from
         self._batch = recipe.data.batch

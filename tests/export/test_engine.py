@@ -175,6 +175,7 @@ def _casts(folder: Path) -> Path:
     )
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_a_build(
     weights: Path,
     tmp_path: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -19,7 +20,16 @@ from export.__main__ import _parser, main
 from export.graph import Uint8Graph, receptive_radius
 from export.onnx_file import ExportError, build_onnx
 from export.options import Options, plan
-from export.parity import LIMITS, GateError, check, drawn_pictures, flat_patches, measure
+from export.parity import (
+    LIMITS,
+    GateError,
+    Parity,
+    by_reference,
+    check,
+    drawn_pictures,
+    flat_patches,
+    measure,
+)
 from export.pipeline import export
 from export.sources import session_run, torch_source
 from export.staging import Staging
@@ -131,12 +141,17 @@ def test_the_gate_refuses_a_file_that_computes_something_else() -> None:
     net = networks.build(NetworkRecipe(width=4, depth=1), 2)
     source = torch_source(net, name="toy", family="gan", scale=2, sha256="")
     run = session_run(source.graph("fp32", "uint8"))
-    pictures, patches = drawn_pictures(3, 1, None), flat_patches(3, 1, None)
-    check(measure(run, source.reference, pictures, patches), "fp32", "the file")
+
+    def parity() -> Parity:
+        pictures, patches = drawn_pictures(3, 1, None), flat_patches(3, 1, None)
+        wanted = (by_reference(source.reference, batches) for batches in (pictures, patches))
+        return measure(run, *wanted)
+
+    check(parity(), "fp32", "the file")
     with torch.no_grad():
         next(net.parameters()).add_(0.02)
     with pytest.raises(GateError, match=r"the file .* differ by up to \d+ LSB \(allowed: 1\)"):
-        check(measure(run, source.reference, pictures, patches), "fp32", "the file")
+        check(parity(), "fp32", "the file")
 
 
 def test_nothing_is_written_when_the_gate_fails(
@@ -278,6 +293,8 @@ def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
     options = re.findall(r"--[a-z]+[a-z-]*", command)
     assert len(options) >= 8
     assert all(option in known for option in options)
+    for module in set(re.findall(r"python -m ([a-z.]+)", text)):
+        assert importlib.util.find_spec(module) is not None
 
 
 def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:

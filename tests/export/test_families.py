@@ -54,6 +54,21 @@ def test_an_autoencoder(tmp_path: Path) -> None:
             assert np.abs(up(picture) - whole).max() <= 1
 
 
+def test_int8_of_an_autoencoder(tmp_path: Path, drawn: Path) -> None:
+    """It holds the gate, with what must be given back named, and its sizes are multiples of 8."""
+    table = {"name": "toy_ae", "family": "ae", "scale": 1, "ae": {"width": 8}}
+    save(tmp_path / "w.safetensors", {**table, "data": {"patch_px": 64}})
+    options = Options(targets=("openvino-int8",), data=drawn)
+    report = export(tmp_path / "w.safetensors", tmp_path / "toy.onnx", options)
+    (made,) = report.made
+    assert made.parity is not None
+    assert made.parity.patch_lsb <= 2
+    quantised = report.quantised["cpu"]
+    assert set(quantised.sensitivity_db) == {*quantised.layers, *quantised.given_back}
+    with srsdk.Upscaler(tmp_path / "toy.onnx") as up:
+        assert up(make_picture(37, 50)).shape == (37, 50, 3)
+
+
 VAE = {
     "name": "toy_vae",
     "family": "vae",

@@ -321,7 +321,7 @@ def test_sensitive_layers_are_given_back(source: Source, truth: Path, drawn: Pat
         draw_crops(drawn, Shape(2), count=12),
         flat_patches(3, 1, None),
     )
-    judge = Harsh.of(source, [truth], None)
+    judge = Harsh.of(source, [truth])
     base_db = judge.psnr(session_run(model))
     result = quantise(model, calibration, "cpu", judge, base_db)
     ranking = list(result.sensitivity_db)
@@ -332,6 +332,46 @@ def test_sensitive_layers_are_given_back(source: Source, truth: Path, drawn: Pat
     object.__setattr__(never, "calls", -100)
     with pytest.raises(GateError, match=r"does not hold its gate: .* loses .* dB"):
         quantise(model, calibration, "cpu", never, base_db)
+
+
+def test_deep_networks_are_measured_in_groups(
+    source: Source, truth: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of neighbours, only where the gate fails; a group goes back to float as a whole."""
+    monkeypatch.setattr("export.int8.MAX_MEASURED", 2)
+    monkeypatch.setattr("export.int8.GROUPS_OF_DEEP", 2)
+    model = source.graph("fp32", "uint8")
+    crops = draw_crops(drawn, Shape(2), count=12)
+    calibration = calibrate(model, body(conv_layers(model)), crops, flat_patches(3, 1, None))
+    kind = Judge.of(source, [truth])
+    base_db = kind.psnr(session_run(model))
+    assert not quantise(model, calibration, "cpu", kind, base_db).sensitivity_db
+    harsh = Harsh.of(source, [truth])
+    object.__setattr__(harsh, "calls", 1)
+    result = quantise(model, calibration, "cpu", harsh, base_db)
+    assert set(result.sensitivity_db) == {f"{BODY[0]} .. {BODY[1]}", f"{BODY[2]} .. {BODY[2]}"}
+    worst = next(iter(result.sensitivity_db))
+    assert result.given_back == tuple(BODY[:2] if worst.startswith(BODY[0]) else BODY[2:])
+    assert set(result.layers) == set(BODY) - set(result.given_back)
+
+
+def test_what_evening_out_makes_of_a_calibration(
+    graphs: dict[str, onnx.ModelProto], drawn: Path
+) -> None:
+    """Dividing the measured channels equals measuring the network that was evened out."""
+    model = graphs["fp32"]
+    crops, layers = draw_crops(drawn, Shape(2), count=12), body(conv_layers(model))
+    before = calibrate(model, layers, crops)
+    divisors = factors(model, before.peaks)
+    divided = before.divided(divisors)
+    again = calibrate(equalised(model, divisors), layers, crops)
+    for name in BODY:
+        for ours, theirs in zip(
+            (divided.lows, divided.highs, divided.means),
+            (again.lows, again.highs, again.means),
+            strict=True,
+        ):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
 
 
 def test_the_gate_in_words() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import os
 import pickle
-import sys
-from enum import Enum
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 
 import srsdk
 from export.__main__ import main
+from export.foreign import Called, _import_spandrel
 from export.onnx_file import ExportError
 from export.onnx_source import open_onnx, read_onnx
 from export.options import Options
@@ -31,33 +29,12 @@ from export.sources import open_source, session_run, torch_source
 from srsdk.manifest import read_manifest
 from tests import networks
 from tests.conftest import make_picture
+from tests.export.nets import rrdb_state
+from training import checkpoint
 
 needs_spandrel = pytest.mark.skipif(
     importlib.util.find_spec("spandrel") is None, reason="needs spandrel: 'srsdk[foreign]'"
 )
-
-
-class InterpolationMode(Enum):
-    """Stands for torchvision's."""
-
-    NEAREST = "nearest"
-    BILINEAR = "bilinear"
-
-
-@pytest.fixture
-def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three names that spandrel imports for networks that are not used here.
-
-    There is no build of torchvision for CPUs on PyPI.
-    """
-    if importlib.util.find_spec("torchvision") is not None:
-        return
-    for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
-        module: Any = ModuleType(name)
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        module.InterpolationMode = InterpolationMode
-        module.rotate = module.normalize = None
-        monkeypatch.setitem(sys.modules, name, module)
 
 
 def compact_state() -> dict[str, Tensor]:
@@ -74,7 +51,6 @@ def compact_state() -> dict[str, Tensor]:
 
 
 @needs_spandrel
-@pytest.mark.usefixtures("torchvision")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_foreign_weights(tmp_path: Path, drawn: Path, suffix: str) -> None:
     """Architecture and scale are detected; every precision comes out and upscales a picture."""
@@ -113,7 +89,6 @@ class Malice:
 
 
 @needs_spandrel
-@pytest.mark.usefixtures("torchvision")
 def test_bad_foreign_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +232,8 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, location: str, messag
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ExportError, match=message):
         read_onnx(folder / "m.onnx")
+    assert main([str(folder / "m.onnx"), "-o", str(tmp_path / "out.onnx")]) == 1
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_external_data_beside_the_file(tmp_path: Path) -> None:
@@ -335,7 +312,6 @@ def test_halves_are_halves(weights: Path) -> None:
 @needs_spandrel
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.usefixtures("torchvision")
 def test_realesr_animevideo(test_sets: Path, tmp_path: Path) -> None:
     """A network that people use goes through to every target and upscales a drawing."""
     path = test_sets.parents[1] / "peers" / "realesr-animevideov3-x4.pth"
@@ -349,3 +325,129 @@ def test_realesr_animevideo(test_sets: Path, tmp_path: Path) -> None:
     drawing = make_picture(64, 64)
     with srsdk.Upscaler(tmp_path / f"{path.stem}.int8.onnx") as up:
         assert up(drawing).shape == (256, 256, 3)
+
+
+def tiny(name: str) -> nn.Module:
+    """Return a small network of an architecture that people use, with random weights."""
+    from spandrel.architectures.SAFMN import SAFMN
+    from spandrel.architectures.SPAN import SPAN
+    from spandrel.architectures.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    made: nn.Module = {
+        "SPAN": lambda: SPAN(num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2),
+        "SAFMN": lambda: SAFMN(dim=8, n_blocks=1, upscaling_factor=2),
+        "SwinIR": lambda: SwinIR(
+            img_size=64, embed_dim=8, depths=[1], num_heads=[2], upscale=2, upsampler="pixelshuffle"
+        ),
+    }[name]()
+    return made
+
+
+@needs_spandrel
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+@pytest.mark.parametrize(
+    ("name", "scale", "multiple_px"), [("SPAN", 2, 1), ("SAFMN", 2, 8), ("SwinIR", 2, 16)]
+)
+def test_architectures_are_detected(
+    tmp_path: Path, name: str, scale: int, multiple_px: int
+) -> None:
+    """Their scale and what sizes they need; a least size becomes a multiple, which is no less."""
+    _import_spandrel()
+    torch.save(tiny(name).state_dict(), tmp_path / "w.pth")
+    facts = open_source(tmp_path / "w.pth").facts
+    assert (facts.architecture, facts.scale) == (name, scale)
+    assert facts.multiple_px == multiple_px
+
+
+@needs_spandrel
+def test_esrgan(tmp_path: Path) -> None:
+    """Of two blocks: x4, detected, and its activations stay whole in the graph."""
+    torch.save({"params_ema": rrdb_state(blocks=1, width=16)}, tmp_path / "w.pth")
+    report = export(tmp_path / "w.pth", tmp_path / "out.onnx", Options())
+    manifest = report.made[0].manifest
+    assert (manifest.scale, manifest.family) == (4, "foreign")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+    assert kinds.count("LeakyRelu") == 15
+    picture = make_picture(20, 30)
+    with srsdk.Upscaler(tmp_path / "out.onnx") as up:
+        large = up(picture)
+    assert np.abs(large[2::4, 2::4].astype(int) - picture).mean() < 12  # it carries the picture
+
+
+class Halver(nn.Module):
+    """Stands for a network that spandrel calls with a factor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve."""
+        return x / 2
+
+
+def test_a_network_is_called_as_spandrel_calls_it() -> None:
+    """With what stands in its descriptor, not bare: some give a tuple, some another range."""
+    descriptor = SimpleNamespace(model=Halver(), _call_fn=lambda model, x: model(x) * 2 + 0.25)
+    assert Called(descriptor)(torch.ones(1, 3, 2, 2)).unique().tolist() == [1.25]
+
+
+def test_weights_that_are_no_numbers(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NaN would agree with NaN in every gate: it is refused, in checkpoints and in ONNX files."""
+    tensors, facts = checkpoint.load(weights)
+    tensors["convs.1.bias"][0] = float("nan")
+    checkpoint.save(tmp_path / "w.safetensors", tensors, facts)
+    model = onnx.load(convolution(tmp_path / "w.onnx"))
+    broken = np.full((12, 3, 5, 5), np.nan, np.float32)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(broken, "w"))
+    onnx.save(model, tmp_path / "w.onnx")
+    for name in ("w.safetensors", "w.onnx"):
+        assert main([str(tmp_path / name), "-o", str(tmp_path / "out.onnx")]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "hold NaN or infinity" in error
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_bad_checkpoints_of_ours(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off, without a tensor, of another shape, no checkpoint at all: one sentence, no file."""
+    out = tmp_path / "out"
+    out.mkdir()
+    whole = weights.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    tensors, facts = checkpoint.load(weights)
+    lacking = {name: value for name, value in tensors.items() if name != "convs.1.bias"}
+    checkpoint.save(tmp_path / "lacking.safetensors", lacking, facts)
+    other = {**tensors, "convs.1.weight": torch.zeros(8, 4, 3, 3)}
+    checkpoint.save(tmp_path / "other.safetensors", other, facts)
+    for name in ("cut", "text", "empty", "lacking", "other", "none"):
+        assert main([str(tmp_path / f"{name}.safetensors"), "-o", str(out)]) == 1, name
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert error.startswith("export: "), error
+    assert list(out.iterdir()) == []
+
+
+def test_external_data_of_an_attribute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tensor may hide in a node: it is not read from elsewhere either; no file."""
+    folder, out = tmp_path / "model", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    model = onnx.load(convolution(folder / "m.onnx"))
+    tensor = onnx.TensorProto()
+    tensor.CopyFrom(model.graph.initializer[0])
+    del model.graph.initializer[:]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.append(onnx.StringStringEntryProto(key="location", value="../secret.bin"))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    assert main([str(folder / "m.onnx"), "-o", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "secret.bin" in error
+    assert list(out.iterdir()) == []

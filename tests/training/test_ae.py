@@ -13,11 +13,11 @@ from tests.conftest import make_picture
 from tests.training.runs import assert_exports, assert_resumes_exactly, pairs, tiny
 from training import networks, objectives
 from training.corrupt import versions_of
-from training.data import Pair, Patches
+from training.data import Batch, Pair, Patches
 from training.evaluate import network, score
 from training.loop import load_weights, train
 from training.networks.autoencoder import Autoencoder, Decoder, Encoder
-from training.objectives.ae import Restore, spectrum_l1
+from training.objectives.ae import Restore, relative_weights, spectrum_l1
 from training.recipe import RecipeError
 
 DAMAGE = {"noise_max": 50.0, "jpeg_max": 95}
@@ -46,8 +46,8 @@ def test_shapes(scale: int, skips: bool) -> None:
 
 
 def test_the_shipped_size() -> None:
-    """0.96 M parameters."""
-    assert sum(p.numel() for p in build(width=32).parameters()) == 957_612
+    """0.97 M parameters."""
+    assert sum(p.numel() for p in build(width=32).parameters()) == 966_860
 
 
 def test_a_new_restorer_passes_the_picture_on() -> None:
@@ -91,10 +91,20 @@ def test_losses_by_hand() -> None:
 
 def test_the_loss_is_the_weighted_sum() -> None:
     """What is shown under `loss` is what is minimised."""
-    objective = objectives.build(tiny("ae", 1, ae={"width": 8, "fft": 0.5}))
+    objective = objectives.build(tiny("ae", 1, ae={"width": 8, "fft": 0.5, "luma": 2.0}))
     assert isinstance(objective, Restore)
     losses = objective.step(Patches(pairs(1), 16, 4, 0).draw(), 0)
-    assert losses["loss"] == pytest.approx(losses["pixel"] + 0.5 * losses["fft"])
+    expected = losses["pixel"] + 0.5 * losses["fft"] + 2.0 * losses["luma"]
+    assert losses["loss"] == pytest.approx(expected)
+
+
+def test_relative_weights_even_out_the_damage() -> None:
+    """Patches damaged by 1 and by 9 levels count 5 to 1: 1 / (1 + 1) and 1 / (9 + 1); mean 1."""
+    hr = torch.full((2, 3, 8, 8), 0.5)
+    lr = hr + torch.tensor([1.0, 9.0]).reshape(2, 1, 1, 1) / 255
+    weights = relative_weights(Batch(lr, hr)).flatten()
+    assert float(weights[0] / weights[1]) == pytest.approx(5.0)
+    assert float(weights.mean()) == pytest.approx(1.0)
 
 
 def test_it_resumes_exactly(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from PIL import Image
 from tests.conftest import make_picture
 from tests.training.runs import pairs, tiny
 from training.corrupt import Corrupting, add_noise, jpeg, soften, versions_of, wrap
-from training.data import Patches
+from training.data import WHOLE, Patches, Shard
 from training.family_recipes import CorruptRecipe
 from training.recipe import RecipeError
 
 
-def source(patch_px: int = 24, scale: int = 1, seed: int = 0) -> Patches:
+def source(patch_px: int = 24, scale: int = 1, seed: int = 0, shard: Shard = WHOLE) -> Patches:
     """Return clean patches."""
-    return Patches(pairs(scale), patch_px, 8, seed)
+    return Patches(pairs(scale), patch_px, 8, seed, shard)
 
 
 def test_noise_has_the_sigma_that_was_asked_for() -> None:
@@ -135,3 +135,22 @@ def test_impossible_damage_is_refused() -> None:
     ):
         with pytest.raises(RecipeError, match=message):
             tiny("ae", 1, corrupt=table, data={"patch_px": 24})
+
+
+def test_processes_share_one_batch_of_damage() -> None:
+    """Two ranks damage their halves as one process damages the whole batch."""
+    recipe = CorruptRecipe(noise_max=50, jpeg_max=95)
+    whole = Corrupting(source(), recipe, 3).draw()
+    for rank in range(2):
+        shard = Shard(rank, 2)
+        part = Corrupting(source(shard=shard), recipe, 3, shard).draw()
+        assert torch.equal(part.lr, whole.lr[rank::2])
+        assert torch.equal(part.hr, whole.hr[rank::2])
+
+
+def test_aligned_patches_begin_at_a_block() -> None:
+    """With `aligned_share` 1 every block's edge is at a multiple of 8."""
+    recipe = CorruptRecipe(jpeg_min=5, jpeg_max=5, aligned_share=1.0)
+    lr = Corrupting(source(48), recipe, 0).draw().lr
+    steps = (lr[..., 1:] - lr[..., :-1]).abs().mean(dim=(0, 1, 2))
+    assert int(steps[:32].reshape(4, 8).mean(0).argmax()) == 7

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import make_picture
 from training import cache, cifar, dead_leaves, sources
-from training.data import DataError, Shard, Source, make_pair
+from training.data import DataError, Shard, Source, area_chance, make_pair
 from training.recipe import Recipe, recipe_from_dict
 from training.resize import imresize
 from training.sources import Folders
@@ -228,3 +228,10 @@ def test_pictures_held_out_are_never_drawn(tmp_path: Path) -> None:
     assert sources._split(pairs[:9], 0.5) == (pairs[:9], [])
     assert len(sources._split(pairs[:10], 1e-9)[1]) == 1
     assert sources._split(pairs, 0.0)[1] == []
+
+
+def test_area_power_weighs_large_pictures() -> None:
+    """Areas 1 and 4: at 1 the larger is drawn four times as often, at 0.5 twice, at 0 as often."""
+    pictures = [np.zeros((8, 8, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)]
+    for power, expected in ((1.0, 0.8), (0.5, 2 / 3), (0.0, 0.5)):
+        assert area_chance(pictures, power)[1] == pytest.approx(expected)

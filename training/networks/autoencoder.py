@@ -11,12 +11,13 @@ from training.networks.layers import balanced_conv3, bf16_if
 
 
 class Autoencoder(nn.Module):
-    """Three resolutions (a half, a quarter, an eighth), 3x3 convolutions and ReLU.
+    """Three resolutions (a half, a quarter, an eighth) of residual blocks: 3x3 convolutions, ReLU.
 
     The picture enters by PixelUnshuffle, so that no convolution works at full resolution (FFDNet:
     Zhang, Zuo and Zhang 2018, arXiv:1710.04026); going down is a strided convolution, going up a
     PixelShuffle. With skips, which are added, and the input added to the output, it restores
-    (RED-Net: Mao, Shen and Yang 2016, arXiv:1603.09056). Without, it is the autoencoder of the
+    (RED-Net: Mao, Shen and Yang 2016, arXiv:1603.09056; with residual blocks in between: DRUNet,
+    Zhang et al. 2021, arXiv:2008.13751). Without, it is the autoencoder of the
     textbooks: encoder f, latent, decoder g, and nothing goes around the latent.
 
     The same decoder reconstructs at `scale` 2 or more: only its last convolution grows.
@@ -32,17 +33,17 @@ class Autoencoder(nn.Module):
         self.skips = recipe.skips
         self.bf16 = False
         half, quarter, eighth = recipe.width, 2 * recipe.width, 3 * recipe.width
-        self.down1 = _stack(12, half, 2)
-        self.down2 = _stack(half, quarter, 4, stride=2)
-        self.down3 = _stack(quarter, eighth, 5, stride=2)
+        self.down1 = _stack(12, half, 1)
+        self.down2 = _stack(half, quarter, 2, stride=2)
+        self.down3 = _stack(quarter, eighth, 2, stride=2)
         latent = recipe.latent or eighth
         # with skips the deepest map goes on as it is: one convolution less, and it may be ReLU's
         self.to_latent = nn.Identity() if recipe.skips else balanced_conv3(eighth, latent)
-        self.from_latent = nn.Identity() if recipe.skips else _stack(latent, eighth, 1)
+        self.from_latent = nn.Identity() if recipe.skips else _stack(latent, eighth, 0)
         self.up3 = _up(eighth, quarter)
-        self.body2 = _stack(quarter, quarter, 3)
+        self.body2 = Residual(quarter)
         self.up2 = _up(quarter, half)
-        self.body1 = _stack(half, half, 2)
+        self.body1 = Residual(half)
         self.tail = balanced_conv3(half, 3 * (2 * scale) ** 2, gain=0.1)
         if not recipe.skips:
             assert self.tail.bias is not None
@@ -123,12 +124,28 @@ class Decoder(nn.Module):
         return torch.clamp(self.net.decode(latent), 0.0, 1.0)
 
 
-def _stack(inputs: int, outputs: int, count: int, *, stride: int = 1) -> nn.Sequential:
-    """`count` convolutions, each with a ReLU; the first takes the stride."""
-    layers: list[nn.Module] = [balanced_conv3(inputs, outputs, stride=stride), nn.ReLU()]
-    for _ in range(count - 1):
-        layers += [balanced_conv3(outputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers)
+class Residual(nn.Module):
+    """ReLU(x + conv(ReLU(conv(x)))) at one width (ResNet: He et al. 2016, arXiv:1512.03385).
+
+    The second convolution begins near zero, so a stack of any depth begins as the identity on what
+    is not negative. It learned in 1,200 steps what a plain stack of the same convolutions did not
+    in 6,000 (training/experiments.md).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = balanced_conv3(channels, channels)
+        self.conv2 = balanced_conv3(channels, channels, gain=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W) to the same shape, none negative."""
+        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+
+
+def _stack(inputs: int, outputs: int, blocks: int, *, stride: int = 1) -> nn.Sequential:
+    """A convolution with its ReLU, which takes the stride, and residual blocks."""
+    first = balanced_conv3(inputs, outputs, stride=stride)
+    return nn.Sequential(first, nn.ReLU(), *(Residual(outputs) for _ in range(blocks)))
 
 
 def _up(inputs: int, outputs: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, optim
 from training.data import Batch
+from training.losses import luma_l1
 from training.networks.autoencoder import Autoencoder
 from training.recipe import Recipe
 
@@ -19,7 +20,8 @@ class Restore:
     Denoising Autoencoders"; where nothing is damaged it is the plain one, E ||x - g(f(x))||^2 with
     `loss = "mse"`. All means are over batch, channels and pixels. MSE's minimiser is the
     conditional mean (highest PSNR), L1's the conditional median. A little of the spectra's distance
-    keeps high frequencies (`fft`).
+    keeps high frequencies (`fft`). All are homogeneous with L1, so weighing a patch (`relative`) is
+    multiplying both its pictures.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -32,15 +34,24 @@ class Restore:
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step on (N, 3, P, P) damaged and (N, 3, P * scale, P * scale) clean patches."""
         optim.set_learning_rate(self._optimiser, optim.learning_rate(self._recipe, step))
-        losses = self.losses(self.network(batch.lr), batch.hr)
-        total = losses["pixel"] + self._recipe.ae.fft * losses["fft"]
+        ae = self._recipe.ae
+        got, wanted = self.network(batch.lr), batch.hr
+        if ae.relative:
+            share = relative_weights(batch)
+            got, wanted = got * share, wanted * share
+        losses = self.losses(got, wanted)
+        total = losses["pixel"] + ae.fft * losses["fft"] + ae.luma * losses["luma"]
         optim.descend(self._optimiser, self.network, total, self._recipe.optimiser.clip_norm)
         return {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
 
     def losses(self, got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Return `pixel` and `fft`, unweighted."""
+        """Return `pixel`, `fft` and `luma`, unweighted."""
         pixel = F.l1_loss if self._recipe.ae.loss == "l1" else F.mse_loss
-        return {"pixel": pixel(got, wanted), "fft": spectrum_l1(got, wanted)}
+        return {
+            "pixel": pixel(got, wanted),
+            "fft": spectrum_l1(got, wanted),
+            "luma": luma_l1(got, wanted),
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and optimiser state."""
@@ -55,6 +66,16 @@ class Restore:
         checkpoint.restore_optimiser(
             self._optimiser, checkpoint.without_prefix("optimiser", tensors)
         )
+
+
+def relative_weights(batch: Batch) -> Tensor:
+    """Return 1 / (mean |x' - x| + 1/255) of each patch, over their mean; (N, 1, 1, 1).
+
+    Every patch then counts by the share of its damage that is left, and the loss keeps its size.
+    """
+    damage = (batch.lr - batch.hr).abs().mean(dim=(1, 2, 3), keepdim=True)
+    weights = 1 / (damage + 1 / 255)
+    return weights / weights.mean()
 
 
 def spectrum_l1(got: Tensor, wanted: Tensor) -> Tensor:

@@ -1,0 +1,157 @@
+"""`srsdk demo`: a page on this machine to drop a picture on and slide between before and after."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+import srsdk
+from srsdk import compare, models
+from srsdk.errors import BackendError, ModelError, OutputError, SrsdkError
+from srsdk.manifest import read_manifest
+
+HOST = "127.0.0.1"
+CACHE_S = 3600
+"""How long gradio keeps the pictures that were dropped and made."""
+
+
+@contextmanager
+def serve(
+    model: str | os.PathLike[str] = "gan_x4", *, port: int | None = None, **options: Any
+) -> Iterator[str]:
+    """Open the page and yield its address; nothing but this machine can reach it.
+
+    Args:
+        model: as for `Upscaler`; of a `vae` the page shows the confidence too.
+        port: of the page; None: a free one from 7860 on.
+        options: of `Upscaler`.
+
+    Raises:
+        BackendError: gradio is not installed.
+        OutputError: the port is taken.
+        SrsdkError: as `Upscaler` does.
+    """
+    gradio = _gradio()
+    with _open(model, options) as up, tempfile.TemporaryDirectory(prefix="srsdk-demo-") as folder:
+        page = _page(gradio, up, Path(folder))
+        try:
+            _, address, _ = page.launch(
+                server_name=HOST,
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                enable_monitoring=False,
+                show_error=True,
+                footer_links=[],
+                theme=gradio.themes.Base(font=["system-ui"], font_mono=["monospace"]),
+            )
+        except OSError as error:
+            raise OutputError(f"the page cannot be opened: {error}") from error
+        try:
+            yield str(address)
+        finally:
+            page.close(verbose=False)
+
+
+def _gradio() -> Any:
+    if importlib.util.find_spec("gradio") is None:
+        raise BackendError("the demo needs gradio: pip install 'srsdk[demo]'")
+    # read when they are imported
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module("gradio")
+
+
+def _open(model: str | os.PathLike[str], options: dict[str, Any]) -> Any:
+    """Open an Upscaler, or a Sampler where the file is a `vae`."""
+    path = models.find(model)
+    manifest = read_manifest(path)
+    if manifest is None or manifest.family != "vae":
+        return srsdk.Upscaler(model, **options)
+    if importlib.util.find_spec("srsdk.sampler") is None:
+        raise ModelError(f"{path} is a vae, which this version of srsdk cannot run")
+    return importlib.import_module("srsdk.sampler").Sampler(model, **options)
+
+
+def _page(gradio: Any, up: Any, folder: Path) -> Any:
+    is_vae = up.manifest.family == "vae"
+
+    def upscale(name: str | None) -> tuple[Any, ...]:
+        if name is None:
+            return None, "", None, *([None] if is_vae else [])
+        try:
+            before, after, text, target = _upscale(up, Path(name), folder)
+            sure = [_confidence(up, Path(name))] if is_vae else []
+        except SrsdkError as error:
+            # a page's visitor knows the file by its own name
+            text = str(error).replace(name, Path(name).name)
+            raise gradio.Error(text, print_exception=False) from error
+        return (before, after), text, str(target), *sure
+
+    title = f"srsdk {srsdk.__version__}: {up.manifest.name}"
+    with gradio.Blocks(
+        title=title, analytics_enabled=False, delete_cache=(CACHE_S, CACHE_S)
+    ) as page:
+        gradio.Markdown(f"## {title} ×{up.scale}, {up.backend} on {up.device}")
+        with gradio.Row():
+            with gradio.Column(scale=1):
+                picture = gradio.Image(
+                    type="filepath",
+                    image_mode=None,  # the file as it is: alpha, depth, profile
+                    sources=["upload"],
+                    label="drop a picture",
+                    elem_id="picture",
+                )
+                text = gradio.Textbox(label="time", interactive=False, elem_id="time")
+                file = gradio.File(label="result", interactive=False, elem_id="result")
+            with gradio.Column(scale=3):
+                # without loss: the default would show the difference to WebP
+                slider = gradio.ImageSlider(
+                    format="png",
+                    label="bicubic | " + up.manifest.name,
+                    interactive=False,
+                    max_height=720,
+                    elem_id="slider",
+                )
+                outputs = [slider, text, file]
+                if is_vae:
+                    label = "confidence: white where the model is sure"
+                    outputs.append(gradio.Image(format="png", label=label, elem_id="confidence"))
+        picture.change(upscale, picture, outputs, api_visibility="private")
+    return page
+
+
+def _upscale(up: Any, source: Path, folder: Path) -> tuple[Image.Image, Image.Image, str, Path]:
+    target = folder / f"{source.stem}_x{up.scale}{source.suffix}"
+    began_s = time.perf_counter()
+    up.upscale_file(source, target, overwrite=True)
+    ms = (time.perf_counter() - began_s) * 1000
+    with Image.open(source) as image:
+        small = ImageOps.exif_transpose(image).convert("RGB")
+    with Image.open(target) as image:
+        large = image.convert("RGB")
+    text = f"{ms:.0f} ms, file to file: {_size(small)} to {_size(large)}"
+    return compare.enlarged(small, large.size), large, text, target
+
+
+def _confidence(up: Any, source: Path) -> npt.NDArray[np.uint8]:
+    confidence = up.sample(source, 0, confidence=True).confidence
+    levels: npt.NDArray[np.uint8] = np.round(confidence * 255).astype(np.uint8)
+    return levels
+
+
+def _size(image: Image.Image) -> str:
+    return f"{image.width}×{image.height}"
