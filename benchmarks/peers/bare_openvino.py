@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -20,10 +21,7 @@ def defaults(job: Job) -> Upscale:
 
 
 def _open(job: Job, **hints: str) -> Upscale:
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # it would phone home
-    import openvino as ov
-
-    core = ov.Core()
+    core = _core()
     graph = core.read_model(find(job.model))
     graph.reshape([1, job.height, job.width, 3])
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **hints}
@@ -36,3 +34,12 @@ def _open(job: Job, **hints: str) -> Upscale:
         return result
 
     return upscale
+
+
+@functools.cache
+def _core() -> Any:
+    """Never given back: dropped in another thread, it would take this one's signal stack along."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # it would phone home
+    import openvino as ov
+
+    return ov.Core()

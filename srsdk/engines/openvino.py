@@ -33,6 +33,14 @@ MAX_COMPILED = 8
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
+_CORE = ov.Core()
+"""The one of this process, never given back.
+
+The Core that loads the CPU plugin leaves the loading thread with an alternate signal stack, whose
+memory goes with the Core. Where another thread drops the Core, the first one keeps the address, and
+the next signal (Python's handlers ask for that stack, Ctrl-C's too) kills the process.
+"""
+
 
 class OpenVinoEngine:
     """An ONNX file on the CPU by OpenVINO, in the precision that the file has, or in bfloat16.
@@ -56,13 +64,12 @@ class OpenVinoEngine:
     ) -> None:
         self._streams = streams
         self._path = path
-        self._core = ov.Core()
-        if precision == "bf16" and "BF16" not in self._core.get_property(
+        if precision == "bf16" and "BF16" not in _CORE.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
             raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): leave it away")
         with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
-            self._model = self._core.read_model(path if graph is None else graph)
+            self._model = _CORE.read_model(path if graph is None else graph)
             inputs, outputs = self._model.inputs, self._model.outputs
         names = [[_name(port) for port in ports] for ports in (inputs, outputs)]
         latent = latent_of(path, names[0], names[1], _shape(inputs[-1]))
@@ -94,7 +101,7 @@ class OpenVinoEngine:
             if compiled is None:
                 model = self._model.clone()
                 model.reshape(_shapes(self.signature, input_shape))
-                compiled = self._core.compile_model(model, "CPU", self._config)
+                compiled = _CORE.compile_model(model, "CPU", self._config)
                 self._compiled[input_shape] = compiled
             self._compiled.move_to_end(input_shape)
             if len(self._compiled) > MAX_COMPILED:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +15,6 @@ from training.recipe import recipe_from_dict
 RECIPE = recipe_from_dict(
     {"name": "toy_x2", "scale": 2, "network": {"width": 8, "depth": 3}}, source="test"
 )
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heeded, here and in the processes started from here.
-
-    A shell lets what it starts in the background ignore it.
-    """
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture(scope="session")

@@ -154,6 +154,7 @@ def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("with_signal", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_signals(tmp_path: Path, with_signal: str) -> None:
     """A stopped run leaves whole pictures only; the next one does the rest."""

@@ -53,6 +53,39 @@ def test_two_upscalers_in_one_process(picture: Picture) -> None:
         np.testing.assert_array_equal(other(picture), large)
 
 
+SIGNAL = """
+import gc, os, signal, sys, threading
+import numpy as np
+import srsdk
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+opened = [srsdk.Upscaler("gan_x2", backend=sys.argv[1])]
+opened[0](np.zeros((8, 8, 3), np.uint8))
+
+def drop():
+    opened.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ctrl_c_after_another_thread_closed_it(backend: str) -> None:
+    """OpenVINO's plugin, once unloaded by another thread, makes any signal a segmentation fault."""
+    call = [sys.executable, "-c", SIGNAL, backend]
+    result = subprocess.run(call, capture_output=True, text=True, timeout=180)
+    assert (result.returncode, result.stdout) == (0, "interrupted\n"), result.stderr
+
+
 PROCESSES = """
 import multiprocessing, pickle, sys
 import numpy as np

@@ -167,6 +167,7 @@ sys.exit(cli.main())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("with_signal", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_signals(
     source: Path,
