@@ -16,7 +16,7 @@ class LossRecipe:
     pixel_kind: str = "l1"
     """`l1`, `mse` or `charbonnier`."""
     luma: float = 0.0
-    """L1 of BT.601 luma: spends a small net on what the eye weighs most, at the chroma's cost."""
+    """The same of BT.601 luma: a small net is spent on what the eye weighs most, not on chroma."""
     fourier: float = 0.0
     """L1 between Fourier coefficients."""
     wavelet: float = 0.0

@@ -38,14 +38,15 @@ PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 
 
-def luma_l1(result: Tensor, truth: Tensor) -> Tensor:
-    """Return mean |Y(x) - Y(y)|, Y of BT.601 in studio range: what the eye and PSNR-Y weigh most.
+def luma_distance(result: Tensor, truth: Tensor, kind: str = "l1") -> Tensor:
+    """Return the distance of Y of BT.601 in studio range: what the eye and PSNR-Y weigh most.
 
-    The difference of RGB is weighted 0.257, 0.504, 0.098 (ITU-R BT.601), so the term is about half
-    as large as the L1 of grey pictures.
+    The difference of RGB is weighted 0.257, 0.504, 0.098 (ITU-R BT.601), so the L1 is 0.86 times
+    that of grey pictures. `kind` is a key of `PIXEL_LOSSES`.
     """
     weights = torch.tensor(LUMA, dtype=result.dtype, device=result.device)
-    return torch.einsum("nchw,c->nhw", result - truth, weights).abs().mean()
+    difference = torch.einsum("nchw,c->nhw", result - truth, weights)
+    return PIXEL_LOSSES[kind](difference, torch.zeros_like(difference))
 
 
 def fourier_l1(result: Tensor, truth: Tensor) -> Tensor:

@@ -34,16 +34,19 @@ def test_charbonnier_has_a_gradient_at_zero() -> None:
     assert torch.equal(x.grad, torch.zeros(3))
 
 
-def test_luma_l1_is_the_metrics_luma() -> None:
+def test_luma_distance_is_the_metrics_luma() -> None:
     """One level of difference in luma, as `metrics` counts it, is 1/255 here."""
     a, b = noise(1, 3, 8, 10), noise(1, 3, 8, 10, seed=1)
     luma = [
         np.asarray(65.481 * p[0, 0] + 128.553 * p[0, 1] + 24.966 * p[0, 2] + 16) for p in (a, b)
     ]
     expected = float(np.abs(luma[0] - luma[1]).mean()) / 255
-    assert float(losses.luma_l1(a, b)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.luma_distance(a, b)) == pytest.approx(expected, rel=1e-5)
     chroma = torch.tensor([128.553, -65.481, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4) / 255
-    assert float(losses.luma_l1(chroma, torch.zeros(1, 3, 4, 4))) == pytest.approx(0, abs=1e-7)
+    nothing = torch.zeros(1, 3, 4, 4)
+    assert float(losses.luma_distance(chroma, nothing)) == pytest.approx(0, abs=1e-7)
+    squares = float(np.square(luma[0] - luma[1]).mean()) / 255**2
+    assert float(losses.luma_distance(a, b, "mse")) == pytest.approx(squares, rel=1e-5)
 
 
 def test_fourier_l1_is_numpys() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, optim
 from training.data import Batch
-from training.losses import luma_l1
+from training.losses import luma_distance
 from training.networks.autoencoder import Autoencoder
 from training.recipe import Recipe
 
@@ -50,7 +50,7 @@ class Restore:
         return {
             "pixel": pixel(got, wanted),
             "fft": spectrum_l1(got, wanted),
-            "luma": luma_l1(got, wanted),
+            "luma": luma_distance(got, wanted),
         }
 
     def tensors(self) -> dict[str, Tensor]:

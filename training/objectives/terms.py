@@ -23,7 +23,7 @@ class Terms:
         pixel = losses.PIXEL_LOSSES[loss.pixel_kind]
         known: dict[str, Term] = {
             "pixel": lambda sr, batch: pixel(sr, batch.hr),
-            "luma": lambda sr, batch: losses.luma_l1(sr, batch.hr),
+            "luma": lambda sr, batch: losses.luma_distance(sr, batch.hr, loss.pixel_kind),
             "fourier": lambda sr, batch: losses.fourier_l1(sr, batch.hr),
             "wavelet": lambda sr, batch: losses.wavelet_l1(sr, batch.hr),
             "downscaled": lambda sr, batch: losses.downscaled_l1(sr, batch.hr, scale),
