@@ -60,8 +60,7 @@ class Guard:
         small, large = _window(source, 1), _window(result, scale)
         if not large.any() and small.mean() > DARK:
             raise self._error(tile, "is all zero where the picture is not dark")
-        bicubic = _bicubic(small, scale)
-        drift = np.abs(_block_means(large, scale) - _block_means(bicubic, scale)).max()
+        drift = block_drift(small, large, scale)
         if drift > MAX_DRIFT:
             raise self._error(tile, f"is {drift:.0f} of 255 levels away from bicubic in the mean")
 
@@ -92,17 +91,23 @@ def _window(picture: Picture, scale: int) -> Picture:
     return picture[top * scale : bottom * scale, left * scale : right * scale]
 
 
-def _bicubic(picture: Picture, scale: int) -> Picture:
-    height, width, channels = picture.shape
-    image = Image.fromarray(picture if channels == 3 else picture[:, :, 0])
-    large = np.asarray(image.resize((width * scale, height * scale), Image.Resampling.BICUBIC))
-    return large.reshape(height * scale, width * scale, channels)
+def block_drift(source: Picture, result: Picture, scale: int) -> float:
+    """Return the largest difference of a block's mean between a result and bicubic, in levels.
+
+    Args:
+        source: (h, w, C) uint8.
+        result: (h * scale, w * scale, C) uint8.
+        scale: of the model.
+    """
+    height, width = source.shape[:2]
+    blocks = (max(1, width // BLOCK_PX), max(1, height // BLOCK_PX))
+    bicubic = _image(source).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    expected, got = (
+        np.asarray(image.resize(blocks, Image.Resampling.BOX), np.float32)
+        for image in (bicubic, _image(result))
+    )
+    return float(np.abs(got - expected).max())
 
 
-def _block_means(picture: Picture, scale: int) -> npt.NDArray[np.float64]:
-    rows, columns = (max(1, side // scale // BLOCK_PX) for side in picture.shape[:2])
-    means = [
-        [block.mean(axis=(0, 1)) for block in np.array_split(row, columns, axis=1)]
-        for row in np.array_split(picture, rows, axis=0)
-    ]
-    return np.array(means)
+def _image(picture: Picture) -> Image.Image:
+    return Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
