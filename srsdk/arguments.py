@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import srsdk
-from srsdk import cli_pictures, models, tune_cli
+from srsdk import cli_pictures, models, models_cli, tune_cli
 from srsdk.engines import ALL_BACKENDS
 
 
@@ -24,7 +24,8 @@ def make_parser(
         ("video", _add_video, "upscale a video file"),
         ("compare", _add_compare, "put two pictures side by side"),
         ("demo", _add_demo, "open a page to drop a picture on"),
-        ("info", _add_info, "show what a model file says of itself"),
+        ("info", models_cli.add_info_arguments, "show what a model file says of itself"),
+        ("models", models_cli.add_models_arguments, "list the models that are shipped"),
         ("tune", tune_cli.add_arguments, "find what is fastest on this machine"),
         ("doctor", _add_doctor, "show what works here, and what mends the rest"),
     ):
@@ -114,11 +115,6 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backend", choices=("auto", *ALL_BACKENDS), default="auto")
     command.add_argument("--threads", type=int, help="CPU threads of the backend")
     command.add_argument("--tune", action="store_true", help="run what `srsdk tune` found fastest")
-
-
-def _add_info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="a shipped model's name or the path of a file")
-    command.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def _add_doctor(command: argparse.ArgumentParser) -> None:

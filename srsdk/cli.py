@@ -1,4 +1,4 @@
-"""The command line: `srsdk upscale`, `video`, `compare`, `demo`, `info`, `tune` and `doctor`."""
+"""The command line: one function for each command, and what all of them share."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ import logging
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 
 import srsdk
-from srsdk import cli_pictures, compare, doctor, folder, jobs, models, pictures, tune_cli
-from srsdk._plan import PLAN_SUFFIX, read_plan_header
+from srsdk import (
+    cli_pictures,
+    compare,
+    doctor,
+    folder,
+    jobs,
+    models_cli,
+    pictures,
+    scale_cli,
+    tune_cli,
+)
 from srsdk.arguments import make_parser
 from srsdk.call import Progress
-from srsdk.errors import ModelError, SrsdkError, UsageError
-from srsdk.manifest import Manifest, read_manifest
+from srsdk.errors import SrsdkError, UsageError
 from srsdk.terminal import progress, say
 
 log = logging.getLogger("srsdk")
@@ -69,7 +75,7 @@ def upscale(arguments: argparse.Namespace) -> int:
     options = cli_pictures.options(arguments)
     if arguments.ray is not None:
         cli_pictures.check_plain(arguments, options)
-        return _upscale_on_ray(arguments, _model_name(arguments))
+        return scale_cli.upscale(arguments, _model_name(arguments))
     for place in (*arguments.sources, arguments.output):
         if not isinstance(place, Path):
             raise UsageError(f"{place} is the address of a store: add --ray")
@@ -101,49 +107,6 @@ def upscale(arguments: argparse.Namespace) -> int:
         finally:
             if not single:
                 say(_summary(count))
-    return EXIT_FAILED if count["failed"] else 0
-
-
-def _upscale_on_ray(arguments: argparse.Namespace, model: str) -> int:
-    """Upscale folders over a Ray cluster; what an earlier run has finished is skipped."""
-    from srsdk import cluster
-
-    if arguments.compare:
-        raise UsageError("--ray and --compare exclude each other: compare files afterwards")
-    workers = cluster.Workers(
-        address=None if arguments.ray == "local" else arguments.ray,
-        count=arguments.workers,
-        cpus=arguments.cpus_per_worker,
-        gpus=arguments.gpus_per_worker,
-        batch=arguments.batch,
-    )
-    options = {name: getattr(arguments, name) for name in ("device", "backend", "tile")}
-    work = cluster.plan(
-        arguments.sources,
-        arguments.output,
-        model=model,
-        recursive=arguments.recursive,
-        force=arguments.force,
-    )
-    for problem in work.problems:
-        say(problem)
-    count, total = Counter(failed=len(work.problems)), len(work.rows) + len(work.outcomes)
-    rows = cluster.run(work, arguments.output, model=model, workers=workers, **options)
-    try:
-        with (
-            folder.lines_to(arguments.report) as report,
-            progress("pictures", "picture") as show,
-            closing(rows),
-        ):
-            for row in rows:
-                count[row["status"]] += 1
-                report(row)
-                if row["status"] == "failed":
-                    say(row["error"])
-                if show is not None:
-                    show(count.total() - len(work.problems), total)
-    finally:
-        say(_summary(count))
     return EXIT_FAILED if count["failed"] else 0
 
 
@@ -226,33 +189,7 @@ def compare_two(arguments: argparse.Namespace) -> int:
 
 def show_demo(arguments: argparse.Namespace) -> int:
     """Open a page on this machine until Ctrl-C."""
-    from srsdk import demo
-
-    options = {name: getattr(arguments, name) for name in ("device", "backend", "tile", "threads")}
-    with demo.serve(_model_name(arguments), port=arguments.port, **options) as address:
-        say(f"{address} (Ctrl-C ends it)")
-        threading.Event().wait()
-    return 0
-
-
-def info(arguments: argparse.Namespace) -> int:
-    """Show what a model file says of itself."""
-    path = models.find(arguments.model)
-    manifest = read_manifest(path)
-    if manifest is None:
-        if path.suffix == PLAN_SUFFIX:
-            raise ModelError(f"{path} carries no manifest; engines of `python -m export` do")
-        with srsdk.Upscaler(path) as up:
-            manifest = up.manifest
-    values = {"file": str(path), "bytes": path.stat().st_size, **manifest.to_dict()}
-    header = read_plan_header(path) if path.suffix == PLAN_SUFFIX else None
-    if header is not None:
-        values["plan"] = asdict(header)
-    if arguments.json:
-        sys.stdout.write(json.dumps(values, indent=2) + "\n")
-    else:
-        sys.stdout.write(_table(_flat(values, manifest)))
-    return 0
+    return scale_cli.show_demo(arguments, _model_name(arguments))
 
 
 def show_doctor(arguments: argparse.Namespace) -> int:
@@ -292,27 +229,13 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     say(f"warning: {message}")
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
-
-
-def _flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
-    rows = [(name, str(value)) for name, value in values.items() if not isinstance(value, dict)]
-    for name, score in manifest.scores.items():
-        rows.append((name, ", ".join(f"{key} {value:g}" for key, value in score.items())))
-    for name, value in values.get("plan", {}).items():
-        rows.append((f"plan header: {name}", str(value)))
-    rows += [(f"built with {name}", version) for name, version in manifest.built_with.items()]
-    return rows
-
-
 COMMANDS = {
     "upscale": upscale,
     "video": upscale_video,
     "compare": compare_two,
     "demo": show_demo,
-    "info": info,
+    "info": models_cli.info,
+    "models": models_cli.show,
     "tune": tune_cli.show,
     "doctor": show_doctor,
 }

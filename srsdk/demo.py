@@ -129,7 +129,12 @@ def _page(gradio: Any, up: Any, folder: Path) -> Any:
                 outputs = [slider, text, file]
                 if is_vae:
                     label = "confidence: white where the model is sure"
-                    outputs.append(gradio.Image(format="png", label=label, elem_id="confidence"))
+                    # its third button would share the picture with a service
+                    buttons = ["download", "fullscreen"]
+                    sure = gradio.Image(
+                        format="png", label=label, buttons=buttons, elem_id="confidence"
+                    )
+                    outputs.append(sure)
         picture.change(upscale, picture, outputs, api_visibility="private")
     return page
 

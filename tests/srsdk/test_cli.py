@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,22 @@ def test_info_of_a_foreign_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["info", str(path), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert (values["family"], values["scale"], values["layout"]) == ("foreign", 3, "NCHW")
+
+
+def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every shipped file in a line with its scores, then the terms; another folder on request."""
+    assert main(["models"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^gan_x4.int8 +x4 +int8 +\d+  Set5 31\.\d\d, Set14 28", text, re.MULTILINE)
+    assert "terms of gan_x2.int8, gan_x2, gan_x4.int8, gan_x4: Apache-2.0" in text
+    assert main(["models", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listed] == ["gan_x2.int8", "gan_x2", "gan_x4.int8", "gan_x4"]
+    assert main(["models", str(tmp_path)]) == 1
+    assert "holds no model file" in capsys.readouterr().err
+    networks.nearest(tmp_path / "toy.onnx", scale=3)
+    assert main(["models", str(tmp_path)]) == 0
+    assert "carries no manifest" in capsys.readouterr().out
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
