@@ -41,9 +41,9 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         listed = [
             {
-                "name": path.stem,
-                "bytes": path.stat().st_size,
                 **(manifest.to_dict() if manifest else {}),
+                "model": path.stem,
+                "bytes": path.stat().st_size,
             }
             for path, manifest in known
         ]

@@ -209,7 +209,7 @@ def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "terms of gan_x2.int8, gan_x2, gan_x4.int8, gan_x4: Apache-2.0" in text
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [one["name"] for one in listed] == ["gan_x2.int8", "gan_x2", "gan_x4.int8", "gan_x4"]
+    assert [one["model"] for one in listed] == ["gan_x2.int8", "gan_x2", "gan_x4.int8", "gan_x4"]
     assert main(["models", str(tmp_path)]) == 1
     assert "holds no model file" in capsys.readouterr().err
     networks.nearest(tmp_path / "toy.onnx", scale=3)

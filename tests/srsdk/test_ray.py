@@ -214,7 +214,7 @@ def test_any_file_system(photos: Path, tmp_path: Path, scheme: str) -> None:
 def test_a_column_of_arrays() -> None:
     """Each becomes its large picture, and a wrong one an empty one and a sentence."""
     images = np.empty(3, object)
-    images[:] = [make_picture(8, 9), make_picture(10, 7), np.zeros((4, 4), np.uint8)]
+    images[:] = [make_picture(8, 9), make_picture(10, 7), np.zeros((4, 4, 7), np.uint8)]
     result = ray.UpscaleImages(MODEL, threads=1)({"image": images, "id": np.arange(3)})
     assert [image.shape for image in result["image"]] == [(16, 18, 3), (20, 14, 3), (0, 0, 3)]
     assert list(result["id"]) == [0, 1, 2]
