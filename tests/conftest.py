@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # threads that spin while they wait starve a shared machine; read when torch is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# a machine that is busy for 200 ms proves nothing
+settings.register_profile("srsdk", deadline=None)
+settings.load_profile("srsdk")
 
 Picture = npt.NDArray[np.uint8]
 

@@ -101,7 +101,7 @@ def test_lanczos_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert seen == [(index + 1, runs) for index in range(runs)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), height=st.integers(1, 40), width=st.integers(1, 40))
 def test_filling_keeps_the_visible_and_stays_in_range(seed: int, height: int, width: int) -> None:
     """Visible pixels are untouched; filled ones lie within the visible ones' range."""

@@ -31,7 +31,7 @@ def nearest(picture: Picture, scale: int = 2) -> Picture:
     return result
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 10**6),
     slots=st.integers(1, 8),
@@ -78,7 +78,7 @@ FAILING = (
 )  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10**6),
     slots=st.integers(1, 8),

@@ -80,7 +80,7 @@ def test_max_memory_bounds_what_is_allocated(
     assert cuda.leaks() == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     height=st.integers(1, 400),
     width=st.integers(1, 400),

@@ -70,7 +70,7 @@ def seen_at(cuda: FakeRuntime, array: DeviceArray, stream: int = 1) -> Picture:
     return view.read(stream)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     slots=st.integers(1, 8),

@@ -25,7 +25,7 @@ def white(dtype: str) -> float:
     return {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     colour=st.tuples(*[st.integers(0, 255)] * 3),
     height=st.integers(1, 40),
@@ -42,7 +42,7 @@ def test_a_flat_colour_stays_flat(
     assert np.abs(result - colour)[24:-24, 24:-24].max(initial=0) <= 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),
@@ -61,7 +61,7 @@ def test_an_opaque_picture_stays_opaque(
         assert np.asarray(result.getchannel("A")).min() == 255
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 50),
     width=st.integers(1, 50),

@@ -38,7 +38,7 @@ def largest_difference(a: Picture, b: Picture) -> int:
     return int(np.abs(a.astype(np.int16) - b).max())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),
