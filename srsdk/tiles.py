@@ -106,7 +106,7 @@ def balanced_tile(
         tile_height = _share(height_px, rows, halo_px, multiple_px)
         widest = max(budget_px // tile_height // multiple_px * multiple_px, smallest_px)
         columns = len(spans(width_px, widest, halo_px, multiple_px))
-        tile_width = _share(width_px, columns, halo_px, multiple_px)
+        tile_width = min(_share(width_px, columns, halo_px, multiple_px), widest)
         cost_px = rows * tile_height * columns * tile_width
         over_budget = tile_height * tile_width > budget_px
         choices.append((over_budget, cost_px, (tile_height, tile_width)))

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from srsdk.errors import UsageError
@@ -74,6 +74,7 @@ def test_a_tile_that_keeps_nothing_is_refused() -> None:
     assert len(spans(100, 21, 10)) == 80
 
 
+@example(height=17, width=537, halo=17, multiple=4)
 @given(height=lengths, width=lengths, halo=halos, multiple=st.sampled_from([1, 4]))
 def test_the_automatic_tile_works_and_keeps_to_its_budget(
     height: int, width: int, halo: int, multiple: int
