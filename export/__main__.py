@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export; return the exit code, after one sentence on stderr where it is not 0."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(format="export: %(message)s", level=logging.WARNING)
+    if argv is None:
+        # what stops a container or a service leaves as much behind as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.verbose:
         logging.getLogger("export").setLevel(logging.INFO)
     try:

@@ -24,7 +24,7 @@ class Staging:
         return temporary
 
     def publish(self) -> None:
-        """Give every file its final name, replacing what is there; Ctrl-C waits for the last."""
+        """Give every file its final name, replacing what is there; signals wait for the last."""
         with _undisturbed():
             for final, temporary in self._staged.items():
                 os.replace(temporary, final)
@@ -45,7 +45,7 @@ class Staging:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep Ctrl-C until the end."""
+    """Keep Ctrl-C, and what stops a container, until the end."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread
         return
@@ -54,10 +54,12 @@ def _undisturbed() -> Iterator[None]:
     def keep(number: int, _: FrameType | None) -> None:
         came.append(number)
 
-    previous = signal.signal(signal.SIGINT, keep)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, keep) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt

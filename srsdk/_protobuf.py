@@ -123,7 +123,7 @@ def split(message: bytes) -> list[tuple[int, int, Value]]:
                 found.append((key >> 3, wire, _varint(stream)))
                 continue
             length = {FIXED64: 8, FIXED32: 4}.get(wire) or _varint(stream)
-            value = stream.read(length)
+            value = stream.read(min(length, len(message)))
             if wire not in (BYTES, FIXED64, FIXED32) or len(value) != length:
                 raise _Malformed(f"wire type {wire}, {length} bytes at byte {stream.tell()}")
             found.append((key >> 3, wire, value))

@@ -23,6 +23,8 @@ SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
 """Formats that hold several frames, or pages."""
 BYTES_KEPT = {"GIF": 2}
 """A pixel of a finished frame until the file is written: Pillow keeps them all; others take 4."""
+FRAME_BYTES = 4 << 10
+"""What Pillow keeps of a frame beside its pixels: 2.3 KB were seen, of frames of one pixel."""
 OPAQUE_FROM = 128
 """A GIF's pixel is seen or not."""
 
@@ -50,23 +52,30 @@ def upscale_file(
             "write .gif, .png, .webp, .avif, or .tiff for pages"
         )
     size = goal(options, header.height, header.width, factor_of(steps)).size
-    kept = header.frames * size[0] * size[1] * BYTES_KEPT.get(kind, 4)
+    kept = header.frames * (size[0] * size[1] * BYTES_KEPT.get(kind, 4) + FRAME_BYTES)
     memory.check(kept, options.max_memory_bytes)
     with pictures.opened(source) as image:
         carried, timing = _first_look(image, source)
         warn_of_loss(carried, target, kind)
         frames = _frames(steps, image, header.frames, timing["alpha"], kind, options, call)
         first = next(frames)
-        with encode.replacing(target) as temporary:
-            first.save(
-                temporary,
-                save_all=True,
-                # Pillow goes through the frames of a PNG twice, and keeps them all anyway
-                append_images=list(frames) if kind == "PNG" else frames,
-                **pillow_options(carried.resized(first.width, first.height), kind),
-                **encode.save_options(kind, options, carried),
-                **_timing(timing, kind),
-            )
+        failed: list[Exception] = []
+        rest = _watched(frames, failed)
+        try:
+            with encode.replacing(target) as temporary:
+                first.save(
+                    temporary,
+                    save_all=True,
+                    # Pillow goes through the frames of a PNG twice, and keeps them all anyway
+                    append_images=list(rest) if kind == "PNG" else rest,
+                    **pillow_options(carried.resized(first.width, first.height), kind),
+                    **encode.save_options(kind, options, carried),
+                    **_timing(timing, kind),
+                )
+        except OutputError:
+            if failed:
+                raise failed[0] from None  # it is not the file's fault
+            raise
 
 
 def _first_look(image: Image.Image, source: Path) -> tuple[Carried, dict[str, Any]]:
@@ -133,6 +142,15 @@ def _frames(
             _part(call, index, total).report(1, 1)
         before = bands
         yield result.copy()
+
+
+def _watched(frames: Iterator[Image.Image], failed: list[Exception]) -> Iterator[Image.Image]:
+    """Yield the frames; keep what computing them raises, which is no failure of writing."""
+    try:
+        yield from frames
+    except Exception as error:
+        failed.append(error)
+        raise
 
 
 def _part(call: Call, index: int, total: int) -> Call:

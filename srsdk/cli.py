@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("srsdk").setLevel(logging.INFO)
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
     except UsageError as error:
         say(str(error))
         return EXIT_USAGE
@@ -63,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output has left: nothing more to say, not even when Python flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # where the reader of our output has left there is nothing to say
+        if not isinstance(error, BrokenPipeError):
+            say(str(error))
+        _drop_output()
         return EXIT_FAILED
     return code
 
@@ -222,6 +226,12 @@ def _model_name(arguments: argparse.Namespace) -> str:
     if arguments.model is not None and arguments.scale is not None:
         raise UsageError("--model and --scale exclude each other: a model has one scale")
     return arguments.model or f"gan_x{arguments.scale or 4:g}"
+
+
+def _drop_output() -> None:
+    """Throw away what Python would still flush when it ends, and fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -7,6 +7,7 @@ import html
 import importlib.resources
 import io
 import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from srsdk import pictures
 from srsdk.errors import OutputError
 from srsdk.pixels import to_depth
+from srsdk.terminal import plain
 
 GAP_PX = 8
 PAGE_SUFFIXES = (".html", ".htm")
@@ -77,8 +79,8 @@ def page(left: Image.Image, right: Image.Image, left_label: str, right_label: st
     values = {
         "{{LEFT}}": _data_address(left),
         "{{RIGHT}}": _data_address(right),
-        "{{LEFT_LABEL}}": html.escape(left_label),
-        "{{RIGHT_LABEL}}": html.escape(right_label),
+        "{{LEFT_LABEL}}": html.escape(plain(left_label)),
+        "{{RIGHT_LABEL}}": html.escape(plain(right_label)),
         "{{WIDTH}}": str(left.width),
         "{{HEIGHT}}": str(left.height),
     }
@@ -101,7 +103,7 @@ def _data_address(image: Image.Image) -> str:
 
 
 def _write_text(text: str, target: Path) -> None:
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp{target.suffix}")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, target)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +17,7 @@ from PIL import Image
 
 from srsdk import vips
 from srsdk.boundary import WHITE
-from srsdk.errors import OutputError, UsageError
+from srsdk.errors import OutputError, SrsdkError, UsageError
 from srsdk.metadata import Carried, pillow_options, warn_of_loss
 from srsdk.options import PictureOptions
 from srsdk.pixels import Pixels, to_depth, to_image
@@ -24,6 +26,14 @@ log = logging.getLogger("srsdk")
 
 JPEG_QUALITY = 95
 AVIF_QUALITY = 90
+MAX_SIDE_PX = {
+    **dict.fromkeys(("JPEG", "MPO", "PDF"), 65500),
+    **dict.fromkeys(("GIF", "TGA", "SGI"), 65535),
+    "PCX": 65534,
+    "WEBP": 16383,
+    "AVIF": 65536,
+}
+"""Of height and width, by format; found by trying Pillow 13.0. Others hold what memory does."""
 NO_ALPHA = ("JPEG", "MPO", "PCX", "EPS", "PPM")
 
 
@@ -74,6 +84,18 @@ def check_target(target: Path, *, overwrite: bool, options: PictureOptions | Non
     suffix = target.suffix.lower()
     if Image.EXTENSION.get(suffix) not in Image.SAVE:
         raise OutputError(f"{target}: {suffix or 'no suffix'!r} is no picture format to write")
+    try:
+        _check_place(target, overwrite=overwrite)
+    except (OSError, ValueError) as error:
+        # a name that is too long, or holds a zero
+        raise OutputError(f"{target} cannot be written: {error}") from error
+    if options is not None and options.quality == "lossless":
+        lossy = format_of(target)
+        if lossy in ("JPEG", "AVIF", "JPEG2000"):
+            raise UsageError(f"{target}: {lossy} is lossy; .webp, .png and .tiff are not")
+
+
+def _check_place(target: Path, *, overwrite: bool) -> None:
     folder = target.parent
     if not folder.is_dir():
         raise OutputError(f"{folder} is no folder to write to")
@@ -83,10 +105,21 @@ def check_target(target: Path, *, overwrite: bool, options: PictureOptions | Non
         raise OutputError(f"{target} is a folder, expected a file name")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")
-    if options is not None and options.quality == "lossless":
-        lossy = format_of(target)
-        if lossy in ("JPEG", "AVIF", "JPEG2000"):
-            raise UsageError(f"{target}: {lossy} is lossy; .webp, .png and .tiff are not")
+
+
+def check_size(target: Path, height: int, width: int) -> None:
+    """Refuse a result that is larger than its format can hold, before any work.
+
+    Raises:
+        OutputError: a side is too long.
+    """
+    kind = format_of(target)
+    longest_px = MAX_SIDE_PX.get(kind)
+    if longest_px is not None and max(height, width) > longest_px:
+        raise OutputError(
+            f"{target}: {kind} holds {longest_px} px a side, the result is {width}x{height}: "
+            "write .png or .tiff, or make it smaller"
+        )
 
 
 def without_alpha(pixels: Pixels, target: Path) -> Pixels:
@@ -139,11 +172,14 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: the disk is full, the format cannot hold the picture.
     """
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    # nobody can guess it and lay a link under it; and it is as short and plain as libraries want
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)
-    except (OSError, ValueError) as error:
+    except SrsdkError:
+        raise  # a deadline is an OSError too, and frames are computed while they are written
+    except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)

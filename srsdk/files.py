@@ -66,6 +66,7 @@ def upscale_file(
     options, call = options or DEFAULTS, call or Call()
     pictures.check_target(target, overwrite=overwrite, options=options)
     header = pictures.probe(source)
+    encode.check_size(target, *goal(options, header.height, header.width, factor_of(steps)).size)
     if header.frames > 1:
         animation.upscale_file(steps, source, target, header, options, call)
         return

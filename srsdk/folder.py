@@ -116,13 +116,16 @@ def lines_to(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda _: None
         return
     try:
-        file = path.open("a", encoding="utf-8")
+        # without a buffer: a line is there at once, and closing has nothing left to fail at
+        file = path.open("ab", buffering=0)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+    def append(line: dict[str, Any]) -> None:
+        try:
+            file.write(f"{json.dumps(line)}\n".encode())
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
     with file:
-
-        def append(line: dict[str, Any]) -> None:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-
         yield append

@@ -79,7 +79,7 @@ def mixed(parent: bytes, textured: bytes, texture: float) -> bytes:
 
 
 def _mix(tensor: Fields, other: Fields, texture: float) -> Fields:
-    name = _bytes(_first(tensor, TENSOR_NAME)).decode()
+    name = _bytes(_first(tensor, TENSOR_NAME)).decode("utf-8", "replace")
     if [f for f in tensor if f[0] != RAW_DATA] != [f for f in other if f[0] != RAW_DATA]:
         raise ModelError(f"weights of two architectures cannot be mixed: {name} differs")
     a, b = (_bytes(_first(t, RAW_DATA)) for t in (tensor, other))
@@ -101,7 +101,8 @@ def _weights(graph: Fields) -> dict[bytes, Fields]:
 def _check_head(nodes: dict[int, Fields], name: bytes) -> None:
     for node in nodes.values():
         if (NODE_INPUT, BYTES, name) in node and _first(node, OP_TYPE) != b"Cast":
-            raise _other_form(f"its input goes into {_bytes(_first(node, OP_TYPE)).decode()}")
+            kind = _bytes(_first(node, OP_TYPE)).decode("utf-8", "replace")
+            raise _other_form(f"its input goes into {kind}")
 
 
 def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:

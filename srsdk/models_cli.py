@@ -14,6 +14,7 @@ from srsdk import models
 from srsdk._plan import PLAN_SUFFIX, read_plan_header
 from srsdk.errors import ModelError
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.terminal import plain
 
 
 def add_info_arguments(command: argparse.ArgumentParser) -> None:
@@ -34,7 +35,12 @@ def show(arguments: argparse.Namespace) -> int:
     """List the models of a folder with their scores, sizes and terms."""
     if not arguments.folder.is_dir():
         raise ModelError(f"{arguments.folder}: no such folder")
-    files = [path for path in sorted(arguments.folder.iterdir()) if path.suffix in models.SUFFIXES]
+    # a pipe would be waited for for ever
+    files = [
+        path
+        for path in sorted(arguments.folder.iterdir())
+        if path.suffix in models.SUFFIXES and path.is_file()
+    ]
     if not files:
         raise ModelError(f"{arguments.folder} holds no model file")
     known = [(path, read_manifest(path)) for path in files]
@@ -49,7 +55,7 @@ def show(arguments: argparse.Namespace) -> int:
         ]
         sys.stdout.write(json.dumps(listed, indent=2) + "\n")
     else:
-        sys.stdout.write(_list(known))
+        sys.stdout.write(_shown(_list(known)))
     return 0
 
 
@@ -95,16 +101,22 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
     else:
-        sys.stdout.write(_table(_flat(values, manifest)))
+        sys.stdout.write(table(flat(values, manifest)))
     return 0
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def _shown(lines: str) -> str:
+    return "".join(f"{plain(line)}\n" for line in lines.split("\n")[:-1])
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Return two columns; nothing in them can steer a terminal."""
     width = max(len(name) for name, _ in rows)
-    return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
+    return "".join(f"{plain(name):<{width}}  {plain(value)}\n" for name, value in rows)
 
 
-def _flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
+def flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
+    """Return all values as rows, those of tables behind the others."""
     rows = [(name, str(value)) for name, value in values.items() if not isinstance(value, dict)]
     for name, score in manifest.scores.items():
         rows.append((name, ", ".join(f"{key} {value:g}" for key, value in score.items())))

@@ -146,13 +146,14 @@ def _header_by_vips(path: Path) -> Header:
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open with Pillow, and turn everything that goes wrong while it is open into ours."""
-    if path.is_dir():
-        raise PictureError(f"{path} is a folder, expected a picture file")
     try:
+        _check_regular(path)
         with Image.open(path) as image:
             yield image
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
+    except _Irregular:
+        raise
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
@@ -165,6 +166,18 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:
         # a damaged file makes Pillow's many decoders raise whatever they stumble over
         raise PictureError(f"{path} is damaged or cannot be read: {error}") from error
+
+
+class _Irregular(PictureError):  # noqa: N818 - a kind of PictureError, for this file only
+    pass
+
+
+def _check_regular(path: Path) -> None:
+    if path.is_dir():
+        raise _Irregular(f"{path} is a folder, expected a picture file")
+    if path.exists() and not path.is_file():
+        # opening a pipe that nobody writes into never ends
+        raise _Irregular(f"{path} is no regular file, expected a picture file")
 
 
 def _decoded(image: Image.Image, path: Path) -> Pixels:

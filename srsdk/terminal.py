@@ -16,13 +16,18 @@ EVERY_S = 10.0
 
 def say(text: str) -> None:
     """Write one line to the error stream; one sentence is one line, whatever a library put in."""
-    line = f"srsdk: {' '.join(text.split())}\n"
+    line = f"srsdk: {plain(' '.join(text.split()))}\n"
     if has_bar():
         from tqdm import tqdm
 
         tqdm.write(line, file=sys.stderr, end="")
     else:
         sys.stderr.write(line)
+
+
+def plain(text: str) -> str:
+    """Return a text without what would steer a terminal, such as an escape in a file's name."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def has_bar() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,8 +83,10 @@ def open_rows(path: Path) -> Any:
 
 
 def _open(vips: Any, path: Path) -> Any:
+    # as a source: libvips reads options out of the end of a file's name, and wants UTF-8
+    source = vips.Source.new_from_file(os.fsencode(path))
     # by default libvips fills what is missing with black, without an error
-    return vips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+    return vips.Image.new_from_source(source, "", access="sequential", fail_on="error")
 
 
 def is_tiff(path: Path) -> bool:
@@ -196,7 +199,7 @@ def write(image: Any, target: Path, kind: str, carried: Carried, quality: dict[s
         if carried.exif:
             log.warning("%s: libvips writes no EXIF into TIFF files; it is dropped", target)
         image.tiffsave(
-            str(target),
+            os.fsencode(target),
             compression="deflate",
             predictor="float" if image.format == "float" else "horizontal",
             # no file of 4 GB and more fits into the classic form
@@ -204,7 +207,7 @@ def write(image: Any, target: Path, kind: str, carried: Carried, quality: dict[s
             keep="icc:xmp",
         )
     else:
-        image.jpegsave(str(target), keep="icc:exif:xmp", **quality)
+        image.jpegsave(os.fsencode(target), keep="icc:exif:xmp", **quality)
 
 
 def _with_metadata(image: Any, carried: Carried) -> Any:

@@ -45,7 +45,7 @@ class OnnxRuntimeEngine:
             options.intra_op_num_threads = max(1, (threads or streams) // streams)
         with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
             self._session = ort.InferenceSession(
-                os.fspath(path) if graph is None else graph,
+                _readable(path) if graph is None else graph,
                 options,
                 providers=["CPUExecutionProvider"],
             )
@@ -149,6 +149,14 @@ class OnnxRuntimeSlot:
             else:
                 self._session.run_with_iobinding(self._binding)
         return self._output
+
+
+def _readable(path: Path) -> str | bytes:
+    """Return the path, or the file's bytes where its name is no UTF-8, which the library wants."""
+    try:
+        return os.fspath(path).encode().decode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
 
 
 def onnx_dtype(port: Any) -> str:

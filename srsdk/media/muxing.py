@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -165,4 +166,4 @@ def _is_cover(stream: Stream) -> bool:
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    return target.with_name(f".{secrets.token_hex(8)}.tmp{target.suffix}")

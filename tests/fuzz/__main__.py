@@ -1,0 +1,96 @@
+"""`python -m tests.fuzz all --minutes 10`: fuzz each target, one after the other.
+
+Needs atheris (`pip install atheris`; Linux, Python 3.11 to 3.13). Exit code 1: something was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.fuzz.seeds import seeds, words
+from tests.fuzz.targets import TARGETS
+
+KEPT = Path(__file__).parent / "corpus"
+KEPT_BYTES = 24 << 10
+"""Of each target, in the repository."""
+LIMITS = ("-timeout=20", "-rss_limit_mb=3072", "-max_len=8192", "-print_final_stats=1")
+
+
+def main() -> int:
+    """Fuzz, and say what was tried and found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("target", choices=("all", *TARGETS))
+    parser.add_argument("--minutes", type=float, default=10, help="for each target (10)")
+    parser.add_argument("--work", type=Path, default=Path("out/fuzz"), help="corpus and findings")
+    parser.add_argument("--keep", action="store_true", help="only take the corpus over (tests/)")
+    arguments = parser.parse_args()
+    names = list(TARGETS) if arguments.target == "all" else [arguments.target]
+    found = 0
+    for name in names:
+        if arguments.keep:
+            keep(name, arguments.work / name)
+            continue
+        report = fuzz(name, arguments.work / name, arguments.minutes * 60)
+        found += bool(report["found"])
+        sys.stdout.write(json.dumps(report) + "\n")
+        sys.stdout.flush()
+    return 1 if found else 0
+
+
+def fuzz(name: str, work: Path, seconds: float) -> dict[str, object]:
+    """Fuzz one target; what ends the process, such as a hang, costs that one input."""
+    corpus, found = work / "corpus", work / "found"
+    corpus.mkdir(parents=True, exist_ok=True)
+    found.mkdir(exist_ok=True)
+    for data in [*seeds(name), *(path.read_bytes() for path in (KEPT / name).glob("*"))]:
+        (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
+    lines = [f'"{_escaped(word)}"' for word in words(name)]
+    (work / "words").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    began_s, inputs, edges = time.monotonic(), 0, 0
+    while (left_s := seconds - (time.monotonic() - began_s)) >= 1:
+        options = [f"-max_total_time={int(left_s)}", f"-dict={work / 'words'}", *LIMITS]
+        command = [sys.executable, "-m", "tests.fuzz.run", name, str(found), *options]
+        with (work / "log").open("ab") as log:
+            start = log.tell()
+            subprocess.run([*command, f"-artifact_prefix={found}/", str(corpus)], stderr=log)
+        text = (work / "log").read_bytes()[start:].decode("utf-8", "replace")
+        counts = re.findall(r"(?:number_of_executed_units: |#)(\d+)", text)
+        inputs += int(counts[-1]) if counts else 0
+        edges = max([edges, *map(int, re.findall(r"cov: (\d+)", text))])
+    return {
+        "target": name,
+        "seconds": round(time.monotonic() - began_s),
+        "inputs": inputs,
+        "edges": edges,
+        "corpus": len(list(corpus.iterdir())),
+        "found": sorted(path.name for path in found.iterdir() if path.suffix != ".txt"),
+    }
+
+
+def keep(name: str, work: Path) -> None:
+    """Take findings and the smallest inputs of the corpus, each of which reached something new."""
+    target = KEPT / name
+    target.mkdir(parents=True, exist_ok=True)
+    small = sorted((work / "corpus").iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    found = [path for path in (work / "found").iterdir() if path.suffix != ".txt"]
+    size = sum(path.stat().st_size for path in target.iterdir())
+    for path in [*sorted(found), *small]:
+        data = path.read_bytes()
+        if size + len(data) <= KEPT_BYTES:
+            (target / hashlib.sha1(data).hexdigest()[:16]).write_bytes(data)
+            size += len(data)
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace('"', '\\"')
+
+
+if __name__ == "__main__":
+    sys.exit(main())
