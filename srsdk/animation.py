@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from srsdk import encode, memory, pictures
 from srsdk.call import Call
 from srsdk.enlarge import Step, factor_of, upscale
-from srsdk.errors import OutputError
+from srsdk.errors import OutputError, PictureError
 from srsdk.metadata import Carried, carried_of, pillow_options, warn_of_loss
 from srsdk.options import PictureOptions
 from srsdk.pixels import Pixels
@@ -54,28 +55,28 @@ def upscale_file(
     size = goal(options, header.height, header.width, factor_of(steps)).size
     kept = header.frames * (size[0] * size[1] * BYTES_KEPT.get(kind, 4) + FRAME_BYTES)
     memory.check(kept, options.max_memory_bytes)
-    with pictures.opened(source) as image:
-        carried, timing = _first_look(image, source)
-        warn_of_loss(carried, target, kind)
-        frames = _frames(steps, image, header.frames, timing["alpha"], kind, options, call)
-        first = next(frames)
-        failed: list[Exception] = []
-        rest = _watched(frames, failed)
-        try:
+    failed: list[Exception] = []
+    try:
+        with pictures.opened(source) as image:
+            carried, timing = _first_look(image, source)
+            warn_of_loss(carried, target, kind)
+            compute = _Compute(steps, options, call, header.frames, failed)
+            frames = _frames(compute, image, timing["alpha"], kind)
+            first = next(frames)
             with encode.replacing(target) as temporary:
                 first.save(
                     temporary,
                     save_all=True,
                     # Pillow goes through the frames of a PNG twice, and keeps them all anyway
-                    append_images=list(rest) if kind == "PNG" else rest,
+                    append_images=list(frames) if kind == "PNG" else frames,
                     **pillow_options(carried.resized(first.width, first.height), kind),
                     **encode.save_options(kind, options, carried),
                     **_timing(timing, kind),
                 )
-        except OutputError:
-            if failed:
-                raise failed[0] from None  # it is not the file's fault
-            raise
+    except (PictureError, OutputError):
+        if failed:
+            raise failed[0] from None  # neither file is to blame
+        raise
 
 
 def _first_look(image: Image.Image, source: Path) -> tuple[Carried, dict[str, Any]]:
@@ -117,40 +118,54 @@ def _timing(timing: dict[str, Any], kind: str) -> dict[str, Any]:
     return options
 
 
+@dataclass
+class _Compute:
+    """Upscales one frame after the other, and keeps what that raises.
+
+    It happens while files are open for reading and writing, and is neither's damage: a deadline, a
+    cancellation, a backend.
+    """
+
+    steps: Sequence[Step]
+    options: PictureOptions
+    call: Call
+    total: int
+    failed: list[Exception]
+
+    def __call__(self, pixels: Pixels | None, index: int) -> Pixels | None:
+        """Upscale a frame; None: it is as the one before."""
+        part = _part(self.call, index, self.total)
+        try:
+            if pixels is not None:
+                return upscale(self.steps, pixels, self.options, part)
+            part.report(1, 1)
+        except PictureError:
+            raise
+        except Exception as error:
+            self.failed.append(error)
+            raise
+        return None
+
+
 def _frames(
-    steps: Sequence[Step],
-    image: Image.Image,
-    total: int,
-    has_alpha: bool,
-    kind: str,
-    options: PictureOptions,
-    call: Call,
+    compute: _Compute, image: Image.Image, has_alpha: bool, kind: str
 ) -> Iterator[Image.Image]:
     """Yield the enlarged frames; one that equals the frame before is not computed again."""
     before: Array | None = None
     result: Image.Image | None = None
     start = int(bool(image.info.get("default_image")) and kind != "PNG")
-    for index in range(start, total):
+    for index in range(start, compute.total):
         image.seek(index)
         frame = image.convert("RGBA") if has_alpha else image
         pixels = pictures.from_image(frame)
         bands = pixels.bands()
-        if result is None or before is None or not np.array_equal(bands, before):
-            large = upscale(steps, pixels, options, _part(call, index, total))
+        same = result is not None and before is not None and np.array_equal(bands, before)
+        large = compute(None if same else pixels, index)
+        if large is not None:
             result = pictures.to_image(_cut_out(large) if kind == "GIF" else large)
-        else:
-            _part(call, index, total).report(1, 1)
+        assert result is not None
         before = bands
         yield result.copy()
-
-
-def _watched(frames: Iterator[Image.Image], failed: list[Exception]) -> Iterator[Image.Image]:
-    """Yield the frames; keep what computing them raises, which is no failure of writing."""
-    try:
-        yield from frames
-    except Exception as error:
-        failed.append(error)
-        raise
 
 
 def _part(call: Call, index: int, total: int) -> Call:

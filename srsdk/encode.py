@@ -103,7 +103,8 @@ def _check_place(target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder} cannot be written to")
     if target.is_dir():
         raise OutputError(f"{target} is a folder, expected a file name")
-    if target.exists() and not overwrite:
+    # a link counts, wherever it leads
+    if (target.exists() or target.is_symlink()) and not overwrite:
         raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")
 
 

@@ -35,7 +35,8 @@ SUFFIXES = (".png", ".jpg", ".tiff", ".webp", ".gif", ".bmp")
 
 # in memory, where the system has such a folder
 _SHARED = Path("/dev/shm")
-_FOLDER = Path(tempfile.mkdtemp(prefix="srsdk-fuzz-", dir=_SHARED if _SHARED.is_dir() else None))
+_OWNED = tempfile.TemporaryDirectory(dir=_SHARED if _SHARED.is_dir() else None)
+_FOLDER = Path(_OWNED.name)
 
 
 def manifest(data: bytes) -> None:
