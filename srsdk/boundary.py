@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from srsdk.errors import BackendError
 from srsdk.manifest import Manifest
 from srsdk.tiles import Array, Picture
 
@@ -44,6 +45,21 @@ class Boundary:
         if self.channels_first:
             return (batch, self.channels, height, width)
         return (batch, height, width, self.channels)
+
+    def check_output(
+        self, output: npt.NDArray[Any], input_shape: tuple[int, ...], scale: int
+    ) -> None:
+        """Refuse an output of another shape, of which a part would look like a picture.
+
+        Raises:
+            BackendError: it is not the input's shape with sides that are `scale` times as long.
+        """
+        sides = (2, 3) if self.channels_first else (1, 2)
+        expected = tuple(n * scale if at in sides else n for at, n in enumerate(input_shape))
+        if output.shape != expected:
+            raise BackendError(
+                f"the model gave {output.shape} for an input of {input_shape}, expected {expected}"
+            )
 
     def stage(self, tile: Array, target: npt.NDArray[Any], index: int = 0) -> None:
         """Write a tile (h, w, C) into a slot's input, mirrored where the input is larger.

@@ -43,6 +43,11 @@ class Call:
         """Whether somebody has cancelled it."""
         return self._cancelled.is_set()
 
+    @property
+    def has_deadline(self) -> bool:
+        """Whether it ends by itself."""
+        return self._timeout_s is not None
+
     def check(self) -> None:
         """Return where the call may go on.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from srsdk import animation, encode, large, memory, pictures, vips
 from srsdk.call import Call
 from srsdk.enlarge import Step, factor_of, steps_for, upscale
+from srsdk.errors import PictureError
 from srsdk.options import PictureOptions
 from srsdk.sizes import goal
 
@@ -37,7 +39,11 @@ def upscale_any(
     Raises:
         PictureError: not a picture that can be upscaled.
     """
-    options = options or DEFAULTS
+    with _enough_memory("the picture"):
+        return _upscale_any(steps, picture, options or DEFAULTS, call)
+
+
+def _upscale_any(steps: Sequence[Step], picture: Any, options: PictureOptions, call: Call) -> Any:
     if isinstance(picture, Image.Image):
         return pictures.to_image(upscale(steps, pictures.from_image(picture), options, call))
     if isinstance(picture, (str, os.PathLike)):
@@ -65,6 +71,13 @@ def upscale_file(
     """
     options, call = options or DEFAULTS, call or Call()
     pictures.check_target(target, overwrite=overwrite, options=options)
+    with _enough_memory(str(source)):
+        _upscale_file(steps, source, target, options, call)
+
+
+def _upscale_file(
+    steps: Sequence[Step], source: Path, target: Path, options: PictureOptions, call: Call
+) -> None:
     header = pictures.probe(source)
     encode.check_size(target, *goal(options, header.height, header.width, factor_of(steps)).size)
     if header.frames > 1:
@@ -82,6 +95,17 @@ def upscale_file(
     result = upscale(steps, pixels, options, call)
     del pixels
     encode.write_pixels(result, target, options)
+
+
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise PictureError(
+            f"{what} needs more memory than there is; a smaller tile= or max_memory_bytes= "
+            "(--tile, --max-memory) needs less, and so do fewer pictures at a time (--jobs)"
+        ) from error
 
 
 def need_bytes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srsdk import luma
+from srsdk import luma, patience
 from srsdk.boundary import Boundary, levels_of
 from srsdk.call import Call
 from srsdk.engines import Engine, Slot
-from srsdk.errors import BackendError, OutOfMemoryError, PictureError, SrsdkError
+from srsdk.errors import BackendError, OutOfMemoryError, PictureError
 from srsdk.health import Guard
 from srsdk.manifest import Manifest
 from srsdk.memory_plan import Choice, MemoryPlan, Planner
@@ -185,6 +186,7 @@ class _Flow:
         self._picture, self._canvas, self._watch = picture, canvas, watch
         self._flying: deque[tuple[Slot, Group]] = deque()
         self._done = 0
+        self._wait: Callable[[Slot], npt.NDArray[Any]] = lambda slot: slot.wait()
 
     def run(
         self,
@@ -194,6 +196,12 @@ class _Flow:
         call: Call,
     ) -> None:
         """Keep every slot busy; lay results in the order of submission."""
+
+        def leave(slot: Slot, output: Future[Any]) -> None:
+            lent.remove(slot)
+            output.add_done_callback(lambda _: give_back([slot]))
+
+        self._wait = lambda slot: patience.wait(slot, call, partial(leave, slot))
         free = deque(lent)
         total = sum(map(len, groups))
         try:
@@ -211,10 +219,10 @@ class _Flow:
                 lent.remove(slot)
                 give_back([slot])
         finally:
-            for slot, _ in self._flying:
+            while self._flying:
                 # only after a failure, which is the one to report: a slot goes back when it rests
-                with suppress(SrsdkError):
-                    slot.wait()
+                with suppress(Exception):
+                    self._wait(self._flying.popleft()[0])
 
     def _start(self, slot: Slot, group: Group) -> None:
         with self._watch.step("stage"):
@@ -227,10 +235,10 @@ class _Flow:
 
     def _land(self) -> Slot:
         """Wait for the oldest tiles, lay them, return their slot."""
-        slot, group = self._flying[0]
+        slot, group = self._flying.popleft()
         with self._watch.step("wait"):
-            output = slot.wait()
-        self._flying.popleft()
+            output = self._wait(slot)
+        self._boundary.check_output(output, slot.input.shape, self._scale)
         self._watch.add(slot)
         with self._watch.step("lay"):
             for at, (number, tile) in enumerate(group):
@@ -245,7 +253,7 @@ class _Flow:
         height = (tile.rows.stop - tile.rows.start) * scale
         width = (tile.columns.stop - tile.columns.start) * scale
         looked_at = guard is not None and guard.wants(number)
-        if guard is not None and looked_at:
+        if guard is not None:
             guard.check_numbers(tile, output[at])
         result = self._boundary.unstage(output, height, width, at, self._canvas.dtype)
         if guard is not None and looked_at:
