@@ -62,7 +62,7 @@ def read_plan_text(path: Path) -> str | None:
         text = plan[at : at + MAX_TEXT_BYTES].decode("latin-1")
     try:
         _, end = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: the plan's manifest is damaged: {error}") from error
     return text[:end]
 

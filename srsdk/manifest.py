@@ -119,7 +119,8 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # no JSON, a number of thousands of digits, thousands of brackets
         raise ManifestError(f"{source}: the manifest is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ManifestError(f"{source}: the manifest is {type(values).__name__}, expected a table")
@@ -185,7 +186,7 @@ def _check_size(source: str, name: str, value: Any) -> tuple[int, int] | None:
 
 
 def _check_number(source: str, name: str, value: Any) -> float | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+    if value is not None and not _is_number(value):
         raise _wrong(source, name, value, "null or a number")
     return value
 
@@ -274,7 +275,8 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    # a whole number that no float holds could not be shown
+    return isinstance(value, float) or (_is_int(value) and abs(value) < 1 << 63)
 
 
 def _wrong(source: str, name: str, value: Any, allowed: str) -> ManifestError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -16,6 +17,9 @@ from training.loss_recipes import DiscriminatorRecipe, LossRecipe
 T = TypeVar("T")
 
 FAMILIES = ("gan", "ae", "vae")
+
+
+LARGEST = sys.float_info.max
 
 
 class RecipeError(ValueError):
@@ -125,7 +129,8 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise RecipeError(f"{path}: is a folder, expected a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # no TOML, no UTF-8, a number of thousands of digits, thousands of brackets
         raise RecipeError(f"{path}: not TOML: {error}") from error
     return recipe_from_dict(table, source=str(path))
 
@@ -236,7 +241,9 @@ def _checked(kind: type[Any], value: Any, source: str, name: str) -> Any:
         if kinds[-1] is not Ellipsis and len(kinds) != len(value):
             raise RecipeError(f"{source}: {name} = {value!r}, expected {len(kinds)} values")
         return tuple(_checked(kinds[0], each, source, name) for each in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= LARGEST:
+            raise RecipeError(f"{source}: {name} = {value!r}, expected a finite number")
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         got = f"{value!r} ({type(value).__name__})"

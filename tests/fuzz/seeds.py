@@ -33,7 +33,25 @@ COMMAND_LINES = (
 
 
 def seeds(target: str) -> list[bytes]:
-    """Return sound inputs of a target."""
+    """Return sound inputs of a target, and some that are longer than fuzzing would find."""
+    return [*_sound(target), *_long(target)]
+
+
+def _long(target: str) -> list[bytes]:
+    digits, text = b"9" * 5000, _manifest().to_json()
+    if target == "manifest":
+        large = text.replace('"scores":{', '"scores":{"a":{"b":' + "9" * 400 + "},")
+        return [b"[" * 3000, b'{"schema":1,"scale":' + digits + b"}", large.encode()]
+    if target == "plan":
+        return [b"vtrt" + bytes(60) + b'{"schema":' + b"[" * 3900]
+    if target == "recipe":
+        rate = b"[optimiser]\nlearning_rate = "
+        lines = [b"steps = " + digits, rate + digits[:400], rate + b"nan", b"a = " + b"[" * 3000]
+        return [b'name = "a"\nscale = 2\n' + line for line in lines]
+    return []
+
+
+def _sound(target: str) -> list[bytes]:
     text = _manifest().to_json()
     if target == "manifest":
         return [text.encode(), json.dumps({"schema": 1, "name": "a"}).encode()]

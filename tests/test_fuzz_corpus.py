@@ -1,0 +1,43 @@
+"""What fuzzing found and what it began with, again; `python -m tests.fuzz` looks for more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.fuzz.__main__ import KEPT, KEPT_BYTES
+from tests.fuzz.seeds import seeds
+from tests.fuzz.targets import TARGETS
+
+
+@pytest.fixture(autouse=True)
+def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The targets lower Pillow's limit, and warn of what their pictures lose."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.filterwarnings("ignore")  # of damaged pictures, Pillow warns of many things
+@pytest.mark.parametrize("target", TARGETS)
+def test_kept_inputs(target: str) -> None:
+    """Each gives a result or an error of ours: nothing else, no hang, nothing left over."""
+    kept = sorted((KEPT / target).iterdir())
+    assert len(kept) >= 10
+    assert sum(path.stat().st_size for path in kept) <= KEPT_BYTES
+    for data in [*seeds(target), *(path.read_bytes() for path in kept)]:
+        TARGETS[target](data)
+
+
+def test_the_kept_inputs_are_small(repository: Path) -> None:
+    """All of them are under 200 KB, and each belongs to a target."""
+    files = [
+        path for path in (repository / "tests" / "fuzz" / "corpus").rglob("*") if path.is_file()
+    ]
+    assert {path.parent.name for path in files} == set(TARGETS)
+    assert sum(path.stat().st_size for path in files) < 200_000
