@@ -164,13 +164,13 @@ class Pipeline:
         canvas = out if out is not None and fits else new_canvas(*shape, picture.dtype)
         boundary, pool = self._lane(picture.dtype)
         flow = _Flow(boundary, self._guard, m.scale, picture, canvas, watch, sample)
-        with ExitStack() as stack:
-            with watch.step("queue"):
-                lending = pool.lend(choice.input_shape, len(groups), call.check)
-                lent = stack.enter_context(lending)
-            watch.prepare(lent)
-            give_back = partial(pool.give_back, choice.input_shape)
-            flow.run(groups, lent, give_back, call)
+        give_back = partial(pool.give_back, choice.input_shape)
+        with ExitStack() as queue:
+            queue.enter_context(watch.step("queue"))
+            with pool.lend(choice.input_shape, len(groups), call.check) as lent:
+                queue.close()
+                watch.prepare(lent)
+                flow.run(groups, lent, give_back, call)
         return canvas
 
 
@@ -191,15 +191,16 @@ class _Flow:
     def run(
         self,
         groups: list[Group],
-        lent: list[Slot],
-        give_back: Callable[[list[Slot]], None],
+        lent: deque[Slot],
+        give_back: Callable[[deque[Slot], Slot], None],
         call: Call,
     ) -> None:
         """Keep every slot busy; lay results in the order of submission."""
 
         def leave(slot: Slot, output: Future[Any]) -> None:
+            self._flying = deque(each for each in self._flying if each[0] is not slot)
             lent.remove(slot)
-            output.add_done_callback(lambda _: give_back([slot]))
+            output.add_done_callback(lambda _: give_back(deque([slot]), slot))
 
         self._wait = lambda slot: patience.wait(slot, call, partial(leave, slot))
         free = deque(lent)
@@ -216,13 +217,12 @@ class _Flow:
                 slot = self._land()
                 call.report(self._done, total)
                 # the next picture begins while the rest of this one computes
-                lent.remove(slot)
-                give_back([slot])
+                give_back(lent, slot)
         finally:
-            while self._flying:
+            for slot, _ in self._flying:
                 # only after a failure, which is the one to report: a slot goes back when it rests
                 with suppress(Exception):
-                    self._wait(self._flying.popleft()[0])
+                    self._wait(slot)
 
     def _start(self, slot: Slot, group: Group) -> None:
         with self._watch.step("stage"):
@@ -230,14 +230,16 @@ class _Flow:
                 self._boundary.stage(tile.cut(self._picture), slot.input, at)
                 if self._sample is not None:
                     self._sample.draw(slot, tile, at)
-        slot.submit()
+        # first, so that whatever fails from here on waits for it
         self._flying.append((slot, group))
+        slot.submit()
 
     def _land(self) -> Slot:
         """Wait for the oldest tiles, lay them, return their slot."""
-        slot, group = self._flying.popleft()
+        slot, group = self._flying[0]
         with self._watch.step("wait"):
             output = self._wait(slot)
+        self._flying.popleft()
         self._boundary.check_output(output, slot.input.shape, self._scale)
         self._watch.add(slot)
         with self._watch.step("lay"):

@@ -33,7 +33,7 @@ class SlotPool:
         self._engine = engine
         self._slots_per_shape = slots_per_shape
         self._fitting: dict[Shape, int] = {}
-        self._idle: OrderedDict[Shape, list[Slot]] = OrderedDict()
+        self._idle: OrderedDict[Shape, deque[Slot]] = OrderedDict()
         self._made: dict[Shape, int] = {}
         self._waiting: dict[Shape, deque[object]] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -42,12 +42,12 @@ class SlotPool:
     @contextmanager
     def lend(
         self, shape: Shape, wanted: int, check: Callable[[], None] = lambda: None
-    ) -> Iterator[list[Slot]]:
+    ) -> Iterator[deque[Slot]]:
         """Lend one slot, waiting for it if need be, and up to `wanted` as far as they are free.
 
         A caller never waits for a second one, so any number of threads make progress; they are
         served in the order in which they came. What is still in the list comes back at the end;
-        `give_back` returns a slot, taken out of the list, earlier.
+        `give_back` takes a slot out of the list earlier.
 
         Args:
             shape: the slots' input shape.
@@ -57,23 +57,30 @@ class SlotPool:
         Raises:
             BackendError: closed, or the engine cannot make a slot.
         """
-        lent: list[Slot] = []
+        lent: deque[Slot] = deque()
         try:
-            lent.append(self._take(shape, check))
-            while len(lent) < wanted and (slot := self._take_spare(shape)) is not None:
-                lent.append(slot)
+            self._take(shape, lent, check)
+            while len(lent) < wanted and self._take_spare(shape, lent):
+                pass
             yield lent
         finally:
-            self.give_back(shape, lent)
+            while lent:
+                self.give_back(shape, lent, lent[-1])
 
-    def give_back(self, shape: Shape, lent: list[Slot]) -> None:
-        """Take slots back; the next in the queue may have them."""
+    def give_back(self, shape: Shape, lent: deque[Slot], slot: Slot) -> None:
+        """Take a slot back; the next in the queue may have it.
+
+        It goes from one list to the other in two steps of which the second cannot fail, as all
+        slots here do: a deque never asks for memory when it gets shorter, and a slot that was lost
+        when memory ended would be waited for for ever.
+        """
         with self._changed:
             if self._closed:
-                for slot in lent:
-                    slot.close()
-            elif lent:
-                self._idle.setdefault(shape, []).extend(lent)
+                lent.remove(slot)
+                slot.close()
+            else:
+                self._idle.setdefault(shape, deque()).append(slot)
+                lent.remove(slot)
                 self._idle.move_to_end(shape)
                 while len(self._idle) > MAX_IDLE_SHAPES:
                     self._forget(*self._idle.popitem(last=False))
@@ -109,48 +116,50 @@ class SlotPool:
             self._idle.clear()
             self._changed.notify_all()
 
-    def _take(self, shape: Shape, check: Callable[[], None]) -> Slot:
+    def _take(self, shape: Shape, lent: deque[Slot], check: Callable[[], None]) -> None:
         with self._changed:
             ticket = object()
             queue = self._waiting.setdefault(shape, deque())
             queue.append(ticket)
             try:
-                while queue[0] is not ticket or (slot := self._take_if_free(shape)) is None:
+                while queue[0] is not ticket or not self._take_if_free(shape, lent):
                     check()
                     self._changed.wait(CHECK_S)
-                return slot
             finally:
                 queue.remove(ticket)
                 if not queue:
                     del self._waiting[shape]
                 self._changed.notify_all()
 
-    def _take_spare(self, shape: Shape) -> Slot | None:
+    def _take_spare(self, shape: Shape, lent: deque[Slot]) -> bool:
         """Take one that nobody waits for."""
         with self._changed:
-            return None if self._waiting.get(shape) else self._take_if_free(shape)
+            return not self._waiting.get(shape) and self._take_if_free(shape, lent)
 
-    def _take_if_free(self, shape: Shape) -> Slot | None:
+    def _take_if_free(self, shape: Shape, lent: deque[Slot]) -> bool:
         self.check_open()
         idle = self._idle.get(shape)
         if idle:
-            return idle.pop()
+            lent.append(idle[-1])
+            idle.pop()
+            return True
         made = self._made.get(shape, 0)
         if made >= self.limit(shape):
-            return None
+            return False
+        self._made[shape] = made + 1
         try:
-            slot = self._engine.slot(shape)
-        except OutOfMemoryError as error:
-            if not made:
+            lent.append(self._engine.slot(shape))
+        except BaseException as error:
+            self._made[shape] = made
+            if not made or not isinstance(error, OutOfMemoryError):
                 raise
             # the picture does not need it; said once, because it is not tried again
             self._fitting[shape] = made
             log.warning("%s; goes on with %d slot(s) of %s", error, made, shape)
-            return None
-        self._made[shape] = made + 1
-        return slot
+            return False
+        return True
 
-    def _forget(self, shape: Shape, slots: list[Slot]) -> None:
+    def _forget(self, shape: Shape, slots: deque[Slot]) -> None:
         for slot in slots:
             slot.close()
         self._made[shape] -= len(slots)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class Stopwatch:
             spent_ms = 1000 * (time.perf_counter() - began_s)
             self._ms[name] = self._ms.get(name, 0.0) + spent_ms
 
-    def prepare(self, slots: list[Slot]) -> None:
+    def prepare(self, slots: Iterable[Slot]) -> None:
         """Let slots note their times."""
         for slot in slots:
             slot.timed = True
@@ -83,7 +83,7 @@ class NoStopwatch(Stopwatch):
         """Do nothing."""
         return self._nothing
 
-    def prepare(self, slots: list[Slot]) -> None:
+    def prepare(self, slots: Iterable[Slot]) -> None:
         """Let slots note nothing."""
         for slot in slots:
             slot.timed = False

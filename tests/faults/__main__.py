@@ -61,7 +61,7 @@ class Storm:
         before = _shared()
         code, error = self._stopped(place, number, after_s)
         self.exits[f"{number.name} {code}"] += 1
-        if "<frozen importlib" in error:
+        if "Traceback" in error and ", in main\n" not in error:
             self.while_importing += 1  # before any of our code could say a sentence
         elif "Traceback" in error:
             self.problems.append(f"{what}: a traceback, {error.strip().splitlines()[-1]}")
