@@ -58,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, EXIT_GATE)
     except (ExportError, DataError, RecipeError, CheckpointError, srsdk.SrsdkError) as error:
         return _failed(error, EXIT_FAILED)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        # a full disk says only what, and not where
+        where = "" if error.filename else f"{arguments.output} cannot be written: "
+        return _failed(f"{where}{error}", EXIT_FAILED)
+    except ValueError as error:
         return _failed(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return _failed("stopped; nothing was written", EXIT_INTERRUPTED)
