@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import srsdk
-from srsdk import cli_pictures, models, models_cli, tune_cli
+from srsdk import cli_pictures, models, models_cli, tune_cli, verify
 from srsdk.engines import ALL_BACKENDS
 
 
@@ -26,6 +26,7 @@ def make_parser(
         ("demo", _add_demo, "open a page to drop a picture on"),
         ("info", models_cli.add_info_arguments, "show what a model file says of itself"),
         ("models", models_cli.add_models_arguments, "list the models that are shipped"),
+        ("verify", verify.add_arguments, "say whether a model file is the one that is meant"),
         ("tune", tune_cli.add_arguments, "find what is fastest on this machine"),
         ("doctor", _add_doctor, "show what works here, and what mends the rest"),
     ):

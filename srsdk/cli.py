@@ -30,6 +30,7 @@ from srsdk import (
     pictures,
     scale_cli,
     tune_cli,
+    verify,
 )
 from srsdk.arguments import make_parser
 from srsdk.call import Progress
@@ -246,6 +247,7 @@ COMMANDS = {
     "demo": show_demo,
     "info": models_cli.info,
     "models": models_cli.show,
+    "verify": verify.show,
     "tune": tune_cli.show,
     "doctor": show_doctor,
 }

@@ -1,0 +1,146 @@
+"""What comes from elsewhere, and what goes there: connections, pinned packages, the wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from srsdk.engines import BACKENDS
+from tests.conftest import make_picture
+from tests.srsdk import clips
+
+BLOCKED = """
+import os, sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname",
+                 "socket.sendto", "socket.sendmsg", "urllib.Request"):
+        # an exception might be swallowed on its way
+        os.write(2, f"{event}{arguments}\\n".encode())
+        os._exit(99)
+
+sys.addaudithook(refuse)
+from srsdk.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return a call of each command that needs no cluster and no browser."""
+    folder.mkdir(exist_ok=True)
+    photo, film = folder / "photo.png", folder / "film.mkv"
+    Image.fromarray(make_picture(20, 30)).save(photo)
+    clips.make(film, clips.Clip(frames=3))
+    upscale = ["upscale", str(photo), "--scale", "2", "-o"]
+    found = {
+        f"upscale-{name}": [*upscale, str(folder / f"{name}.png"), "--backend", name]
+        for name in BACKENDS
+    }
+    return found | {
+        "video": ["video", str(film), str(folder / "large.mkv"), "--scale", "2"],
+        "compare": ["compare", str(photo), str(photo), "-o", str(folder / "page.html")],
+        "info": ["info", "gan_x4"],
+        "tune": ["tune", "gan_x2"],
+        "doctor": ["doctor"],
+    }
+
+
+NAMES = [*(f"upscale-{name}" for name in BACKENDS), "video", "compare", "info", "tune", "doctor"]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return one in which telemetry is not switched off from outside."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return kept | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_connection_from_python(tmp_path: Path, name: str) -> None:
+    """Every command works where each use of a socket ends the process."""
+    call = [sys.executable, "-c", BLOCKED, *commands(tmp_path / "work")[name]]
+    done = subprocess.run(call, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize("name", [*NAMES, "training"])
+def test_no_connection_from_anything(tmp_path: Path, repository: Path, name: str) -> None:
+    """The system sees no socket of the internet either, whatever library would open it."""
+    if name == "training":
+        recipe = repository / "training" / "recipes" / "smoke.toml"
+        call = [sys.executable, "-m", "training", "--show", str(recipe)]
+    else:
+        call = [sys.executable, "-m", "srsdk", *commands(tmp_path / "work")[name]]
+    log = tmp_path / "log"
+    traced = ["strace", "-f", "-qq", "-e", "trace=network", "-o", str(log), *call]
+    done = subprocess.run(
+        traced, cwd=repository, env=environment(tmp_path), capture_output=True, text=True
+    )
+    if "ptrace" in done.stderr and "Operation not permitted" in done.stderr:
+        pytest.skip("this system allows no tracing")
+    assert done.returncode == 0, done.stderr
+    used = [line for line in log.read_text(errors="replace").splitlines() if "AF_INET" in line]
+    assert used == []
+
+
+def requirements(path: Path) -> dict[str, str]:
+    """Return the entries of a requirements file by name."""
+    text = path.read_text(encoding="ascii").replace("\\\n", " ")
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        found[re.split("[=<>;\\[ ]", line)[0]] = line
+    return found
+
+
+@pytest.mark.parametrize("extra", ["cpu", "dev"])
+def test_packages_are_pinned_and_hashed(repository: Path, extra: str) -> None:
+    """Each has one version and its SHA-256; no file says where it would be fetched from."""
+    path = repository / ".ci" / f"requirements-{extra}.txt"
+    entries = requirements(path)
+    for name, line in entries.items():
+        assert re.match(rf"{re.escape(name)}==[\w.!+]+ ", line), line
+        assert re.search(" --hash=sha256:[0-9a-f]{64}", line), line
+    text = path.read_text(encoding="ascii")
+    assert not re.search(r"://|--index|--find-links|--trusted|@|file:", text)
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras, wanted = project["optional-dependencies"], [extra]
+    needed = list(project["dependencies"])
+    while wanted:
+        for requirement in extras[wanted.pop()]:
+            own = re.match(r"srsdk\[(.*)\]", requirement)
+            if own:
+                wanted += own[1].split(",")
+            else:
+                needed.append(requirement)
+    names = {re.split(r"[=<>;\[ ]", requirement)[0].lower() for requirement in needed}
+    assert names <= set(entries)
+
+
+def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
+    """Two builds, of two copies made at different times, are the same bytes: the runtime alone."""
+    pytest.importorskip("hatchling", reason="pip install 'srsdk[bench]'")
+    hashes = []
+    for copy, mode in (("a", 0o644), ("b", 0o600)):
+        folder = tmp_path / copy
+        shutil.copytree(
+            repository / "srsdk", folder / "srsdk", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(repository / name, folder / name)
+        for path in folder.rglob("*.py"):
+            os.utime(path, (mode, mode))
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "out"]
+        epoch = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+        subprocess.run(build, cwd=folder, env=epoch, check=True, capture_output=True)
+        (wheel,) = (folder / "out").iterdir()
+        hashes.append(hashlib.sha256(wheel.read_bytes()).hexdigest())
+    assert hashes[0] == hashes[1]
