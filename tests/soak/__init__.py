@@ -1,0 +1,1 @@
+"""Load for an hour; not collected by pytest (docs/survival.md)."""
