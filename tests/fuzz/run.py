@@ -6,6 +6,7 @@ A finding does not end it: each new place that raises is written to FOUND, with 
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -39,7 +40,12 @@ def main() -> None:
     with atheris.instrument_imports(include=["srsdk", "training", "tomllib", "argparse", "PIL"]):
         from tests.fuzz.targets import TARGETS
     found.mkdir(parents=True, exist_ok=True)
-    atheris.Setup([sys.argv[0], *sys.argv[3:]], watched(TARGETS[name], found))
+    # what libFuzzer starts, in a shell, when it minimises a corpus
+    again = found.parent / "again"
+    command = shlex.join([sys.executable, "-m", "tests.fuzz.run", name, str(found)])
+    again.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    again.chmod(0o755)
+    atheris.Setup([str(again), *sys.argv[3:]], watched(TARGETS[name], found))
     atheris.Fuzz()
 
 
