@@ -188,7 +188,7 @@ def _check_size(source: str, name: str, value: Any) -> tuple[int, int] | None:
 def _check_number(source: str, name: str, value: Any) -> float | None:
     if value is not None and not _is_number(value):
         raise _wrong(source, name, value, "null or a number")
-    return value
+    return None if value is None else float(value)
 
 
 def _check_share(source: str, name: str, value: Any) -> float | None:
