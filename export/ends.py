@@ -33,11 +33,14 @@ def in_rows(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same float network with the channels before its last shuffle in DCR order.
 
     Then the pixels of one output row lie side by side, and are copied and not gathered. A network
-    that does not end in a shuffle of the (sum of) convolutions comes back as it is.
+    that does not end in a shuffle of the (sum of) convolutions comes back as it is. A picture that
+    is enlarged to its nearest pixels and added behind the shuffle, as in SRVGGNetCompact, is
+    repeated and added before it.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
+    _anchor_before_shuffle(graph)
     shuffle = _last_shuffle(graph)
     convs = _writers(graph, shuffle.input[0]) if shuffle is not None else []
     if shuffle is None or not convs or attribute(shuffle, "mode", b"DCR") != b"CRD":
@@ -73,6 +76,47 @@ def byte_ends(model: onnx.ModelProto) -> onnx.ModelProto:
     _lay_rows(graph)
     tidy(graph)
     return result
+
+
+def _anchor_before_shuffle(graph: onnx.GraphProto) -> None:
+    """Turn `shuffle(x) + nearest(picture)` into `shuffle(x + repeat(picture))`, its equal."""
+    node = _behind_shuffle(graph)
+    if node is None or node.op_type != "Add":
+        return
+    made = [maker(graph, name) for name in node.input]
+    for shuffle, resize in (made, made[::-1]):
+        if shuffle is None or resize is None or shuffle.op_type != "DepthToSpace":
+            continue
+        block, colours = attribute(shuffle, "blocksize"), _channels(graph, shuffle.input[0])
+        colours //= block**2
+        alone = len(readers(graph, shuffle.output[0])) == len(readers(graph, shuffle.input[0])) == 1
+        if not (alone and colours and _is_nearest(graph, resize, block)):
+            continue
+        # in the order of DepthToSpace: colour by colour (CRD), or place by place (DCR)
+        by_colour = np.repeat(np.eye(colours, dtype=np.float32), block**2, axis=0)
+        by_place = np.tile(np.eye(colours, dtype=np.float32), (block**2, 1))
+        kernel = by_colour if attribute(shuffle, "mode", b"DCR") == b"CRD" else by_place
+        weight = constant(graph, "boundary.repeat", kernel[:, :, None, None])
+        add(graph, "Conv", "boundary.repeats", [resize.input[0], weight], ["boundary.repeated"])
+        total = [shuffle.input[0], "boundary.repeated"]
+        add(graph, "Add", "boundary.sum", total, ["boundary.summed"])
+        shuffle.input[0], result = "boundary.summed", node.output[0]
+        redirect(graph, result, shuffle.output[0])
+        tidy(graph)
+        return
+
+
+def _is_nearest(graph: onnx.GraphProto, node: onnx.NodeProto, times: int) -> bool:
+    """Say whether a node repeats each pixel so many times in both directions."""
+    wanted = {
+        "mode": b"nearest",
+        "coordinate_transformation_mode": b"asymmetric",
+        "nearest_mode": b"floor",
+    }
+    if node.op_type != "Resize" or any(attribute(node, n) != v for n, v in wanted.items()):
+        return False
+    scales = [numpy_helper.to_array(t) for t in graph.initializer if t.name == node.input[2]]
+    return len(node.input) == 3 and [list(s) for s in scales] == [[1, 1, times, times]]
 
 
 def _open_head(graph: onnx.GraphProto) -> str:
@@ -192,15 +236,19 @@ def _lay_rows(graph: onnx.GraphProto) -> None:
 
 def _last_shuffle(graph: onnx.GraphProto) -> onnx.NodeProto | None:
     """Return the DepthToSpace behind which there is only the rounding and the layout."""
-    name = graph.output[0].name
-    while (node := maker(graph, name)) is not None:
-        if node.op_type == "DepthToSpace":
-            alone = all(len(readers(graph, n)) == 1 for n in (node.input[0], node.output[0]))
-            return node if alone else None
-        if node.op_type not in BEHIND_SHUFFLE:
-            return None
-        name = node.input[0]
-    return None
+    node = _behind_shuffle(graph)
+    if node is None or node.op_type != "DepthToSpace":
+        return None
+    alone = all(len(readers(graph, name)) == 1 for name in (node.input[0], node.output[0]))
+    return node if alone else None
+
+
+def _behind_shuffle(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+    """Return the last node that is neither rounding nor layout."""
+    node = maker(graph, graph.output[0].name)
+    while node is not None and node.op_type in BEHIND_SHUFFLE:
+        node = maker(graph, node.input[0])
+    return node
 
 
 def _writers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:

@@ -69,7 +69,29 @@ class Unshuffled(nn.Module):
         return x + residual
 
 
-NETS = {"x2": (plain(2), 2), "x3": (plain(3), 3), "steps": (Steps(), 4), "same": (Unshuffled(), 1)}
+class Compact(nn.Module):
+    """As SRVGGNetCompact: PReLU, and the nearest pixels added behind the shuffle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(8), nn.Conv2d(8, 27, 3, padding=1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Enlarge three times."""
+        nearest = nn.functional.interpolate(x, scale_factor=3, mode="nearest")
+        return torch.pixel_shuffle(self.body(x), 3) + nearest
+
+
+NETS = {
+    "x2": (plain(2), 2),
+    "x3": (plain(3), 3),
+    "steps": (Steps(), 4),
+    "same": (Unshuffled(), 1),
+    "compact": (Compact(), 3),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(NETS))
@@ -115,14 +137,15 @@ def test_byte_ends_change_no_pixel(quantised: tuple[onnx.ModelProto, onnx.ModelP
     assert np.mean(apart > 0) < 0.01
 
 
-@pytest.mark.parametrize("scale", [2, 3])
-def test_nothing_but_bytes_between_the_convolutions_of_our_nets(scale: int, drawn: Path) -> None:
+@pytest.mark.parametrize("name", ["x2", "x3", "compact"])
+def test_nothing_but_bytes_between_the_convolutions_of_upscalers(name: str, drawn: Path) -> None:
     """The anchor is bytes, rows are copied, and no cast, division or rounding is left."""
-    model = in_rows(build_onnx(Uint8Graph(plain(scale)), scale))
+    network, scale = NETS[name]
+    model = in_rows(build_onnx(Uint8Graph(network.eval()), scale))
     calibration = of(model, drawn)
     after = byte_ends(insert(model, calibration, "cpu"))
     kinds = {node.op_type for node in after.graph.node}
-    assert not kinds & {"Cast", "Div", "Round", "DepthToSpace"}
+    assert not kinds & {"Cast", "Div", "Round", "DepthToSpace", "Resize"}
     assert {"Split", "Concat"} <= kinds
     read = {node.output[0]: node.input[0] for node in after.graph.node}
     anchor = next(n for n in after.graph.node if n.output[0] == "boundary.anchor")
