@@ -174,7 +174,7 @@ def test_a_badly_spread_net_loses_less(
     """Tuned towards its teacher, on the file that the inserter writes; the ranges stay."""
     teacher = TorchSource(dataclasses.replace(source.facts, textured=True), source.network)
     draw = qat.patches(pictures, 2, seed=0).draw
-    tuned = qat.tuned(teacher, model, calibration, flavour, draw, 40)
+    tuned = qat.tuned(teacher, model, calibration, flavour, draw, 120)
     before, after = (
         error_of(session_run(insert(graph, calibration, flavour)), source, calibration)
         for graph in (model, tuned)
