@@ -7,8 +7,8 @@ and percentile calibration were measured to cost up to three times as much.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,8 @@ from PIL import UnidentifiedImageError
 
 from export.layers import Layer
 from export.onnx_file import ExportError
+from export.rounding import Moments
+from export.rounding import divided as divided_moments
 from export.session import open_session
 from training.data import find_pictures, read_rgb
 from training.resize import Picture, imresize
@@ -72,6 +74,8 @@ class Calibration:
     """Means."""
     crops: Crops
     """What was run."""
+    moments: Moments = field(default_factory=dict)
+    """For `export.rounding`; a layer that is not in it has its weights rounded to the nearest."""
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -96,7 +100,11 @@ class Calibration:
             return {name: v / divisors.get(name, np.float32(1)) for name, v in values.items()}
 
         return Calibration(
-            by_layer(self.lows), by_layer(self.highs), by_layer(self.means), self.crops
+            by_layer(self.lows),
+            by_layer(self.highs),
+            by_layer(self.means),
+            self.crops,
+            divided_moments(self.moments, divisors),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,15 +134,29 @@ class Shape:
     """The only size; None: any."""
 
 
-def draw_crops(folder: Path, shape: Shape, *, seed: int = 0, count: int = CROPS) -> Crops:
+def draw_crops(
+    folder: Path,
+    shape: Shape,
+    *,
+    seed: int = 0,
+    count: int = CROPS,
+    without: Container[Path] = (),
+) -> Crops:
     """Draw seeded crops of the pictures in a folder, reduced with MATLAB's bicubic.
+
+    Args:
+        folder: of pictures.
+        shape: what the network takes.
+        seed: of the draw.
+        count: how many.
+        without: pictures that are not looked at.
 
     Raises:
         DataError: the folder is missing or holds no picture.
         ExportError: too few pictures, or pictures that show nothing.
     """
     random = np.random.default_rng(seed)
-    paths = find_pictures(folder)
+    paths = [path for path in find_pictures(folder) if path not in without]
     random.shuffle(paths)
     crops: list[tuple[Picture, str]] = []
     while len(crops) < count:
@@ -174,7 +196,7 @@ def calibrate(
         ExportError: there is no layer.
     """
     if not layers:
-        raise ExportError("INT8: the network has no convolution between its head and its tail")
+        raise ExportError("INT8: the network has no convolution that INT8 could have")
     sources = list(dict.fromkeys(layer.source for layer in layers))
     session = open_session(_reduced(model, sources))
     name = session.get_inputs()[0].name

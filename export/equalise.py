@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from export.layers import Layer, body, conv_layers, weights_of
+from export.layers import Layer, conv_layers, quantisable, weights_of
 
 HOMOGENEOUS = ("Relu", "LeakyRelu", "PRelu")
 EXPONENT = 0.75
@@ -69,7 +69,7 @@ def equalised(model: onnx.ModelProto, divisors: Factors) -> onnx.ModelProto:
 
 
 def chains(model: onnx.ModelProto) -> list[tuple[Layer, Layer]]:
-    """Return the pairs conv, activation, conv of a body between which nobody else reads."""
+    """Return the pairs conv, activation, conv between which nobody else reads."""
     graph = model.graph
     layers = conv_layers(model)
     by_output = {graph.node[layer.index].output[0]: layer for layer in layers}
@@ -77,7 +77,7 @@ def chains(model: onnx.ModelProto) -> list[tuple[Layer, Layer]]:
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(output.name for output in graph.output)
     pairs = []
-    for reader in body(layers):
+    for reader in quantisable(layers, "gpu"):
         node = producer.get(reader.source)
         source = reader.source
         if node is not None and node.op_type in HOMOGENEOUS and readers[source] == 1:

@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 
 from export.calibrate import Calibration
+from export.ends import byte_ends, in_rows
 from export.judge import Judge, problems
-from export.layers import body, conv_layers
+from export.layers import Flavour, conv_layers, quantisable
 from export.parity import Batch, GateError, Parity
-from export.quantise import Flavour, insert
+from export.quantise import insert
 from export.sources import session_run
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ class Tuning:
 
     steps: int
     """Taken."""
-    loss_db_before: float | None
-    """Mean over the test sets, without QAT; None: the gate did not hold."""
-    loss_db_after: float | None
+    held_out_db_before: float | None
+    """PSNR on the pictures of `--data` that were held out, without it; None: the gate did not
+    hold."""
+    held_out_db_after: float | None
     """The same with it."""
     used: bool
     """Whether the tuned weights are in the graph."""
@@ -43,13 +45,13 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the report."""
         rounded = [
-            None if loss is None else round(loss, 4)
-            for loss in (self.loss_db_before, self.loss_db_after)
+            None if db is None else round(db, 4)
+            for db in (self.held_out_db_before, self.held_out_db_after)
         ]
         return {
             "steps": self.steps,
-            "loss_db_before": rounded[0],
-            "loss_db_after": rounded[1],
+            "held_out_db_before": rounded[0],
+            "held_out_db_after": rounded[1],
             "used": self.used,
         }
 
@@ -107,7 +109,9 @@ def quantise(
     Raises:
         GateError: it holds with no layer left.
     """
-    names = [layer.name for layer in body(conv_layers(model))]
+    names = [layer.name for layer in quantisable(conv_layers(model), flavour)]
+    if flavour == "cpu":
+        model = in_rows(model)
     groups = _groups(names)
     ranking: dict[str, float] = {}
     if len(groups) == len(names):
@@ -115,6 +119,8 @@ def quantise(
     given_back: list[str] = []
     while True:
         quantised = insert(model, calibration, flavour, skip=set(given_back))
+        if flavour == "cpu":
+            quantised = byte_ends(quantised)
         run = session_run(quantised)
         parity = judge.parity(run)
         losses = {name: base_db[name] - db for name, db in judge.psnr(run).items()}

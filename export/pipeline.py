@@ -13,6 +13,7 @@ import torch
 
 import srsdk
 from export.engine import Library, open_library, seconds_since
+from export.held_out import held_out
 from export.onnx_file import ExportError
 from export.options import Artefact, Options, UsageError, file_sha256, plan
 from export.qat import check_offered
@@ -22,6 +23,7 @@ from export.staging import Staging
 from export.work import Work
 from srsdk._plan import hash_file
 from srsdk.manifest import read_manifest
+from training.data import find_pictures
 
 
 def export(source_path: Path, output: Path, options: Options, *, force: bool = False) -> Report:
@@ -46,8 +48,9 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
             "INT8 of a vae is not offered: its heads decide about scales and confidence; "
             "export fp16"
         )
-    if options.qat:
+    if options.qat and options.data is not None:
         check_offered(source)
+        held_out(find_pictures(options.data))  # too few are an error, before any work
     artefacts = plan(output, source.facts.name, options)
     libraries = {a.flavour: open_library(a.flavour) for a in artefacts if a.is_engine}
     key = build_key(source, options, libraries)

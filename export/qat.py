@@ -10,10 +10,9 @@ Networks", arXiv:1712.05877). What is not simulated: float16 between layers, for
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from export.calibrate import Calibration
-from export.int8 import Quantised, Tuning, quantise
-from export.judge import Judge
-from export.layers import body, conv_layers, weights_of
+from export.layers import Flavour, conv_layers, quantisable, weights_of
 from export.onnx_file import ExportError
 from export.options import UsageError
-from export.parity import GateError
-from export.quantise import Flavour, activation_scale, float_type_of, smallest
+from export.quantise import activation_scale, float_type_of, smallest
 from export.sources import Source, TorchSource
 from training.data import Batch, Pair, Patches, decode, find_pictures, make_pair, refuse
 from training.networks import PlainNet
@@ -148,13 +144,19 @@ def check_offered(source: Source) -> None:
         )
 
 
-def patches(folder: Path, scale: int, *, seed: int) -> Patches:
+def patches(folder: Path, scale: int, *, seed: int, without: Container[Path] = ()) -> Patches:
     """Return seeded patches of pictures in a folder, reduced by training's bicubic.
+
+    Args:
+        folder: of pictures.
+        scale: of the network.
+        seed: of the draw.
+        without: pictures that are not looked at.
 
     Raises:
         DataError: no picture in it is usable.
     """
-    paths = find_pictures(folder)
+    paths = [path for path in find_pictures(folder) if path not in without]
     np.random.default_rng(seed).shuffle(paths)
     pairs: list[Pair] = []
     reasons: dict[Path, str] = {}
@@ -187,7 +189,7 @@ def student(
         for name, parameter in net.named_parameters():
             parameter.copy_(torch.tensor(weights_of(model, _in_graph(name))))
     numbers = {_in_graph(f"convs.{i}.weight"): i for i in range(len(net.convs))}
-    for layer in body(conv_layers(model)):
+    for layer in quantisable(conv_layers(model), flavour):
         conv = net.convs[numbers[layer.name]]
         assert isinstance(conv, nn.Conv2d)
         ranges, means = calibration.ranges[layer.name], calibration.means[layer.name]
@@ -252,65 +254,6 @@ def tuned(
             changed = numpy_helper.from_array(values[tensor.name].astype(kind), tensor.name)
             tensor.CopyFrom(changed)
     return result
-
-
-def quantise_better(
-    plain: onnx.ModelProto,
-    better: onnx.ModelProto,
-    steps: int,
-    calibration: Calibration,
-    flavour: Flavour,
-    judge: Judge,
-    base_db: dict[str, float],
-) -> Quantised:
-    """Quantise a graph before and after its tuning; return the one that loses less.
-
-    The tuned one wins if it loses less, as a mean over the test sets, and gives no more layers back
-    to float; or if only it holds the gate.
-
-    Args:
-        plain: the float graph without tuning.
-        better: the same after it.
-        steps: how many that took, for the report.
-        calibration: of the plain one.
-        flavour: which form.
-        judge: who says what is lost.
-        base_db: PSNR of the float32 network by test set.
-
-    Raises:
-        GateError: neither holds it.
-    """
-    before = _held(plain, calibration, flavour, judge, base_db)
-    after = _held(better, calibration, flavour, judge, base_db)
-    if isinstance(after, Quantised):
-        used = isinstance(before, GateError) or (
-            _mean_loss(after) < _mean_loss(before) and len(after.layers) >= len(before.layers)
-        )
-    elif isinstance(before, GateError):
-        raise before
-    else:
-        used = False
-    best = after if used else before
-    assert isinstance(best, Quantised)
-    was, now = (None if isinstance(q, GateError) else _mean_loss(q) for q in (before, after))
-    return dataclasses.replace(best, tuning=Tuning(steps, was, now, used))
-
-
-def _held(
-    model: onnx.ModelProto,
-    calibration: Calibration,
-    flavour: Flavour,
-    judge: Judge,
-    base_db: dict[str, float],
-) -> Quantised | GateError:
-    try:
-        return quantise(model, calibration, flavour, judge, base_db)
-    except GateError as error:
-        return error
-
-
-def _mean_loss(quantised: Quantised) -> float:
-    return float(np.mean(list(quantised.losses_db.values())))
 
 
 def _in_graph(name: str) -> str:

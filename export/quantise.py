@@ -1,8 +1,9 @@
 """INT8 as it is written into a graph: QuantizeLinear and DequantizeLinear around convolutions.
 
 Only the inputs of convolutions are quantised, activations by one scale for each tensor, weights by
-one for each output channel. What lies between (head, tail, anchor, activation functions) stays in
-the graph's own float type. Two flavours come from one calibration because the engines disagree:
+one for each output channel. What lies between (activation functions, the anchor and its sum with
+what the last convolution writes) stays in the graph's own float type. Two flavours come from one
+calibration because the engines disagree:
 
 - `cpu`: unsigned activations with a zero point (after a ReLU all 256 levels are used), and biases
   in INT32. x86 kernels multiply unsigned by signed bytes; another form is not fused and runs slower
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.calibrate import Calibration
-from export.layers import body, conv_layers, weights_of
-
-Flavour = Literal["cpu", "gpu"]
+from export.layers import Flavour, Layer, conv_layers, quantisable, weights_of
+from export.rounding import rounded
 
 TINY = 1e-12
 """A channel of zeros still needs a scale above 0."""
@@ -50,7 +50,7 @@ def insert(
     *,
     skip: Container[str] = (),
 ) -> onnx.ModelProto:
-    """Return the graph with Q/DQ pairs around the convolutions of its body.
+    """Return the graph with Q/DQ pairs around its convolutions.
 
     Args:
         model: float32 for `cpu`; float16 or float32 for `gpu`. It is not changed.
@@ -63,7 +63,8 @@ def insert(
     graph = result.graph
     before: dict[int, list[onnx.NodeProto]] = {}
     quantised: dict[str, str] = {}
-    chosen = [layer for layer in body(conv_layers(model)) if layer.name not in skip]
+    layers = quantisable(conv_layers(model), flavour)
+    chosen = [layer for layer in layers if layer.name not in skip]
     for layer in chosen:
         node = graph.node[layer.index]
         added: list[onnx.NodeProto] = []
@@ -71,13 +72,13 @@ def insert(
         activation = activation_scale(*calibration.ranges[layer.name], flavour, float_type)
         exact = weights_of(model, layer.weight)
         weight, weight_scale = quantise_weight(exact, float_type)
+        weight, shift = _with_feedback(layer, exact, weight, weight_scale, calibration)
         if layer.source not in quantised:
             quantised[layer.source] = _pair(graph, added, layer.source, activation)
         node.input[0] = quantised[layer.source]
         node.input[1] = _constant(graph, added, layer.name, weight, weight_scale)
         if layer.bias:
-            means = calibration.means[layer.name]
-            bias = weights_of(model, layer.bias) + bias_shift(exact, weight, weight_scale, means)
+            bias = weights_of(model, layer.bias) + shift
             name = f"{layer.name}.bias"
             if flavour == "cpu":
                 step = activation.step * weight_scale.step
@@ -91,6 +92,20 @@ def insert(
     _splice(graph, before)
     _drop_unused(graph)
     return result
+
+
+def _with_feedback(
+    layer: Layer,
+    exact: npt.NDArray[np.float32],
+    nearest: npt.NDArray[np.int8],
+    scale: Scale,
+    calibration: Calibration,
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return the weights, and what their rounding adds to the bias."""
+    moments = calibration.moments.get(layer.name)
+    if moments is None:
+        return nearest, bias_shift(exact, nearest, scale, calibration.means[layer.name])
+    return rounded(exact, scale.step, moments if layer.bias else moments[:-1, :-1])
 
 
 def activation_scale(

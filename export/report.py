@@ -37,11 +37,11 @@ def table(report: Report) -> str:
 
 def _tuning(tuning: Tuning) -> str:
     before, after = (
-        "does not hold the gate" if loss is None else f"loses {loss:.4f} dB"
-        for loss in (tuning.loss_db_before, tuning.loss_db_after)
+        "does not hold the gate" if db is None else f"{db:.4f} dB"
+        for db in (tuning.held_out_db_before, tuning.held_out_db_after)
     )
     used = "used" if tuning.used else "not used"
-    return f"QAT, {tuning.steps} steps: {after}, without it {before}; {used}"
+    return f"QAT, {tuning.steps} steps: on pictures held out {after}, without it {before}; {used}"
 
 
 def _line(made: Made, width: int) -> str:

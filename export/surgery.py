@@ -97,11 +97,11 @@ def to_half(body: onnx.ModelProto) -> onnx.ModelProto:
     # what follows the last convolution adds up to pixels: in float16 a level is as coarse as 1/8
     kept = [copy.graph.node[i].name for i in tail if copy.graph.node[i].op_type != "Conv"]
     half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True, node_block_list=kept)
-    _sort(half.graph)
+    sort(half.graph)
     return half
 
 
-def _sort(graph: onnx.GraphProto) -> None:
+def sort(graph: onnx.GraphProto) -> None:
     """Put the nodes in an order in which each reads only what came before."""
     made = {name for node in graph.node for name in node.output}
     waiting, ready = list(graph.node), []

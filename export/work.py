@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import onnx
 import torch
 
 import srsdk
+from export import rounding
+from export.better import Referee, quantise_better
 from export.calibrate import (
     CROPS,
     CROPS_OF_LARGE,
@@ -27,18 +30,19 @@ from export.calibrate import (
 )
 from export.engine import Library, build_engine, seconds_since
 from export.equalise import chains, equalised, factors
+from export.held_out import held_out, pairs
 from export.int8 import Quantised, quantise
 from export.judge import Judge, Scores
-from export.layers import body, conv_layers
+from export.layers import Flavour, conv_layers, quantisable
 from export.lint import precision_of
 from export.onnx_file import ExportError, attach, write
 from export.options import Artefact, Options
 from export.parity import Parity, check
-from export.qat import patches, quantise_better, tuned
-from export.quantise import Flavour
+from export.qat import patches, tuned
 from export.record import Made, Report
 from export.sources import Source, TorchSource, session_run
 from srsdk.manifest import Manifest, read_manifest
+from training.data import find_pictures
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +132,12 @@ class Work:
         log.info("calibrating")
         count = CROPS_OF_LARGE if self._is_large else CROPS
         crops = self._crops(self.options.seed, count)
-        layers = body(conv_layers(self._pixels))
-        return calibrate(self._pixels, layers, crops, self.judge.patches)
+        layers = quantisable(conv_layers(self._pixels), "cpu")  # those for GPUs are among them
+        found = calibrate(self._pixels, layers, crops, self.judge.patches)
+        if self._is_large:
+            return found
+        moments = rounding.measure(self._pixels, layers, crops.pixels)
+        return dataclasses.replace(found, moments=moments)
 
     @cached_property
     def base_db(self) -> dict[str, float]:
@@ -148,7 +156,14 @@ class Work:
         f = self.source.facts
         assert self.options.data is not None
         shape = Shape(f.scale, f.channels, f.multiple_px, f.size_px)
-        return draw_crops(self.options.data, shape, seed=seed, count=count)
+        return draw_crops(self.options.data, shape, seed=seed, count=count, without=self._held_out)
+
+    @cached_property
+    def _held_out(self) -> list[Path]:
+        """Pictures of `--data` that say whether QAT helps; none without it."""
+        if not self.options.qat or self.options.data is None:
+            return []
+        return held_out(find_pictures(self.options.data))
 
     def _graph(self, precision: str) -> onnx.ModelProto:
         if precision not in self._graphs:
@@ -176,9 +191,12 @@ class Work:
         log.info("tuning (%s)", flavour)
         assert isinstance(self.source, TorchSource)
         assert self.options.data is not None
-        draw = patches(self.options.data, self.source.facts.scale, seed=self.options.seed).draw
+        scale, seed = self.source.facts.scale, self.options.seed
+        draw = patches(self.options.data, scale, seed=seed, without=self._held_out).draw
         better = tuned(self.source, graph, calibration, flavour, draw, steps)
-        return quantise_better(graph, better, steps, calibration, flavour, self.judge, self.base_db)
+        chooser = dataclasses.replace(self.judge, tests={"held out": pairs(self._held_out, scale)})
+        referee = Referee(self.judge, self.base_db, chooser)
+        return quantise_better(graph, better, steps, calibration, flavour, referee)
 
     def _judged(
         self, artefact: Artefact, model: onnx.ModelProto, flavour: Flavour

@@ -18,12 +18,14 @@ from srsdk.errors import ModelError, UsageError
 Fields = list[tuple[int, int, Value]]
 
 NODE, INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
-NODE_INPUT, NODE_OUTPUT, OP_TYPE, ATTRIBUTE = 1, 2, 4, 5
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, OP_TYPE, ATTRIBUTE = 1, 2, 3, 4, 5
 ATTRIBUTE_INT = 3
 PORT_TYPE, TENSOR_TYPE, ELEMENT = 2, 1, 1
 DIMS, DATA_TYPE, TENSOR_NAME, RAW_DATA = 1, 2, 8, 9
 FLOAT, UINT8 = 1, 2
 
+ROUNDING, AS_FLOATS = b"boundary.", {b"QuantizeLinear": b"Div", b"DequantizeLinear": b"Mul"}
+"""How an INT8 file for CPUs reads and writes bytes: by the names of its nodes."""
 KEEP_VALUES = (b"Transpose", b"Cast", b"Identity")
 """Operators that may stand between the rounding and the output."""
 
@@ -33,7 +35,7 @@ def with_float_boundary(model: bytes) -> bytes:
 
     Args:
         model: an ONNX file with uint8 input and output that casts at its head, and clips, rounds
-            and casts at its tail, as those of `python -m export` do.
+            and casts at its tail, or quantises there, as those of `python -m export` do.
 
     Raises:
         ModelError: it is built in another way.
@@ -44,8 +46,11 @@ def with_float_boundary(model: bytes) -> bytes:
     if not inputs or not outputs:
         raise ModelError("the model's graph has no input or no output")
     nodes = {i: split(_bytes(v)) for i, (n, _, v) in enumerate(graph) if n == NODE}
-    _check_head(nodes, inputs[0][1])
-    for index in _tail(nodes, outputs[0][1]):
+    opened = _byte_ends(nodes)
+    if not opened:
+        _check_head(nodes, inputs[0][1])
+        opened = _tail(nodes, outputs[0][1])
+    for index in opened:
         _open_up(nodes[index])
         graph[index] = (NODE, BYTES, join(nodes[index]))
     for (index, _), number in ((inputs[0], GRAPH_INPUT), (outputs[0], GRAPH_OUTPUT)):
@@ -98,6 +103,16 @@ def _weights(graph: Fields) -> dict[bytes, Fields]:
     return {_bytes(_first(tensor, TENSOR_NAME)): tensor for tensor in tensors}
 
 
+def _byte_ends(nodes: dict[int, Fields]) -> list[int]:
+    """Return the nodes that turn bytes into numbers and back at the ends of an INT8 file."""
+    return [
+        index
+        for index, node in nodes.items()
+        if _bytes(_first(node, NODE_NAME)).startswith(ROUNDING)
+        and _first(node, OP_TYPE) in AS_FLOATS
+    ]
+
+
 def _check_head(nodes: dict[int, Fields], name: bytes) -> None:
     for node in nodes.values():
         if (NODE_INPUT, BYTES, name) in node and _first(node, OP_TYPE) != b"Cast":
@@ -122,11 +137,18 @@ def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:
 
 
 def _open_up(node: Fields) -> None:
-    """Turn Round into Identity, and Cast to uint8 into Cast to float32."""
+    """Turn Round into Identity, Cast to uint8 into Cast to float32, quantisation into division."""
     kind = _first(node, OP_TYPE)
+    if kind in AS_FLOATS:
+        inputs = [field for field in node if field[0] == NODE_INPUT]
+        # the third is the zero point, which is 0
+        node[:] = [field for field in node if field[0] not in (NODE_INPUT, ATTRIBUTE)]
+        node[:0] = inputs[:2]
     for place, (number, wire, value) in enumerate(node):
         if number == OP_TYPE and kind == b"Round":
             node[place] = (number, wire, b"Identity")
+        if number == OP_TYPE and kind in AS_FLOATS:
+            node[place] = (number, wire, AS_FLOATS[kind])
         if number == ATTRIBUTE and kind == b"Cast":
             attribute = [
                 (n, w, FLOAT if n == ATTRIBUTE_INT and v == UINT8 else v)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,19 +19,23 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from export import qat
+from export import better, qat
+from export import calibrate as calibrate_module
 from export.__main__ import main
 from export.calibrate import Calibration, Shape, calibrate, draw_crops
+from export.held_out import held_out
 from export.int8 import Quantised
-from export.layers import body, conv_layers
+from export.judge import Judge
+from export.layers import Flavour, conv_layers, quantisable
 from export.onnx_file import ExportError
 from export.options import Options, UsageError
 from export.parity import GateError, Parity
-from export.quantise import Flavour, activation_scale, insert, quantise_weight
+from export.pipeline import export
+from export.quantise import activation_scale, insert, quantise_weight
 from export.session import open_session
 from export.sources import TorchSource, open_checkpoint, session_run
 from tests.conftest import make_picture
-from training.data import Batch, DataError
+from training.data import Batch, DataError, decode
 from training.networks import PlainNet
 
 FLAVOURS: tuple[Flavour, ...] = ("cpu", "gpu")
@@ -68,7 +74,8 @@ def model(source: TorchSource) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def calibration(model: onnx.ModelProto, pictures: Path) -> Calibration:
     """Of that graph, as it is: channels not evened out."""
-    return calibrate(model, body(conv_layers(model)), draw_crops(pictures, Shape(2), count=12))
+    layers = quantisable(conv_layers(model), "cpu")
+    return calibrate(model, layers, draw_crops(pictures, Shape(2), count=12))
 
 
 def by_runtime(
@@ -167,10 +174,10 @@ def test_a_badly_spread_net_loses_less(
     """Tuned towards its teacher, on the file that the inserter writes; the ranges stay."""
     teacher = TorchSource(dataclasses.replace(source.facts, textured=True), source.network)
     draw = qat.patches(pictures, 2, seed=0).draw
-    better = qat.tuned(teacher, model, calibration, flavour, draw, 40)
+    tuned = qat.tuned(teacher, model, calibration, flavour, draw, 120)
     before, after = (
         error_of(session_run(insert(graph, calibration, flavour)), source, calibration)
-        for graph in (model, better)
+        for graph in (model, tuned)
     )
     assert after < 0.9 * before
 
@@ -189,28 +196,42 @@ def test_the_same_seed_tunes_to_the_same_weights(
     assert all(torch.equal(v, kept[n]) for n, v in source.network.state_dict().items())
 
 
-def held(loss: float, layers: int = 3) -> Quantised:
-    """Return an INT8 graph that loses so much."""
-    losses = MappingProxyType({"a": loss, "b": loss})
-    names = ("x", "y", "z")[:layers]
+class OnHeldOut(Judge):
+    """Reads what a graph is worth from its producer's name."""
+
+    def psnr(self, run: Any) -> dict[str, float]:
+        """Return what `graph_of` wrote."""
+        return {"held out": float(run)}
+
+
+def graph_of(psnr_db: float, layers: int = 3) -> Quantised:
+    """Return an INT8 graph that is worth so much on pictures held out, and loses on test sets."""
+    losses = MappingProxyType({"Set5": psnr_db})  # the other way round: it must not decide
     parity = Parity(1, 0.1, 50.0, 0.0, 1)
-    return Quantised(onnx.ModelProto(), "cpu", parity, losses, names, (), MappingProxyType({}))
+    model = onnx.ModelProto(producer_name=str(psnr_db))
+    names = ("x", "y", "z")[:layers]
+    return Quantised(model, "cpu", parity, losses, names, (), MappingProxyType({}))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "used"),
     [
-        (held(0.05), held(0.02), True),
-        (held(0.02), held(0.05), False),
-        (held(0.05), held(0.02, layers=2), False),
-        (held(0.05), GateError("no"), False),
-        (GateError("no"), held(0.05), True),
+        (graph_of(30.1), graph_of(30.2), True),
+        (graph_of(30.2), graph_of(30.1), False),
+        (graph_of(30.1), graph_of(30.2, layers=2), False),
+        (graph_of(30.1), GateError("no"), False),
+        (GateError("no"), graph_of(30.1), True),
     ],
 )
-def test_tuned_weights_are_used_only_if_they_lose_less(
-    monkeypatch: pytest.MonkeyPatch, before: Any, after: Any, used: bool
+def test_tuned_weights_are_used_only_if_they_are_worth_more(
+    monkeypatch: pytest.MonkeyPatch,
+    source: TorchSource,
+    calibration: Calibration,
+    before: Any,
+    after: Any,
+    used: bool,
 ) -> None:
-    """As measured on the test sets, without more layers in float; or if only they hold."""
+    """On pictures held out, whatever the test sets say; or if only they hold the gate."""
     results = iter([before, after])
 
     def quantise(*_: Any) -> Quantised:
@@ -220,20 +241,67 @@ def test_tuned_weights_are_used_only_if_they_lose_less(
         assert isinstance(result, Quantised)
         return result
 
-    monkeypatch.setattr(qat, "quantise", quantise)
-    call: Any = qat.quantise_better
-    best = call(None, None, 7, None, "cpu", None, {})
+    monkeypatch.setattr(better, "quantise", quantise)
+    monkeypatch.setattr(better, "session_run", lambda model: model.producer_name)
+    nothing = onnx.ModelProto()
+    referee = better.Referee(Judge.of(source, []), {}, OnHeldOut.of(source, []))
+    call = partial(better.quantise_better, nothing, nothing, 7, calibration, "cpu", referee)
+    best = call()
     assert best.losses_db == (after if used else before).losses_db
-    losses = [None if isinstance(q, GateError) else q.losses_db["a"] for q in (before, after)]
+    values = [None if isinstance(q, GateError) else q.losses_db["Set5"] for q in (before, after)]
     assert best.to_dict()["qat"] == {
         "steps": 7,
-        "loss_db_before": losses[0],
-        "loss_db_after": losses[1],
+        "held_out_db_before": values[0],
+        "held_out_db_after": values[1],
         "used": used,
     }
     results = iter([GateError("the plain one's reason"), GateError("the other's")])
     with pytest.raises(GateError, match="plain"):
-        call(None, None, 7, None, "cpu", None, {})
+        call()
+
+
+def test_pictures_held_out_are_seen_by_nothing_else(
+    weights: Path, tmp_path: Path, truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by calibration nor by QAT: whatever they show, the same INT8 weights come out."""
+    names = [f"picture{index}" for index in range(24)]
+    paths = [tmp_path / f"{name}.png" for name in names]
+    held = held_out(paths)
+    ranks = sorted(names, key=lambda n: hashlib.sha256(n.encode()).hexdigest())
+    assert sorted(p.stem for p in held) == sorted(ranks[: len(held)])
+    assert 0 < len(held) < 8
+    assert set(held_out(paths[::-1])) == set(held)
+    seen: list[set[str]] = []
+    draw = calibrate_module.draw_crops
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        crops = draw(*arguments, **options)
+        seen.append(set(crops.files))
+        return crops
+
+    def looked_at(path: Path, **options: Any) -> Any:
+        seen.append({path.name})
+        return decode(path, **options)
+
+    monkeypatch.setattr("export.work.draw_crops", watched)
+    monkeypatch.setattr(qat, "decode", looked_at)
+    for seed, path in enumerate(paths):
+        Image.fromarray(make_picture(112, 128, seed)).save(path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    options = Options(targets=("openvino-int8",), data=tmp_path, tests=(truth,), qat=2)
+    export(weights, folder, options)
+    files = set().union(*seen)
+    assert files == {path.name for path in paths} - {path.name for path in held}
+
+
+def test_too_few_pictures_to_hold_any_out(weights: Path, tmp_path: Path, truth: Path) -> None:
+    """One sentence, before any work."""
+    for seed in range(9):
+        Image.fromarray(make_picture(112, 128, seed)).save(tmp_path / f"{seed}.png")
+    options = Options(targets=("openvino-int8",), data=tmp_path, tests=(truth,), qat=2)
+    with pytest.raises(UsageError, match="9 are there, expected 10 or more"):
+        export(weights, tmp_path / "x.onnx", options)
 
 
 def test_the_command(
@@ -249,7 +317,7 @@ def test_the_command(
     assert main([*call, "--qat", "2"]) == 0
     told = json.loads(capsys.readouterr().out)["int8"]["cpu"]["qat"]
     assert told["steps"] == 2
-    assert set(told) == {"steps", "loss_db_before", "loss_db_after", "used"}
+    assert set(told) == {"steps", "held_out_db_before", "held_out_db_after", "used"}
     assert main([*call, "--qat", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["files"][0]["up_to_date"]
     assert main([*call, "--qat", "3"]) == 1
@@ -277,7 +345,6 @@ def test_wrong_calls(
 
 def test_other_sources_are_refused(source: TorchSource, tmp_path: Path, pictures: Path) -> None:
     """An ONNX file has no network to train; nor has one with attention a plain body."""
-    from export.pipeline import export
     from tests import networks
 
     asked = Options(precisions=("int8",), data=pictures, tests=(pictures,), qat=5)

@@ -1,0 +1,283 @@
+"""The ends of the INT8 graph for CPUs: bytes go in and bytes come out, nothing in between floats.
+
+The picture's bytes are already what INT8 reads, and rounding to a level is quantisation by a step
+of 1/255. So `Cast, Div` becomes one DequantizeLinear, `Mul, Clip, Round, Cast` becomes Clip and one
+QuantizeLinear before the pixels are laid out, and the anchor, which repeats pixels, stays in bytes.
+None of this changes a pixel. An engine then fuses the last convolution with its sum and writes
+bytes where it wrote and read floats three times.
+
+Each step looks for the form that `export.graph` and `export.surgery` write, and leaves any other
+form as it is. `srsdk.graph_edit` knows the nodes whose names begin with `boundary.`: pictures of
+more than 8 bits go through the same file without them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from export.layers import PICTURE_CHANNELS, Layer, conv_layers, weights_of
+from export.nodes import add, attribute, constant, maker, only, readers, redirect, tidy, value
+from export.quantise import quantise_weight
+
+STEP = np.float32(1 / 255)
+"""Of a level of a picture whose white is 1."""
+NHWC_TO_NCHW, NCHW_TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
+BEHIND_SHUFFLE = ("Cast", "Transpose", "Round", "Clip", "Mul")
+
+
+def in_rows(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the same float network with the channels before its last shuffle in DCR order.
+
+    Then the pixels of one output row lie side by side, and are copied and not gathered. A network
+    that does not end in a shuffle of the (sum of) convolutions comes back as it is. A picture that
+    is enlarged to its nearest pixels and added behind the shuffle, as in SRVGGNetCompact, is
+    repeated and added before it.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    _anchor_before_shuffle(graph)
+    shuffle = _last_shuffle(graph)
+    convs = _writers(graph, shuffle.input[0]) if shuffle is not None else []
+    if shuffle is None or not convs or attribute(shuffle, "mode", b"DCR") != b"CRD":
+        return model
+    names = [name for conv in convs for name in conv.input[1:] if name]
+    stored = {tensor.name for tensor in graph.initializer}
+    used = Counter(name for node in graph.node for name in node.input)
+    if any(name not in stored or used[name] > 1 for name in names):
+        return model
+    places = attribute(shuffle, "blocksize") ** 2
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            values = numpy_helper.to_array(tensor)
+            by_place = values.reshape(-1, places, *values.shape[1:]).swapaxes(0, 1)
+            ordered = np.ascontiguousarray(by_place).reshape(values.shape)
+            tensor.CopyFrom(numpy_helper.from_array(ordered, tensor.name))
+    next(a for a in shuffle.attribute if a.name == "mode").s = b"DCR"
+    return result
+
+
+def byte_ends(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the quantised graph with bytes from end to end, as far as its form allows."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    unit = _open_head(graph)
+    if not unit or not _open_tail(graph):
+        return model
+    for layer in conv_layers(result):
+        if layer.source == unit and _repeats(result, layer):
+            _keep_anchor(result, layer)
+            break
+    _lay_rows(graph)
+    tidy(graph)
+    return result
+
+
+def _anchor_before_shuffle(graph: onnx.GraphProto) -> None:
+    """Turn `shuffle(x) + nearest(picture)` into `shuffle(x + repeat(picture))`, its equal."""
+    node = _behind_shuffle(graph)
+    if node is None or node.op_type != "Add":
+        return
+    made = [maker(graph, name) for name in node.input]
+    for shuffle, resize in (made, made[::-1]):
+        if shuffle is None or resize is None or shuffle.op_type != "DepthToSpace":
+            continue
+        block, colours = attribute(shuffle, "blocksize"), _channels(graph, shuffle.input[0])
+        colours //= block**2
+        alone = len(readers(graph, shuffle.output[0])) == len(readers(graph, shuffle.input[0])) == 1
+        if not (alone and colours and _is_nearest(graph, resize, block)):
+            continue
+        # in the order of DepthToSpace: colour by colour (CRD), or place by place (DCR)
+        by_colour = np.repeat(np.eye(colours, dtype=np.float32), block**2, axis=0)
+        by_place = np.tile(np.eye(colours, dtype=np.float32), (block**2, 1))
+        kernel = by_colour if attribute(shuffle, "mode", b"DCR") == b"CRD" else by_place
+        weight = constant(graph, "boundary.repeat", kernel[:, :, None, None])
+        add(graph, "Conv", "boundary.repeats", [resize.input[0], weight], ["boundary.repeated"])
+        total = [shuffle.input[0], "boundary.repeated"]
+        add(graph, "Add", "boundary.sum", total, ["boundary.summed"])
+        shuffle.input[0], result = "boundary.summed", node.output[0]
+        redirect(graph, result, shuffle.output[0])
+        tidy(graph)
+        return
+
+
+def _is_nearest(graph: onnx.GraphProto, node: onnx.NodeProto, times: int) -> bool:
+    """Say whether a node repeats each pixel so many times in both directions."""
+    wanted = {
+        "mode": b"nearest",
+        "coordinate_transformation_mode": b"asymmetric",
+        "nearest_mode": b"floor",
+    }
+    if node.op_type != "Resize" or any(attribute(node, n) != v for n, v in wanted.items()):
+        return False
+    scales = [numpy_helper.to_array(t) for t in graph.initializer if t.name == node.input[2]]
+    return len(node.input) == 3 and [list(s) for s in scales] == [[1, 1, times, times]]
+
+
+def _open_head(graph: onnx.GraphProto) -> str:
+    """Turn `Cast, Div, Transpose` into `Transpose, DequantizeLinear`; return its output, or ""."""
+    image = graph.input[0]
+    cast = only(graph, image.name, "Cast")
+    divide = only(graph, cast.output[0], "Div") if cast else None
+    turn = only(graph, divide.output[0], "Transpose") if divide else None
+    if image.type.tensor_type.elem_type != TensorProto.UINT8 or divide is None or turn is None:
+        return ""
+    if value(graph, divide.input[1]) != 255 or attribute(turn, "perm") != NHWC_TO_NCHW:
+        return ""
+    unit, planes = str(turn.output[0]), "boundary.planes"
+    turn.input[0], turn.output[0] = image.name, planes
+    add(graph, "DequantizeLinear", "boundary.head", [planes, *_levels(graph)], [unit])
+    for quantise in readers(graph, unit):
+        if quantise.op_type != "QuantizeLinear":
+            continue
+        # its input is such bytes: quantising it by the same step gives them back
+        same = [value(graph, name) for name in quantise.input[1:3]] == [float(STEP), 0]
+        back = only(graph, quantise.output[0], "DequantizeLinear")
+        if same and back is not None:
+            redirect(graph, back.output[0], unit)
+    return unit
+
+
+def _open_tail(graph: onnx.GraphProto) -> bool:
+    """Turn `Mul, Clip, Round, Transpose, Cast` into `Clip, QuantizeLinear, Transpose`."""
+    output = graph.output[0].name
+    chain: list[onnx.NodeProto] = []
+    while len(chain) < 5 and (node := maker(graph, chain[-1].input[0] if chain else output)):
+        chain.append(node)
+    if [node.op_type for node in chain] != ["Cast", "Transpose", "Round", "Clip", "Mul"]:
+        return False
+    cast, turn, _, clip, times = chain
+    bounds = [value(graph, name) for name in (*clip.input[1:3], times.input[1])]
+    if bounds != [0, 255, 255] or attribute(turn, "perm") != NCHW_TO_NHWC:
+        return False
+    source, made = times.input[0], "boundary.bytes"
+    shuffle = _last_shuffle(graph)
+    if shuffle is not None and shuffle.output[0] == source:
+        # it moves values and does not change them, so it may as well move bytes
+        source, shuffle.input[0], turn.input[0] = shuffle.input[0], made, shuffle.output[0]
+    else:
+        turn.input[0] = made
+    turn.output[0] = output
+    graph.node.remove(cast)
+    bounded = [source, *(constant(graph, f"boundary.{v}", np.float32(v)) for v in (0, 1))]
+    add(graph, "Clip", "boundary.clip", bounded, ["boundary.unit"])
+    add(graph, "QuantizeLinear", "boundary.tail", ["boundary.unit", *_levels(graph)], [made])
+    return True
+
+
+def _repeats(model: onnx.ModelProto, layer: Layer) -> bool:
+    """Say whether each output of a convolution is one of its inputs, and it writes all outputs."""
+    weight = weights_of(model, layer.weight)
+    flat = weight.reshape(len(weight), -1)
+    is_small = layer.in_channels <= PICTURE_CHANNELS and weight.shape[2:] == (1, 1)
+    ones = bool(np.isin(flat, (0, 1)).all() and (flat.sum(axis=1) == 1).all())
+    return is_small and ones and not layer.bias and not _is_grouped(model.graph.node[layer.index])
+
+
+def _keep_anchor(model: onnx.ModelProto, layer: Layer) -> None:
+    """Quantise a convolution that only repeats the picture's pixels: what it writes are its bytes.
+
+    So OpenVINO adds it inside of the last convolution; floats it would have to convert.
+    """
+    graph = model.graph
+    node = graph.node[layer.index]
+    codes, scale = quantise_weight(weights_of(model, layer.weight))
+    names = [f"{layer.weight}.{part}" for part in ("int", "scale", "zero")]
+    for name, values in zip(names, (codes, scale.step, scale.zero), strict=True):
+        constant(graph, name, values)
+    weight, result = f"{layer.weight}.dq", node.output[0]
+    node.input[1], node.output[0] = weight, "boundary.anchor"
+    add(graph, "DequantizeLinear", f"{layer.weight}.dequantize", names, [weight], axis=0)
+    read, kept = ["boundary.anchor", *_levels(graph)], ["boundary.anchor.q"]
+    add(graph, "QuantizeLinear", "boundary.anchor.quantize", read, kept)
+    read = [*kept, *_levels(graph)]
+    add(graph, "DequantizeLinear", "boundary.anchor.dequantize", read, [result])
+
+
+def _lay_rows(graph: onnx.GraphProto) -> None:
+    """Turn a shuffle of bytes in DCR order into copies of whole rows.
+
+    OpenVINO's DepthToSpace moves single bytes: of gan_x4 at 320x180, 2.3 to 5 of 16 ms; this takes
+    0.7. The split is by channels, before the transposition: right behind the sum of a convolution
+    OpenVINO does not take a transposition for the mere change of layout that it is.
+    """
+    result = graph.output[0].name
+    turn = maker(graph, result)
+    shuffle = maker(graph, turn.input[0]) if turn is not None else None
+    if turn is None or shuffle is None or shuffle.op_type != "DepthToSpace":
+        return
+    block = attribute(shuffle, "blocksize")
+    channels = _channels(graph, shuffle.input[0])
+    if attribute(shuffle, "mode", b"DCR") != b"DCR" or not channels:
+        return
+    parts = [f"boundary.part{i}" for i in range(block)]
+    widths = constant(graph, "boundary.widths", np.full(block, channels // block, np.int64))
+    add(graph, "Split", "boundary.split", [shuffle.input[0], widths], parts, axis=1)
+    row = constant(graph, "boundary.row", np.array([0, 0, 1, -1], np.int64))
+    for part in parts:
+        pixels, flat = f"{part}.nhwc", f"{part}.row"
+        add(graph, "Transpose", f"{part}.turn", [part], [pixels], perm=NCHW_TO_NHWC)
+        add(graph, "Reshape", f"{part}.flatten", [pixels, row], [flat])
+    rows, size, large = "boundary.rows", "boundary.size", "boundary.large"
+    add(graph, "Concat", "boundary.stack", [f"{part}.row" for part in parts], [rows], axis=2)
+    add(graph, "Shape", "boundary.measure", [f"{parts[0]}.nhwc"], [size], start=0, end=3)
+    times = constant(graph, "boundary.times", np.array([1, block, block], np.int64))
+    add(graph, "Mul", "boundary.enlarge", [size, times], [large])
+    colours = constant(graph, "boundary.colours", np.array([channels // block**2], np.int64))
+    add(graph, "Concat", "boundary.whole", [large, colours], ["boundary.shape"], axis=0)
+    graph.node.remove(turn)
+    add(graph, "Reshape", "boundary.lay", [rows, "boundary.shape"], [result])
+
+
+def _last_shuffle(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+    """Return the DepthToSpace behind which there is only the rounding and the layout."""
+    node = _behind_shuffle(graph)
+    if node is None or node.op_type != "DepthToSpace":
+        return None
+    alone = all(len(readers(graph, name)) == 1 for name in (node.input[0], node.output[0]))
+    return node if alone else None
+
+
+def _behind_shuffle(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+    """Return the last node that is neither rounding nor layout."""
+    node = maker(graph, graph.output[0].name)
+    while node is not None and node.op_type in BEHIND_SHUFFLE:
+        node = maker(graph, node.input[0])
+    return node
+
+
+def _writers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """Return the ungrouped convolutions whose sum a tensor is; empty: it is none."""
+    node = maker(graph, name)
+    names = list(node.input) if node is not None and node.op_type == "Add" else [name]
+    made = [(maker(graph, n), len(readers(graph, n)) == 1) for n in names]
+    good = [n for n, alone in made if n and alone and n.op_type == "Conv" and not _is_grouped(n)]
+    return good if len(good) == len(made) else []
+
+
+def _is_grouped(node: onnx.NodeProto) -> bool:
+    return bool(attribute(node, "group", 1) > 1)
+
+
+def _channels(graph: onnx.GraphProto, name: str) -> int:
+    """Return how many channels the convolutions behind some bytes write; 0: unknown."""
+    between = ("QuantizeLinear", "DequantizeLinear", "Clip", "Add")
+    node = maker(graph, name)
+    while node is not None and node.op_type in between:
+        node = maker(graph, node.input[0])
+    if node is None or node.op_type != "Conv":
+        return 0
+    weight = maker(graph, node.input[1])
+    stored = weight.input[0] if weight is not None else node.input[1]
+    return next((int(t.dims[0]) for t in graph.initializer if t.name == stored), 0)
+
+
+def _levels(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of step and zero point of a picture's bytes."""
+    step = constant(graph, "boundary.step", STEP)
+    return [step, constant(graph, "boundary.zero", np.uint8(0))]
