@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 from tests.fuzz.seeds import seeds, words
 from tests.fuzz.targets import TARGETS
 
+SHARED = Path("/dev/shm")
 KEPT = Path(__file__).parent / "corpus"
 KEPT_BYTES = 30 << 10
 """Of each target's archive in the repository."""
@@ -59,9 +62,8 @@ def fuzz(name: str, work: Path, seconds: float) -> dict[str, object]:
     while (left_s := seconds - (time.monotonic() - began_s)) >= 1:
         options = [f"-max_total_time={int(left_s)}", f"-dict={work / 'words'}", *LIMITS]
         command = [sys.executable, "-m", "tests.fuzz.run", name, str(found), *options]
-        with (work / "log").open("ab") as log:
-            start = log.tell()
-            subprocess.run([*command, f"-artifact_prefix={found}/", str(corpus)], stderr=log)
+        start = (work / "log").stat().st_size if (work / "log").exists() else 0
+        _run([*command, f"-artifact_prefix={found}/", str(corpus)], work / "log")
         text = (work / "log").read_bytes()[start:].decode("utf-8", "replace")
         counts = re.findall(r"(?:number_of_executed_units: |#)(\d+)", text)
         inputs += int(counts[-1]) if counts else 0
@@ -94,8 +96,7 @@ def keep(name: str, work: Path) -> None:
     shutil.rmtree(least, ignore_errors=True)
     least.mkdir()
     command = [sys.executable, "-m", "tests.fuzz.run", name, str(work / "found"), "-merge=1"]
-    with (work / "log").open("ab") as log:
-        subprocess.run([*command, str(least), str(work / "corpus")], stderr=log, check=True)
+    _run([*command, str(least), str(work / "corpus")], work / "log")
     found = [p.read_bytes() for p in sorted((work / "found").iterdir()) if p.suffix != ".txt"]
     inputs = [*kept(name), *found, *sorted((p.read_bytes() for p in least.iterdir()), key=len)]
     KEPT.mkdir(exist_ok=True)
@@ -103,6 +104,15 @@ def keep(name: str, work: Path) -> None:
         for data in dict.fromkeys(inputs):
             if archive.fp is not None and archive.fp.tell() + len(data) < KEPT_BYTES:
                 archive.writestr(zipfile.ZipInfo(hashlib.sha1(data).hexdigest()[:16]), data)
+
+
+def _run(command: list[str], log: Path) -> None:
+    """Run it with temporary files in memory; libFuzzer ends a process before it can clean up."""
+    with (
+        tempfile.TemporaryDirectory(dir=SHARED if SHARED.is_dir() else None) as folder,
+        log.open("ab") as stream,
+    ):
+        subprocess.run(command, stderr=stream, env={**os.environ, "TMPDIR": folder})
 
 
 def _escaped(word: str) -> str:

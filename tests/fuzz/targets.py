@@ -33,9 +33,7 @@ MAX_PIXELS = 1 << 18
 """Of a fuzzed picture: the limit itself is tested elsewhere, and small pictures are fast."""
 SUFFIXES = (".png", ".jpg", ".tiff", ".webp", ".gif", ".bmp")
 
-# in memory, where the system has such a folder
-_SHARED = Path("/dev/shm")
-_OWNED = tempfile.TemporaryDirectory(dir=_SHARED if _SHARED.is_dir() else None)
+_OWNED = tempfile.TemporaryDirectory()
 _FOLDER = Path(_OWNED.name)
 
 
