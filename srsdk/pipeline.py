@@ -186,7 +186,6 @@ class _Flow:
         self._picture, self._canvas, self._watch = picture, canvas, watch
         self._flying: deque[tuple[Slot, Group]] = deque()
         self._done = 0
-        self._wait: Callable[[Slot], npt.NDArray[Any]] = lambda slot: slot.wait()
 
     def run(
         self,
@@ -196,13 +195,7 @@ class _Flow:
         call: Call,
     ) -> None:
         """Keep every slot busy; lay results in the order of submission."""
-
-        def leave(slot: Slot, output: Future[Any]) -> None:
-            self._flying = deque(each for each in self._flying if each[0] is not slot)
-            lent.remove(slot)
-            output.add_done_callback(lambda _: give_back(deque([slot]), slot))
-
-        self._wait = lambda slot: patience.wait(slot, call, partial(leave, slot))
+        self._lent, self._give_back, self._call = lent, give_back, call
         free = deque(lent)
         total = sum(map(len, groups))
         try:
@@ -223,6 +216,16 @@ class _Flow:
                 # only after a failure, which is the one to report: a slot goes back when it rests
                 with suppress(Exception):
                     self._wait(slot)
+
+    def _wait(self, slot: Slot) -> npt.NDArray[Any]:
+        return patience.wait(slot, self._call, partial(self._leave, slot))
+
+    def _leave(self, slot: Slot, output: Future[Any]) -> None:
+        """Go on without a slot that still computes; it goes back when it rests."""
+        give_back = self._give_back
+        self._flying = deque(each for each in self._flying if each[0] is not slot)
+        self._lent.remove(slot)
+        output.add_done_callback(lambda _: give_back(deque([slot]), slot))
 
     def _start(self, slot: Slot, group: Group) -> None:
         with self._watch.step("stage"):

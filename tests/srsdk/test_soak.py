@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import srsdk
 from srsdk.engines import BACKENDS
@@ -38,6 +41,47 @@ def mixed(count: int) -> Iterator[Picture]:
             yield picture
         else:
             yield make_picture(choice.randrange(8, 60), choice.randrange(8, 60))
+
+
+CALLS: dict[str, Callable[[srsdk.Upscaler, Picture, Path], object]] = {
+    "array": lambda up, picture, _: up(picture),
+    "tiles": lambda up, _, __: up(make_picture(200, 210)),
+    "image": lambda up, picture, _: up(Image.fromarray(picture)),
+    "deadline": lambda up, picture, _: up(picture, timeout=60),
+    "future": lambda up, picture, _: up.submit(picture).result(),
+    "stream": lambda up, picture, _: list(up.stream([picture] * 3)),
+    "batch": lambda up, picture, _: up.batch([picture] * 3),
+    "file": lambda up, _, folder: up.upscale_file(
+        Path(__file__).parents[2] / "samples" / "astronaut.png", folder / "out.png", overwrite=True
+    ),
+    "sixteen bits": lambda up, picture, _: up(picture.astype(np.uint16)),
+}
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_results_do_not_wait_for_the_garbage_collector(kind: str, tmp_path: Path) -> None:
+    """No call leaves a circle of references: it would hold pictures until the collector comes."""
+    picture = make_picture(40, 30)
+    with srsdk.Upscaler("gan_x2", tile=90) as up:
+        CALLS[kind](up, picture, tmp_path)
+        gc.collect()
+        gc.disable()
+        try:
+            result = CALLS[kind](up, picture, tmp_path)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            del result
+            gc.collect()
+            left = [one for one in gc.garbage if holds_pictures(one)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert left == []
+
+
+def holds_pictures(one: object) -> bool:
+    """An object of ours, or an array."""
+    return type(one).__module__.startswith("srsdk") or isinstance(one, np.ndarray)
 
 
 @pytest.mark.slow
