@@ -90,7 +90,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[Job]:
         base = {"model": model, "options": options}
         for name in arguments.workloads:
             kind = WORKLOADS[name].kind
-            if kind != "pictures" and model not in SCALES[kind]:
+            if kind != "pictures" and model.split(".")[0] not in SCALES[kind]:
                 continue
             if kind == "video":
                 yield "video", {**base, "workload": name, "frames": arguments.frames}

@@ -50,27 +50,45 @@ def replaced(document: str, text: str, name: str) -> str:
 
 
 def published(found: Sequence[Record]) -> str:
-    """Return what stands in the README: when, where, by what command, and the table.
+    """Return what stands in the README: for each size of pictures when, where, by what, the table.
 
     Raises:
         RecordError: no results of peers.
     """
-    record = plots.newest(found, "peer")
-    if record is None:
+    rows = _peers(found)
+    if not rows:
         raise RecordError("no results of peers: python -m benchmarks peers --out FILE.jsonl")
-    c, meta = record["config"], record["meta"]
+    sizes = sorted({_size(row) for row in rows})
+    parts = [_of_size(found, [row for row in rows if _size(row) == size]) for size in sizes]
+    return "\n".join(parts) + startup(found)
+
+
+def _of_size(found: Sequence[Record], rows: Sequence[Record]) -> str:
+    c, meta = rows[-1]["config"], rows[-1]["meta"]
     return (
         f"{c['width']}x{c['height']} to {4 * c['width']}x{4 * c['height']}, uint8 array to uint8 "
         f"array, {c['threads']} threads of {meta['machine']['processor']}, "
         f"{str(meta['before']['time'])[:10]}, by `{meta['command']}` (each in its own processes, "
         f"order shuffled; medians of {c['rounds']} rounds with their 95 % interval; the ratio is "
-        f"within a round):\n\n{peers(found)}{startup(found)}"
+        f"within a round):\n\n{_rows(found, rows)}"
     )
 
 
 def peers(found: Sequence[Record]) -> str:
     """Return the newest results of all peers, fastest first; empty where there are none."""
-    rows = [record for record in plots.latest(found) if record["kind"] == "peer"]
+    rows = _peers(found)
+    return _rows(found, rows) if rows else ""
+
+
+def _peers(found: Sequence[Record]) -> list[Record]:
+    return [record for record in plots.latest(found) if record["kind"] == "peer"]
+
+
+def _size(record: Record) -> tuple[int, int]:
+    return int(record["config"]["height"]), int(record["config"]["width"])
+
+
+def _rows(found: Sequence[Record], rows: Sequence[Record]) -> str:
     quality = {r["config"]["peer"]: r["result"] for r in plots.scored(found)}
     lines = [
         "| | ms | time over srsdk | peak memory, MiB | PSNR-Y, dB |",
@@ -86,7 +104,7 @@ def peers(found: Sequence[Record]) -> str:
             f"{result['high_ms']:.1f}) | {result['ratio']:.2f} "
             f"| {result['peak_bytes'] / 2**20:.0f} | {db} |"
         )
-    return "\n".join(lines) + "\n" if rows else ""
+    return "\n".join(lines) + "\n"
 
 
 def startup(found: Sequence[Record]) -> str:

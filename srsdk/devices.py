@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 from collections.abc import Sequence
 
@@ -40,6 +39,9 @@ def choose_gpus(device: str, devices: Sequence[int] | None, *, is_engine: bool) 
 
 def has_gpu_onnxruntime() -> bool:
     """Say whether the GPU build of ONNX Runtime is installed, without importing it."""
+    # takes longer to import than the rest of this package
+    import importlib.metadata
+
     try:
         importlib.metadata.version("onnxruntime-gpu")
     except importlib.metadata.PackageNotFoundError:

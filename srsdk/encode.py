@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,7 +173,7 @@ def replacing(target: Path) -> Iterator[Path]:
         OutputError: the disk is full, the format cannot hold the picture.
     """
     # nobody can guess it and lay a link under it; and it is as short and plain as libraries want
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp{target.suffix}")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)
