@@ -86,11 +86,30 @@ class Called(nn.Module):
         super().__init__()
         self.model = model.model
         self._call = model._call_fn
+        _fold_once(self.model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) floats 0..1 to (N, C, H * scale, W * scale)."""
         result: Tensor = self._call(self.model, x)
         return result
+
+
+def _fold_once(net: nn.Module) -> None:
+    """Let SPAN fold its branches into one convolution now, and not in each call.
+
+    It writes weights while it computes, and torch's exporter ends the process where a traced
+    network does (seen with torch 2.13).
+    """
+    for module in net.modules():
+        fold: Any = getattr(module, "update_params", None)
+        if callable(fold):
+            with torch.no_grad():
+                fold()
+            vars(module)["update_params"] = _nothing
+
+
+def _nothing() -> None:
+    """Leave the weights as they are."""
 
 
 def _multiple_px(required: Any) -> int:

@@ -77,6 +77,7 @@ def build_onnx(
     assert program is not None
     model = program.model_proto
     _strip(model)
+    _ask_the_cast(model.graph)
     _check_dimensions(model, scale, channels, exact=multiple_px == 1)
     return model
 
@@ -112,6 +113,23 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the graph is no valid ONNX: {' '.join(str(error).split())}") from error
     path.write_bytes(model.SerializeToString())
+
+
+def _ask_the_cast(graph: onnx.GraphProto) -> None:
+    """Ask what comes out of the first Cast for its size, and not the uint8 picture.
+
+    TensorRT lets nothing but a Cast touch uint8; networks that need their size (SAFMN) ask for it.
+    """
+    cast = next((n for n in graph.node if n.op_type == "Cast" and n.input[0] == INPUT), None)
+    asking = [n for n in graph.node if n.op_type == "Shape" and n.input[0] == INPUT]
+    if cast is None or not asking:
+        return
+    for node in asking:
+        node.input[0] = cast.output[0]
+    rest = [node for node in graph.node if node is not cast]
+    ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in (cast, *rest)]
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -361,6 +361,18 @@ def test_architectures_are_detected(
 
 
 @needs_spandrel
+@pytest.mark.parametrize("name", ["SPAN", "SAFMN"])
+def test_architectures_go_through(tmp_path: Path, name: str) -> None:
+    """SPAN writes weights while it computes, SAFMN asks for its size; both upscale in the end."""
+    _import_spandrel()
+    torch.save(tiny(name).state_dict(), tmp_path / "w.pth")
+    (tmp_path / "out").mkdir()
+    export(tmp_path / "w.pth", tmp_path / "out", Options())
+    with srsdk.Upscaler(tmp_path / "out" / "w.onnx", health=False) as up:  # random weights
+        assert up(make_picture(37, 53)).shape == (74, 106, 3)
+
+
+@needs_spandrel
 def test_esrgan(tmp_path: Path) -> None:
     """Of two blocks: x4, detected, and its activations stay whole in the graph."""
     torch.save({"params_ema": rrdb_state(blocks=1, width=16)}, tmp_path / "w.pth")
