@@ -52,8 +52,9 @@ def plan(sources: Sequence[Path], output: Path, *, recursive: bool = False) -> P
     else:
         for source in sources:
             result.jobs += _jobs(source, output, recursive, result.problems)
-        _make_folder(output)
     _check(result.jobs)
+    if result.into_folder and result.jobs:
+        _make_folder(output)
     return result
 
 

@@ -150,6 +150,15 @@ def test_failures(
     assert error.count("\n") == 1
 
 
+def test_nothing_to_do_makes_no_folder(tmp_path: Path) -> None:
+    """A folder without pictures, or two of one name, leave the place of the results as it was."""
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    assert main(["upscale", str(tmp_path / "empty"), "-o", str(out)]) == 1
+    assert main(["upscale", "a.png", "a.png", "-o", str(out)]) == 2
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["upscale"], ["upscale", "a", "-o", "b", "--tile", "x"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Argparse's own exit code is 2 as well."""
