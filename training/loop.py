@@ -64,7 +64,8 @@ def train(
         tests: folders by name, scored every `recipe.evaluate_every` steps and at the end.
         holdout: training pictures that `source` leaves out; scored as `validation`, and what the
             early check looks at (`recipe.check_step`).
-        start_from: weights of a trained net to begin with (same scale, or a divisor of it).
+        start_from: weights of a trained net to begin with (same scale, or a divisor of it; a plain
+            net also takes those of a narrower or a shallower one).
         on_step: called after every step.
         device: where to compute.
         board: takes losses, scores and sample pictures whenever there is an evaluation.

@@ -89,6 +89,31 @@ def test_a_reparametrised_net_starts_from_plain_weights() -> None:
         networks.warm_start(small(), net.state_dict())
 
 
+@pytest.mark.parametrize("reparam", [False, True])
+def test_a_larger_net_begins_as_the_smaller_one(reparam: bool) -> None:
+    """Wider, deeper and of a larger scale at once; and every part of what is new can learn."""
+    old = shaken(small(reparam=reparam))
+    new = networks.build(NetworkRecipe(width=old.width + 5, depth=old.depth + 3, reparam=True), 4)
+    networks.warm_start(new, old.state_dict())
+    lr = torch.rand(1, 3, 9, 8)
+    expected = old.eval()(lr).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(new.eval()(lr), expected)
+    optimiser = torch.optim.SGD(new.parameters(), lr=1e-3)
+    for _ in range(2):
+        optimiser.zero_grad()
+        (new(lr) - torch.rand(1, 3, 36, 32)).square().mean().backward()
+        optimiser.step()
+    for conv in new.convs:
+        assert conv.weight.grad is not None
+        touched = conv.weight.grad.abs().sum(dim=(1, 2, 3)) > 0
+        assert touched.float().mean() > 0.5, "the channels that were added take part"
+    with pytest.raises(ValueError, match="another architecture"):
+        networks.warm_start(old, new.state_dict())
+    with pytest.raises(ValueError, match=r"expected \(4, 3, 3, 3\)"):
+        narrow = networks.build(NetworkRecipe(width=4, depth=old.depth), 2)
+        networks.warm_start(narrow, shaken(small()).state_dict())
+
+
 def test_squeeze_and_excitation() -> None:
     """relu(x) * 2 s(W2 relu(W1 mean)) by hand; a new one is a ReLU."""
     block = SqueezeExcite(8)

@@ -56,7 +56,8 @@ def for_recipe(recipe: Recipe) -> nn.Module:
 def warm_start(net: nn.Module, state: dict[str, Tensor]) -> None:
     """Take over trained weights.
 
-    A plain net also takes those of a smaller scale, and a `vae` those of a plain net.
+    A plain net also takes those of a smaller scale, a narrower or a shallower one, and a `vae`
+    those of a plain net.
 
     Raises:
         ValueError: the weights belong to another architecture.

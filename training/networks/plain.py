@@ -113,22 +113,24 @@ class PlainNet(nn.Module):
 
 
 def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
-    """Take over the weights of a trained net, of the same scale or of a divisor of it.
+    """Take over the weights of a trained net: as large or smaller, same scale or a divisor of it.
 
-    The tail of a smaller scale is repeated: each of its sub-pixels becomes a block of equal ones,
-    so that the larger net begins as the smaller one followed by nearest-neighbour.
+    Whatever the net has more, it begins by changing nothing (Chen et al. 2016, "Net2Net",
+    arXiv:1511.05641): the tail of a smaller scale is repeated, each of its sub-pixels becoming a
+    block of equal ones; layers that were not there pass everything on; channels that were not there
+    begin as in a new net, and the old ones do not listen to them yet.
 
     Raises:
-        ValueError: the weights belong to another architecture.
+        ValueError: the weights belong to another architecture or to a larger net.
     """
-    tail = f"convs.{len(net.convs) - 1}"
+    given = _deepened(net, state)
     own_state = net.state_dict()
     # what a plain net lacks begins as in a new net, where it changes nothing
-    given = state
     state = {n: t for n, t in own_state.items() if n.endswith(_ADDED)} | given
     if state.keys() != own_state.keys():
         odd = sorted(state.keys() ^ own_state.keys())
         raise ValueError(f"weights of another architecture: {odd[:4]} differ")
+    tail = f"convs.{len(net.convs) - 1}"
     small = round((state[f"{tail}.bias"].numel() / net.colours) ** 0.5)
     times = net.scale // small
     if small * times != net.scale:
@@ -139,7 +141,50 @@ def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
         grid = value.reshape(net.colours, small, small, *value.shape[1:])
         grid = grid.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
         adapted[name] = grid.flatten(0, 2)
+    if not net.attentions and given["convs.0.weight"].shape[0] < net.width:
+        adapted = _widened(own_state, adapted)
     layers.load_exactly(net, adapted)
+
+
+def _deepened(net: PlainNet, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put layers that pass everything on between the body and the tail of a shallower net.
+
+    What comes out of a ReLU is never negative: the identity and another ReLU leave it as it is.
+    """
+    last = max((int(name.split(".")[1]) for name in state if name.startswith("convs.")), default=0)
+    missing = len(net.convs) - 1 - last
+    if net.attention != "none" or missing <= 0 or last < 1:
+        return state
+    renamed = {
+        name.replace(f"convs.{last}.", f"convs.{last + missing}.")
+        if name.startswith(f"convs.{last}.")
+        else name: value
+        for name, value in state.items()
+    }
+    width = state[f"convs.{last}.weight"].shape[1]
+    kernel = torch.zeros(width, width, 3, 3)
+    kernel[:, :, 1, 1] = torch.eye(width)
+    for number in range(last, last + missing):
+        renamed[f"convs.{number}.weight"] = kernel.clone()
+        renamed[f"convs.{number}.bias"] = torch.zeros(width)
+    return renamed
+
+
+def _widened(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put a narrower net's weights into the corner of new ones; its channels hear no others."""
+    wide = {}
+    for name, value in state.items():
+        new = own[name].clone()
+        if any(old > room for old, room in zip(value.shape, new.shape, strict=True)):
+            raise ValueError(
+                f"weights of another architecture: {name} is {tuple(value.shape)}, "
+                f"expected at most {tuple(new.shape)}"
+            )
+        rows = value.shape[0]
+        new[:rows] = 0.0
+        new[tuple(slice(size) for size in value.shape)] = value
+        wide[name] = new
+    return wide
 
 
 def _conv3x3(before: int, after: int) -> nn.Conv2d:
