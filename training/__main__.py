@@ -80,7 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="score this folder of ground truth now and then; may be repeated",
     )
-    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="warm start: a net as large, or a smaller one of the same kind")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="WEIGHTS",
+        help="warm start: a net as large, or a smaller one of the same kind",
+    )
     parser.add_argument("--cache", type=Path, help="folder for decoded pictures, kept")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard")
