@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.__main__ import main
+from export.cli import main
 from tests.disks import make_read_only, small_disk
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 import pytest
 
-from export.__main__ import main
+from export.cli import main
 from export.engine import EngineBuildError, build_engine, open_library
 from export.onnx_file import ExportError
 from export.options import Options, parse_profiles

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import srsdk
-from export.__main__ import _parser, main
+from export.cli import _parser, main
 from export.graph import Uint8Graph, receptive_radius
 from export.onnx_file import ExportError, build_onnx
 from export.options import Options, plan

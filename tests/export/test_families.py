@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import srsdk
-from export.__main__ import main
+from export.cli import main
 from export.options import Options
 from export.pipeline import export
 from export.sources import session_run

@@ -17,8 +17,8 @@ from PIL import Image
 
 import srsdk
 from export import lint
-from export.__main__ import main
 from export.calibrate import Shape, calibrate, draw_crops
+from export.cli import main
 from export.equalise import chains, equalised, factors
 from export.int8 import quantise
 from export.judge import MAX_LOSS_DB, Judge, problems

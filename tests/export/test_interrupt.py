@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from export.__main__ import main
+from export.cli import main
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 needs_rtx = pytest.mark.skipif(
@@ -102,9 +102,28 @@ def test_while_the_files_are_timed(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("export.__main__.verdict", interrupt)
+    monkeypatch.setattr("export.cli.verdict", interrupt)
     assert main([str(weights), "-o", str(tmp_path)]) == 130
     assert capsys.readouterr().err == (
         "export: stopped while the files were timed; they are written\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["toy_x2.onnx"]
+
+
+@pytest.mark.parametrize("package", ["export", "training"])
+def test_while_torch_is_imported(package: str, tmp_path: Path) -> None:
+    """Before there is anything to stop: still one sentence and exit code 130."""
+    (tmp_path / "torch.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(10**6): pass\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", package, "recipe.toml"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stderr == f"{package}: stopped before anything began\n"

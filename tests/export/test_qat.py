@@ -21,8 +21,8 @@ from PIL import Image
 
 from export import better, qat
 from export import calibrate as calibrate_module
-from export.__main__ import main
 from export.calibrate import Calibration, Shape, calibrate, draw_crops
+from export.cli import main
 from export.held_out import held_out
 from export.int8 import Quantised
 from export.judge import Judge

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from export import paired, regress, summary
-from export.__main__ import main
+from export.cli import main
 
 
 @pytest.fixture(scope="module")

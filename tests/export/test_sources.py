@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import srsdk
-from export.__main__ import main
+from export.cli import main
 from export.foreign import Called, _import_spandrel
 from export.onnx_file import ExportError
 from export.onnx_source import open_onnx, read_onnx

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from export.__main__ import main
+from export.cli import main
 from export.options import Options
 from export.pipeline import export
 from export.sources import open_checkpoint, open_mixture, session_run

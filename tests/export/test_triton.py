@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import srsdk
-from export.__main__ import main
+from export.cli import main
 from export.onnx_file import ExportError
 from export.options import Artefact, Options
 from export.record import Made

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.training.test_loop import Killed, kill_at, made_pairs
 from training import checkpoint, networks, objectives, perceptual
-from training.__main__ import main
+from training.cli import main
 from training.data import Batch, Patches
 from training.loop import load_weights, train
 from training.loss_recipes import LossRecipe

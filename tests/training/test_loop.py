@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import make_picture
 from training import checkpoint, networks
-from training.__main__ import main
+from training.cli import main
 from training.data import DataError, Pair, Patches, load_pairs, make_pair
 from training.evaluate import network, score
 from training.loop import Progress, TrainingError, load_weights, train

@@ -92,7 +92,8 @@ def test_a_reparametrised_net_starts_from_plain_weights() -> None:
 @pytest.mark.parametrize("reparam", [False, True])
 def test_a_larger_net_begins_as_the_smaller_one(reparam: bool) -> None:
     """Wider, deeper and of a larger scale at once; and every part of what is new can learn."""
-    old = shaken(small(reparam=reparam))
+    old = small(reparam=reparam)
+    shaken(old)
     new = networks.build(NetworkRecipe(width=old.width + 5, depth=old.depth + 3, reparam=True), 4)
     networks.warm_start(new, old.state_dict())
     lr = torch.rand(1, 3, 9, 8)
@@ -104,6 +105,7 @@ def test_a_larger_net_begins_as_the_smaller_one(reparam: bool) -> None:
         (new(lr) - torch.rand(1, 3, 36, 32)).square().mean().backward()
         optimiser.step()
     for conv in new.convs:
+        assert isinstance(conv.weight, Tensor)
         assert conv.weight.grad is not None
         touched = conv.weight.grad.abs().sum(dim=(1, 2, 3)) > 0
         assert touched.float().mean() > 0.5, "the channels that were added take part"

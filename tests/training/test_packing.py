@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from training import checkpoint, networks
-from training.__main__ import main
+from training.cli import main
 from training.loop import load_weights
 from training.packing import pack
 from training.recipe import recipe_from_dict

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.conftest import make_picture
 from training import checkpoint, naturalness, networks, report
-from training.__main__ import main
+from training.cli import main
 from training.data import load_pairs
 from training.data_recipes import DegradationRecipe
 from training.evaluate import bicubic, network, score

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.conftest import make_picture
 from training import board, health, networks
-from training.__main__ import main
+from training.cli import main
 from training.data import Pair, make_pair
 from training.health import TrainingError, check_against_bicubic, dead_share
 from training.loop import load_weights, train
@@ -114,7 +114,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, repository: Path) -> None:
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000));"
-        "from training.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "from training.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", limited, str(recipe), "--out", str(tmp_path / "run")],

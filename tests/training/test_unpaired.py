@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from training import dead_leaves, objectives
-from training.__main__ import main
+from training.cli import main
 from training.data import Batch
 from training.degrade import convolve, gaussian_kernel
 from training.objectives.unpaired import Unpaired, bicubic, details
