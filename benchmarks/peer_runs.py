@@ -19,8 +19,6 @@ from benchmarks.machine import ROOT
 from benchmarks.peers import PEERS, Job, missing
 from benchmarks.statistics import median_interval, percentiles
 
-REFERENCE = "srsdk"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `peers`."""
@@ -49,6 +47,7 @@ def _add_who(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="gan_x4", help="what peers of the same model run")
     parser.add_argument("--weights", type=Path, help="the same as a checkpoint, for PyTorch")
     parser.add_argument("--files", type=Path, help="folder with the peers' own files")
+    parser.add_argument("--engine", type=Path, help="the same as an .engine file, for GPUs")
     parser.add_argument("--threads", type=int, default=machine.usable_cores())
     parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="append the results here")
 
@@ -57,15 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Run every peer in its own processes, in shuffled order; ratios are within a round."""
     job = _job(arguments)
     names = _names(arguments, job)
+    if _reference(job) not in names:
+        sys.stderr.write(f"benchmarks: nothing to compare with, {_reference(job)} is not there\n")
+        return 1
     before, facts = machine.moment(), machine.describe()
     raw = _rounds(names, job, arguments)
-    arguments.rounds = len(raw[REFERENCE])
+    arguments.rounds = len(raw[_reference(job)])
     after = machine.moment()
     for name in names:
         record = records.make(
             "peer",
-            _config(name, arguments),
-            _result(raw, name),
+            _config(name, arguments, _reference(job)),
+            _result(raw, name, _reference(job)),
             facts,
             before,
             after,
@@ -119,25 +121,38 @@ def line(record: records.Record) -> str:
     return (
         f"{config['title']}: {result['median_ms']:.1f} ms "
         f"({result['low_ms']:.1f} to {result['high_ms']:.1f}), {result['ratio']:.3f} of "
-        f"{REFERENCE}, {result['peak_bytes'] / 2**20:.0f} MiB"
+        f"{config['reference']}, {result['peak_bytes'] / 2**20:.0f} MiB"
     )
 
 
 def _job(arguments: argparse.Namespace) -> Job:
     weights = arguments.weights or ROOT / "training" / "weights" / f"{arguments.model}.safetensors"
-    files = None if arguments.files is None else str(arguments.files.resolve())
-    size = {"height": arguments.height, "width": arguments.width}
     return Job(
-        model=arguments.model, weights=str(weights), threads=arguments.threads, files=files, **size
+        model=arguments.model,
+        weights=str(weights),
+        height=arguments.height,
+        width=arguments.width,
+        threads=arguments.threads,
+        files=_absolute(arguments.files),
+        engine=_absolute(arguments.engine),
     )
+
+
+def _reference(job: Job) -> str:
+    """Return who takes part always and is what the others' ratios are to."""
+    return "srsdk" if job.engine is None else "srsdk-engine"
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def _names(arguments: argparse.Namespace, job: Job) -> list[str]:
     """Return who takes part; who is not there is named, with what mends it."""
     asked = arguments.peers or [name for name, peer in PEERS.items() if not peer.slow]
     names = []
-    for name in dict.fromkeys([REFERENCE, *asked]):
-        lack = missing(PEERS[name], job.files)
+    for name in dict.fromkeys([_reference(job), *asked]):
+        lack = missing(PEERS[name], job)
         if lack is None:
             names.append(name)
         else:
@@ -151,7 +166,7 @@ def _shuffled(names: list[str], arguments: argparse.Namespace, number: int) -> l
     return order
 
 
-def _config(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _config(name: str, arguments: argparse.Namespace, reference: str) -> dict[str, Any]:
     peer = PEERS[name]
     keys = ("model", "height", "width", "threads", "rounds", "runs", "seconds", "seed")
     return {
@@ -159,15 +174,16 @@ def _config(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "title": peer.title,
         "same_model": peer.same_model,
         "trained": peer.trained,
+        "reference": reference,
         **{key: getattr(arguments, key) for key in keys},
         "model_sha256": machine.file_sha256(srsdk.models.find(arguments.model)),
     }
 
 
-def _result(raw: dict[str, list[dict[str, Any]]], name: str) -> dict[str, Any]:
+def _result(raw: dict[str, list[dict[str, Any]]], name: str, reference: str) -> dict[str, Any]:
     """Medians over rounds; the ratio is to the reference in the same round."""
     medians = [median(r["ms"]) for r in raw[name]]
-    theirs = [median(r["ms"]) for r in raw[REFERENCE]]
+    theirs = [median(r["ms"]) for r in raw[reference]]
     ratios = [a / b for a, b in zip(medians, theirs, strict=True)]
     low, high = median_interval(medians)
     ratio_low, ratio_high = median_interval(ratios)

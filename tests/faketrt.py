@@ -57,6 +57,17 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
         def log(self, severity: Any, message: str) -> None:
             raise NotImplementedError
 
+    class Logger(ILogger):
+        """TensorRT's own."""
+
+        WARNING = ILogger.Severity.WARNING
+
+        def __init__(self, min_severity: Any) -> None:
+            self.kept: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            self.kept.append(message)
+
     class Runtime:
         """Deserialises."""
 
@@ -116,8 +127,9 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
         def create_runtime_config(self) -> IRuntimeConfig:
             return IRuntimeConfig()
 
-        def create_execution_context(self, runtime_config: Any) -> IExecutionContext | None:
-            assert runtime_config._strategy is ExecutionContextAllocationStrategy.USER_MANAGED
+        def create_execution_context(self, runtime_config: Any = None) -> IExecutionContext | None:
+            managed = ExecutionContextAllocationStrategy.USER_MANAGED
+            assert runtime_config is None or runtime_config._strategy is managed
             trt.contexts += 1
             if trt.contexts == trt.refuse_context_at:
                 self._logger.log(ILogger.Severity.ERROR, "OutOfMemory: no room for a context")
@@ -212,6 +224,8 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
             self._ran = True
             shape, dtype = self._shape, self._engine._facts["dtype"]
             size = self._engine._scratch(shape)
+            if self._config is None:  # then scratch memory is the library's business
+                self._memory = cuda.cudaMalloc(size)[1]
             scale, picture = self._engine._facts["scale"], self._picture()
             source, target = self._addresses["image"], self._addresses["upscaled"]
 
@@ -239,6 +253,7 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
     EngineValidity = enum.Enum("EngineValidity", {"VALID": 0, "SUBOPTIMAL": 1, "INVALID": 2})
     if is_rtx:
         classes += [
+            Logger,
             IRuntimeCache,
             EngineValidity,
             enum.Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"]),
@@ -249,6 +264,7 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
             enum.Enum("ComputeCapability", ["NONE", "CURRENT", "SM86", "SM89", "SM120"]),
         ]
     trt.classes = classes
+    trt.Logger = Logger  # of both; the listing of `tensorrt` was made without it
     for kind in classes:
         setattr(trt, kind.__name__, kind)
     return trt

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.workloads import picture
+from srsdk.engines.cuda import device_count, load_runtime
+from srsdk.errors import SrsdkError
 
 Picture = npt.NDArray[np.uint8]
 Upscale = Callable[[Picture], Picture]
@@ -41,6 +43,8 @@ class Job:
     """For everybody the same."""
     files: str | None = None
     """Folder with the peers' own files, such as `realesr-animevideov3-x4.param`."""
+    engine: str | None = None
+    """The same model as an `.engine` file, for peers on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,10 @@ class Peer:
     """False: random weights; speed does not depend on them, quality means nothing."""
     slow: bool = False
     """Runs only when asked for by name: seconds for a small picture."""
+    gpu: bool = False
+    """Computes on an NVIDIA GPU."""
+    engine: bool = False
+    """Runs the `.engine` file that the job names."""
 
 
 PEERS = {
@@ -149,16 +157,57 @@ PEERS = {
         trained=False,
         slow=True,
     ),
+    "srsdk-engine": Peer(
+        title="srsdk, TensorRT engine",
+        adapter="ours:engine",
+        needs=("cuda",),
+        same_model=True,
+        gpu=True,
+        engine=True,
+    ),
+    "tensorrt-loop": Peer(
+        title="TensorRT, the loop of trtexec",
+        adapter="tensorrt_loop:open_it",
+        needs=("cuda",),
+        same_model=True,
+        gpu=True,
+        engine=True,
+    ),
+    "torch-cuda": Peer(
+        title="PyTorch on the GPU, FP16",
+        adapter="pytorch_gpu:eager",
+        needs=("torch",),
+        same_model=True,
+        gpu=True,
+    ),
+    "torch-tensorrt": Peer(
+        title="Torch-TensorRT, FP16",
+        adapter="pytorch_gpu:torch_tensorrt",
+        needs=("torch", "torch_tensorrt"),
+        same_model=True,
+        gpu=True,
+    ),
 }
 
 
-def missing(peer: Peer, files: str | None) -> str | None:
+def missing(peer: Peer, job: Job) -> str | None:
     """Say what a peer lacks here, or None."""
     for package in peer.needs:
         if importlib.util.find_spec(package) is None:
-            return f"{package} is not installed: pip install 'srsdk[peers]'"
-    if peer.file is not None and (files is None or not (Path(files) / peer.file).is_file()):
+            mend = "torch-tensorrt" if package == "torch_tensorrt" else "'srsdk[peers]'"
+            return f"{package} is not installed: pip install {mend}"
+    if peer.file is not None and (job.files is None or not (Path(job.files) / peer.file).is_file()):
         return f"{peer.file} is not there: --files FOLDER that holds it"
+    if peer.engine and job.engine is None:
+        return "no engine: --engine FILE.engine, of the same model"
+    return _no_gpu() if peer.gpu else None
+
+
+def _no_gpu() -> str | None:
+    try:
+        device_count(load_runtime())
+    except SrsdkError as error:
+        return str(error)
     return None
 
 

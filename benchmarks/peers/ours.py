@@ -33,5 +33,11 @@ def tuned(job: Job) -> Upscale:
     return _open(job, tune=True)
 
 
+def engine(job: Job) -> Upscale:
+    """The engine file, on the first GPU."""
+    assert job.engine is not None
+    return srsdk.Upscaler(job.engine)
+
+
 def _open(job: Job, **options: Any) -> Upscale:
     return srsdk.Upscaler(job.model, threads=job.threads, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -12,13 +13,19 @@ import pytest
 
 from benchmarks import records
 from benchmarks.__main__ import main
-from benchmarks.peers import PEERS, Job, missing, open_peer
+from benchmarks.peers import PEERS, Job, missing, open_peer, pytorch_gpu
+from benchmarks.peers.tensorrt_loop import Loop
+from srsdk.engines.cuda import NoDriverError, device_count, load_runtime
+from tests import faketrt
 from tests.conftest import make_picture
+from tests.fakecuda import FakeRuntime
 
 SAME = [
     name
     for name, peer in PEERS.items()
-    if peer.same_model and name not in ("srsdk-bf16", "openvino-defaults", "torch-compiled")
+    if peer.same_model
+    and not peer.gpu
+    and name not in ("srsdk-bf16", "openvino-defaults", "torch-compiled")
 ]
 
 
@@ -26,8 +33,9 @@ def job(repository: Path, height: int, width: int) -> Job:
     """Two threads, a small picture; the peers' own files where SRSDK_PEERS names their folder."""
     weights = repository / "training" / "weights" / "gan_x4.safetensors"
     files = os.environ.get("SRSDK_PEERS")
-    size = {"height": height, "width": width}
-    return Job(model="gan_x4", weights=str(weights), threads=2, files=files, **size)
+    return Job(
+        model="gan_x4", weights=str(weights), threads=2, files=files, height=height, width=width
+    )
 
 
 def test_same_model_same_picture(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +57,7 @@ def test_peers_upscale_by_four(
     """Those that are installed here give a picture of the right size."""
     monkeypatch.setenv("SRSDK_CACHE", str(tmp_path))
     asked = job(repository, 24, 32)
-    lack = missing(PEERS[name], asked.files)
+    lack = missing(PEERS[name], asked)
     if lack is not None:
         pytest.skip(lack)
     result = open_peer(name, asked)(make_picture(24, 32))
@@ -69,3 +77,47 @@ def test_a_short_contest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr()
     if importlib.util.find_spec("ncnn") is not None:
         assert "without ncnn-animevideov3: realesr-animevideov3-x4.param is not there" in said.err
+
+
+def test_peers_on_a_gpu_say_what_is_missing(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No engine, no library, no GPU: each is a sentence, and nobody fails for it."""
+    asked = job(repository, 24, 32)
+    assert missing(PEERS["tensorrt-loop"], asked) == (
+        "no engine: --engine FILE.engine, of the same model"
+    )
+    with_engine = dataclasses.replace(asked, engine="gan_x4.engine")
+    try:
+        device_count(load_runtime())
+    except NoDriverError:
+        for name, peer in PEERS.items():
+            if peer.gpu:
+                assert missing(peer, with_engine) is not None, name
+        assert main(["peers", "--peers", "openvino", "--engine", "gan_x4.engine"]) == 1
+        assert "srsdk-engine is not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])
+def test_the_loop_of_tensorrt(flavour: str) -> None:
+    """The right profile, everything on one stream, and a picture that is the caller's."""
+    cuda = FakeRuntime()
+    module = faketrt.make_module(flavour, cuda)
+    profiles = [(1, 8, 8), ((1, 16, 16), (1, 20, 30), (1, 64, 64))]
+    loop = Loop(module, cuda, faketrt.plan(profiles), (1, 20, 30, 3))
+    first, second = make_picture(20, 30), make_picture(20, 30)[::-1]
+    result = loop(first)
+    loop(np.ascontiguousarray(second))
+    np.testing.assert_array_equal(result, first.repeat(2, axis=0).repeat(2, axis=1))
+    with pytest.raises(RuntimeError, match=r"no 90x80 picture at once.*--profiles 1x80x90"):
+        Loop(module, cuda, faketrt.plan(profiles), (1, 80, 90, 3))
+    with pytest.raises(RuntimeError, match="TensorRT refuses the engine"):
+        Loop(module, cuda, b"ptrt", (1, 20, 30, 3))
+
+
+def test_around_a_network_of_pytorch(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    """Bytes to bytes, in float16: what srsdk computes, within two levels; on the CPU's PyTorch."""
+    monkeypatch.setattr(pytorch_gpu, "DEVICE", "cpu")
+    asked, picture = job(repository, 20, 30), make_picture(20, 30)
+    expected = open_peer("srsdk", asked)(picture).astype(int)
+    assert np.abs(pytorch_gpu.eager(asked)(picture) - expected).max() <= 2
