@@ -58,7 +58,7 @@ def page(found: Sequence[Record]) -> str:
     parts += [
         f"<h2>{escape(title)}</h2>{_html_table(text)}"
         for title, text in (
-            ("Peers", tables.peers(found)),
+            *((f"Peers, {size}", text) for size, text in tables.peers(found).items()),
             ("Scenarios", tables.scenarios(found)),
             ("Comparisons", tables.comparisons(found)),
         )

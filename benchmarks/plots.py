@@ -35,14 +35,26 @@ def latency_over_time(records: Sequence[Record]) -> str | None:
 
 
 def pareto(records: Sequence[Record]) -> str | None:
-    """Quality against time of the newest run of each peer; the front is what nobody beats."""
-    points = [(r["result"]["p50_ms"], r["result"]["psnr_y_db"], r) for r in scored(records)]
-    return None if not points else _figure("pareto", 1, lambda axes: _draw_pareto(axes, points))
+    """Quality against time of the newest run of each peer; the front is what nobody beats.
+
+    A panel for each size of pictures.
+    """
+    sizes: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    for record in scored(records):
+        sizes[size_of(record)].append(record)
+    if not sizes:
+        return None
+
+    def draw(axes: Any) -> None:
+        for panel, (_, rows) in zip(axes, sorted(sizes.items()), strict=True):
+            _draw_pareto(panel, rows)
+
+    return _figure("pareto", 0.8 * len(sizes), draw, panels=len(sizes))
 
 
 def roofline(records: Sequence[Record]) -> str | None:
     """Operations a second against operations a byte, under this machine's ceilings."""
-    ceilings = newest(records, "ceilings")
+    ceilings = highest_ceilings(records)
     points = [
         record
         for record in latest(records)
@@ -51,7 +63,7 @@ def roofline(records: Sequence[Record]) -> str | None:
     ]
     if ceilings is None or not points:
         return None
-    return _figure("roofline", 1, lambda axes: _draw_roofline(axes, ceilings["result"], points))
+    return _figure("roofline", 1, lambda axes: _draw_roofline(axes, ceilings, points))
 
 
 def stage_bars(records: Sequence[Record]) -> str | None:
@@ -73,9 +85,23 @@ def latest(records: Sequence[Record]) -> list[Record]:
     return list(newest_of.values())
 
 
-def newest(records: Sequence[Record], kind: str) -> Record | None:
-    """Return the newest record of a kind."""
-    return next((record for record in reversed(records) if record["kind"] == kind), None)
+def highest_ceilings(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Return the best that each ceiling was ever measured at: a busy machine shows a lower one."""
+    found = [record["result"] for record in records if record["kind"] == "ceilings"]
+    if not found:
+        return None
+    names = dict.fromkeys(name for one in found for name in one["flop_per_s"])
+    return {
+        "flop_per_s": {
+            name: max(one["flop_per_s"].get(name, 0.0) for one in found) for name in names
+        },
+        "bytes_per_s": max(one["bytes_per_s"] for one in found),
+    }
+
+
+def size_of(record: Record) -> tuple[int, int]:
+    """Return height and width of a peer's picture, pixels."""
+    return int(record["config"]["height"]), int(record["config"]["width"])
 
 
 def scored(records: Sequence[Record]) -> list[Record]:
@@ -102,24 +128,37 @@ def _draw_latency(axes: Any, title: str, series: Series, commits: list[str]) -> 
     axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
-def _draw_pareto(axes: Any, points: list[tuple[float, float, Record]]) -> None:
+def _draw_pareto(axes: Any, rows: list[Record]) -> None:
+    """Draw numbered points; who is who stands beside the panel, fastest first."""
     front: list[tuple[float, float]] = []
-    for ms, db, record in sorted(points, key=lambda point: point[:2]):
-        is_ours = record["config"]["peer"].startswith("srsdk")
-        axes.plot(ms, db, "o", color="C0" if is_ours else "C7", markersize=6)
+    rows = sorted(rows, key=lambda r: (r["result"]["p50_ms"], -r["result"]["psnr_y_db"]))
+    for number, record in enumerate(rows, start=1):
+        c, ms, db = record["config"], record["result"]["p50_ms"], record["result"]["psnr_y_db"]
+        is_ours = c["peer"].startswith("srsdk")
+        label = f"{number}  {c['title'].replace('`', '')}: {ms:.0f} ms, {db:.2f} dB"
+        axes.plot(ms, db, "o", color="C0" if is_ours else "C7", markersize=6, label=label)
+        # neighbours of one quality: by turns above and below
+        below = number % 2 == 0
         axes.annotate(
-            record["config"]["title"].replace("`", ""),
+            str(number),
             (ms, db),
-            xytext=(5, 4),
+            xytext=(0, -14 if below else 6),
             textcoords="offset points",
             fontsize=7,
-            rotation=60,
+            ha="center",
         )
         if not front or db > front[-1][1]:
             front.append((ms, db))
     axes.step(*zip(*front, strict=True), where="post", color="C0", alpha=0.4)
-    axes.set(xscale="log", xlabel="ms a picture (median)", ylabel="PSNR-Y, dB")
-    axes.margins(x=0.15, y=0.6)
+    height, width = size_of(rows[0])
+    axes.set(
+        xscale="log",
+        xlabel="ms a picture (median)",
+        ylabel="PSNR-Y, dB",
+        title=f"{width}x{height} to {4 * width}x{4 * height}",
+    )
+    axes.margins(x=0.1, y=0.2)
+    axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
 def _draw_roofline(axes: Any, ceilings: dict[str, Any], points: list[Record]) -> None:

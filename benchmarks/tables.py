@@ -58,8 +58,7 @@ def published(found: Sequence[Record]) -> str:
     rows = _peers(found)
     if not rows:
         raise RecordError("no results of peers: python -m benchmarks peers --out FILE.jsonl")
-    sizes = sorted({_size(row) for row in rows})
-    parts = [_of_size(found, [row for row in rows if _size(row) == size]) for size in sizes]
+    parts = [_of_size(found, of_size) for of_size in _by_size(rows)]
     return "\n".join(parts) + startup(found)
 
 
@@ -74,18 +73,22 @@ def _of_size(found: Sequence[Record], rows: Sequence[Record]) -> str:
     )
 
 
-def peers(found: Sequence[Record]) -> str:
-    """Return the newest results of all peers, fastest first; empty where there are none."""
-    rows = _peers(found)
-    return _rows(found, rows) if rows else ""
+def peers(found: Sequence[Record]) -> dict[str, str]:
+    """Return the newest results of all peers, fastest first: a table for each size of pictures."""
+    tables = {}
+    for rows in _by_size(_peers(found)):
+        height, width = plots.size_of(rows[0])
+        tables[f"{width}x{height} to {4 * width}x{4 * height}"] = _rows(found, rows)
+    return tables
 
 
 def _peers(found: Sequence[Record]) -> list[Record]:
     return [record for record in plots.latest(found) if record["kind"] == "peer"]
 
 
-def _size(record: Record) -> tuple[int, int]:
-    return int(record["config"]["height"]), int(record["config"]["width"])
+def _by_size(rows: Sequence[Record]) -> list[list[Record]]:
+    sizes = sorted({plots.size_of(row) for row in rows})
+    return [[row for row in rows if plots.size_of(row) == size] for size in sizes]
 
 
 def _rows(found: Sequence[Record], rows: Sequence[Record]) -> str:

@@ -83,6 +83,27 @@ def test_tracked_history_is_sound() -> None:
     assert plots.roofline(found)
 
 
+def test_sizes_are_not_mixed(results: list[Record]) -> None:
+    """What was measured on other pictures has a panel and a table of its own."""
+    larger = copy.deepcopy(next(r for r in results if r["kind"] == "peer"))
+    larger["config"].update(width=1920, height=1080)
+    page = history.page([*results, larger])
+    assert re.findall(r"<h2>Peers, ([^<]*)</h2>", page) == [
+        "640x360 to 2560x1440",
+        "1920x1080 to 7680x4320",
+    ]
+    svg = plots.pareto([*results, larger])
+    assert svg is not None
+    assert svg.count("ms a picture") == 2
+
+
+def test_a_ceiling_is_the_highest_that_was_seen(results: list[Record]) -> None:
+    """A run on a busy machine does not lower it."""
+    busy = record("ceilings", {}, {"flop_per_s": {"fp32": 1e11}, "bytes_per_s": 4e10})
+    expected = {"flop_per_s": {"fp32": 4e11}, "bytes_per_s": 4e10}
+    assert plots.highest_ceilings([*results, busy]) == expected
+
+
 def test_no_results_is_a_page_too() -> None:
     """It says so."""
     assert history.page([]).count("No results of this kind yet.") == len(history.PLOTS)
