@@ -157,6 +157,27 @@ PEERS = {
         trained=False,
         slow=True,
     ),
+    "span-openvino": Peer(
+        title="SPAN of 131 K in OpenVINO, FP32",
+        adapter="spandrel_onnx:openvino",
+        needs=("openvino",),
+        file="span26_x4.onnx",
+        trained=False,
+    ),
+    "span-openvino-bf16": Peer(
+        title="SPAN of 131 K in OpenVINO, its defaults",
+        adapter="spandrel_onnx:openvino_bf16",
+        needs=("openvino",),
+        file="span26_x4.onnx",
+        trained=False,
+    ),
+    "span-onnxruntime": Peer(
+        title="SPAN of 131 K in ONNX Runtime",
+        adapter="spandrel_onnx:onnxruntime",
+        needs=("onnxruntime",),
+        file="span26_x4.onnx",
+        trained=False,
+    ),
     "srsdk-engine": Peer(
         title="srsdk, TensorRT engine",
         adapter="ours:engine",

@@ -38,7 +38,7 @@ def rrdb(job: Job) -> Upscale:
 
 
 def _open(job: Job, module: str, name: str, **options: Any) -> Upscale:
-    _without_torchvision()
+    without_torchvision()
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
     architectures = importlib.import_module(f"spandrel.architectures.{module}")
@@ -46,7 +46,7 @@ def _open(job: Job, module: str, name: str, **options: Any) -> Upscale:
     return upscaler(net.eval())
 
 
-def _without_torchvision() -> None:
+def without_torchvision() -> None:
     """Stand in for three names of torchvision, of which PyPI has no build for CPUs.
 
     spandrel imports them for networks that are not used here.

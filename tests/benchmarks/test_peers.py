@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from benchmarks import records
 from benchmarks.__main__ import main
-from benchmarks.peers import PEERS, Job, missing, open_peer, pytorch_gpu
+from benchmarks.peers import PEERS, Job, missing, open_peer, pytorch_gpu, spandrel_onnx
 from benchmarks.peers.tensorrt_loop import Loop
 from srsdk.engines.cuda import NoDriverError, device_count, load_runtime
 from tests import faketrt
@@ -121,3 +123,18 @@ def test_around_a_network_of_pytorch(monkeypatch: pytest.MonkeyPatch, repository
     asked, picture = job(repository, 20, 30), make_picture(20, 30)
     expected = open_peer("srsdk", asked)(picture).astype(int)
     assert np.abs(pytorch_gpu.eager(asked)(picture) - expected).max() <= 2
+
+
+def test_span_through_onnx(tmp_path: Path, repository: Path) -> None:
+    """The command's file is what the three libraries open; it is the size that it is said to be."""
+    pytest.importorskip("spandrel", reason="pip install --no-deps spandrel einops")
+    made = spandrel_onnx.make(tmp_path)
+    weights = sum(numpy_helper.to_array(w).size for w in onnx.load(made).graph.initializer)
+    assert 130_000 < weights < 132_000
+    asked = dataclasses.replace(job(repository, 20, 24), files=str(tmp_path))
+    results = []
+    for name in ("span-openvino", "span-openvino-bf16", "span-onnxruntime"):
+        assert missing(PEERS[name], asked) is None
+        results.append(open_peer(name, asked)(make_picture(20, 24)).astype(int))
+        assert results[-1].shape == (80, 96, 3)
+    assert np.abs(results[0] - results[2]).max() <= 1

@@ -1,0 +1,82 @@
+"""SPAN as an ONNX file, run by the fastest libraries.
+
+`python -m benchmarks.peers.spandrel_onnx FOLDER` writes the file. 26 channels, 131 K parameters
+once its convolutions are merged: a small one of the family that wins the NTIRE challenges on
+efficiency. Random weights, which do not change the speed; the file is what `python -m export` makes
+of any checkpoint, uint8 in and uint8 out, and so is at no disadvantage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import Job, Upscale, bare_onnxruntime, bare_openvino
+
+FILE = "span26_x4.onnx"
+CHANNELS = 26
+
+
+def openvino(job: Job) -> Upscale:
+    """OpenVINO in float32."""
+    return bare_openvino.fp32(_of(job))
+
+
+def openvino_bf16(job: Job) -> Upscale:
+    """OpenVINO as it comes: bfloat16 where the processor has it."""
+    return bare_openvino.defaults(_of(job))
+
+
+def onnxruntime(job: Job) -> Upscale:
+    """ONNX Runtime in float32."""
+    return bare_onnxruntime.open_it(_of(job))
+
+
+def _of(job: Job) -> Job:
+    assert job.files is not None
+    return dataclasses.replace(job, model=str(Path(job.files) / FILE))
+
+
+def make(folder: Path) -> Path:
+    """Write the file into a folder, which is made if missing.
+
+    Raises:
+        ExportError: spandrel is not installed.
+    """
+    import torch
+
+    from benchmarks.peers.spandrel_nets import SCALE, without_torchvision
+    from export.options import Options
+    from export.pipeline import export
+
+    without_torchvision()
+    from spandrel.architectures.SPAN.__arch.span import SPAN
+
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"feature_channels": CHANNELS, "upscale": SCALE}
+    net = SPAN(num_in_ch=3, num_out_ch=3, **options).eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / "span26_x4.pth"
+        torch.save(net.state_dict(), weights)
+        export(weights, folder / FILE, Options(), force=True)
+    return folder / FILE
+
+
+def main() -> int:
+    """Write the file; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers.spandrel_onnx", description=__doc__
+    )
+    parser.add_argument("folder", type=Path, help="the folder that `--files` names later")
+    made = make(parser.parse_args().folder)
+    sys.stdout.write(f"wrote {made}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
