@@ -85,12 +85,16 @@ class AeRecipe:
     """The autoencoder and its loss."""
 
     width: int = 32
-    """Channels at half resolution; twice as many at a quarter, three times at an eighth."""
+    """Channels at half resolution."""
+    quarter: int = 0
+    """Channels at a quarter of the resolution; 0: twice `width`."""
+    eighth: int = 0
+    """Channels at an eighth of the resolution; 0: three times `width`."""
     skips: bool = True
     """Add the encoder's maps to the decoder's and the input to the output (restoration). Without:
     the pure bottleneck autoencoder, all of whose output comes out of the latent."""
     latent: int = 0
-    """Channels of the latent at an eighth of the resolution, without skips; 0: `3 * width`."""
+    """Channels of the latent at an eighth of the resolution, without skips; 0: as `eighth`."""
     loss: str = "l1"
     """`l1` (median, sharper) or `mse` (mean, highest PSNR)."""
     fft: float = 0.05
@@ -105,6 +109,8 @@ class AeRecipe:
         """Return what must hold."""
         return [
             (self.width >= 4, "ae.width", self.width, "at least 4"),
+            (self.quarter >= 0, "ae.quarter", self.quarter, "0 or more"),
+            (self.eighth >= 0, "ae.eighth", self.eighth, "0 or more"),
             (self.latent >= 0, "ae.latent", self.latent, "0 or more"),
             (not (self.skips and self.latent), "ae.latent", self.latent, "0 where skips = true"),
             (self.loss in ("l1", "mse"), "ae.loss", self.loss, "'l1' or 'mse'"),

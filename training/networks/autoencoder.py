@@ -32,7 +32,8 @@ class Autoencoder(nn.Module):
         self.scale = scale
         self.skips = recipe.skips
         self.bf16 = False
-        half, quarter, eighth = recipe.width, 2 * recipe.width, 3 * recipe.width
+        half = recipe.width
+        quarter, eighth = recipe.quarter or 2 * half, recipe.eighth or 3 * half
         self.down1 = _stack(12, half, 1)
         self.down2 = _stack(half, quarter, 2, stride=2)
         self.down3 = _stack(quarter, eighth, 2, stride=2)
@@ -71,7 +72,7 @@ class Autoencoder(nn.Module):
         """Return the encoder's maps, for perceptual losses.
 
         Returns:
-            (N, width, H/2, W/2), (N, 2 * width, H/4, W/4), (N, 3 * width, H/8, W/8), none negative.
+            (N, width, H/2, W/2), (N, quarter, H/4, W/4), (N, eighth, H/8, W/8), none negative.
         """
         first = self.down1(F.pixel_unshuffle(picture, 2))
         second = self.down2(first)
