@@ -21,9 +21,10 @@ class DataRecipe:
     """A picture is drawn in proportion to its area to this power: 1 gives every pixel the same
     chance, 0 every picture. A few large smooth pictures rule a mixed folder at 1."""
     pictures: str = "folder"
-    """`folder` takes `--data`; `dead_leaves` generates pictures from the seed and needs none."""
+    """`folder` takes `--data`; `dead_leaves` (for photographs) and `drawings` (comics, charts, text)
+    generate pictures from the seed and need none."""
     generated: int = 24
-    """Number of dead-leaves pictures."""
+    """Number of generated pictures."""
     generated_px: int = 192
     """Their side."""
     rescale_from: float = 1.0
@@ -35,9 +36,9 @@ class DataRecipe:
 
     def checks(self) -> list[Check]:
         """Return what must hold."""
-        kinds = ("folder", "dead_leaves")
+        kinds = ("folder", "dead_leaves", "drawings")
         return [
-            (self.pictures in kinds, "data.pictures", self.pictures, " or ".join(map(repr, kinds))),
+            (self.pictures in kinds, "data.pictures", self.pictures, ", ".join(map(repr, kinds))),
             (self.generated > 0, "data.generated", self.generated, "a positive number"),
             (0 < self.rescale_from <= 1, "data.rescale_from", self.rescale_from, "0 < x <= 1"),
             (0 <= self.area_power <= 1, "data.area_power", self.area_power, "0 <= power <= 1"),

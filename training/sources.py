@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from training import cache, dead_leaves, degrade
+from training import cache, dead_leaves, degrade, drawings
 from training.data import (
     WHOLE,
     Batch,
@@ -40,6 +40,8 @@ HOLDOUT_PICTURES = 16
 """At most so many pictures are scored for validation, ..."""
 HOLDOUT_PX = 256
 """... and of each at most a central square of this side."""
+GENERATORS = {"dead_leaves": dead_leaves.pairs, "drawings": drawings.pairs}
+"""Pictures that need no folder, by `data.pictures`."""
 
 
 @dataclass(frozen=True)
@@ -191,9 +193,9 @@ def _rescaled_crop(
 def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
     """Return the high-resolution pictures of all modes but `paired`."""
     data, min_px = recipe.data, recipe.data.patch_px * recipe.scale
-    if data.pictures == "dead_leaves":
+    if data.pictures != "folder":
         side = max(data.generated_px, min_px)
-        return dead_leaves.pairs(data.generated, side, recipe.scale, recipe.seed)
+        return GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
     folder = _needed(folders.data, "--data", "a folder of pictures")
     return cache.pairs(folder, recipe.scale, min_px=min_px, grey=data.grey, cache=folders.cache)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import make_picture
-from training import cache, cifar, dead_leaves, sources
+from training import cache, cifar, dead_leaves, drawings, sources
 from training.data import DataError, Shard, Source, area_chance, make_pair
 from training.recipe import Recipe, recipe_from_dict
 from training.resize import imresize
@@ -133,18 +134,28 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         list(cifar.read([path]))
 
 
-def test_dead_leaves_are_the_seeds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "module"), [("dead_leaves", dead_leaves), ("drawings", drawings)])
+def test_generated_pictures_are_the_seeds(kind: str, module: ModuleType) -> None:
     """The same seed draws the same pictures; no folder is needed; they are not flat."""
-    a, b = dead_leaves.pairs(2, 64, 2, 0), dead_leaves.pairs(2, 64, 2, 0)
+    a, b = module.pairs(2, 64, 2, 0), module.pairs(2, 64, 2, 0)
     np.testing.assert_array_equal(a[1].hr, b[1].hr)
     assert not np.array_equal(a[0].hr, a[1].hr)
-    assert not np.array_equal(a[0].hr, dead_leaves.pairs(1, 64, 2, 1)[0].hr)
+    assert not np.array_equal(a[0].hr, module.pairs(1, 64, 2, 1)[0].hr)
     assert a[0].hr.shape == (64, 64, 3)
     assert min(float(pair.hr.std()) for pair in a) > 10
-    generated = recipe(data={"pictures": "dead_leaves", "generated": 12, "generated_px": 48})
+    generated = recipe(data={"pictures": kind, "generated": 12, "generated_px": 48})
     supply = sources.build(generated, Folders())
     assert supply.source.draw().hr.shape == (16, 3, 96, 96)
     assert len(supply.holdout) >= 1
+
+
+def test_drawings_are_drawings() -> None:
+    """Most of a drawing is flat: neighbours are equal, which is rare in a photograph."""
+    shares = []
+    for pair in drawings.pairs(6, 128, 2, 0):
+        across = np.abs(np.diff(pair.hr.astype(int), axis=1)).max(axis=-1)
+        shares.append(float(np.mean(across <= 1)))
+    assert np.median(shares) > 0.5
 
 
 def modes(tmp_path: Path) -> dict[str, tuple[Recipe, Folders]]:
