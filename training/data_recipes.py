@@ -21,7 +21,7 @@ class DataRecipe:
     """A picture is drawn in proportion to its area to this power: 1 gives every pixel the same
     chance, 0 every picture. A few large smooth pictures rule a mixed folder at 1."""
     pictures: str = "folder"
-    """`folder` takes `--data`; `dead_leaves` (for photographs) and `drawings` (comics, charts, text)
+    """`folder` takes `--data`; `dead_leaves` (for photographs) and `drawings` (comics, charts)
     generate pictures from the seed and need none."""
     generated: int = 24
     """Number of generated pictures."""
