@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import compare, gate, history, peer_runs, runs, tables
+from benchmarks import compare, gate, history, peer_runs, restoration, runs, tables
 from benchmarks.compare import CompareError
 from benchmarks.environments import BuildError
 from benchmarks.gpu import check
 from benchmarks.records import RecordError
+from benchmarks.restoration import RestorationError
 from benchmarks.worker import WorkerError
 
 EXIT_FAILED = 1
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-    except (CompareError, BuildError, RecordError, WorkerError) as error:
+    except (CompareError, BuildError, RecordError, RestorationError, WorkerError) as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return EXIT_FAILED
     return code
@@ -33,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_arguments(commands.add_parser("run", help="time srsdk in MLPerf's scenarios"))
     peer_runs.add_arguments(commands.add_parser("peers", help="time what others offer, too"))
     peer_runs.add_quality_arguments(commands.add_parser("quality", help="score them, PSNR-Y at x4"))
+    restoration.add_arguments(
+        commands.add_parser("restoration", help="score `ae` beside NLM and BM3D")
+    )
     compare.add_arguments(commands.add_parser("compare", help="fail where a version is slower"))
     gate.add_arguments(commands.add_parser("gate", help="show that `compare` works"))
     history.add_arguments(commands.add_parser("history", help="write all results as a page"))

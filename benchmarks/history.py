@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks import plots, records, tables
+from benchmarks import plots, records, restoration, tables
 from benchmarks.records import Record
 
 PLOTS = (
@@ -61,6 +61,7 @@ def page(found: Sequence[Record]) -> str:
             *((f"Peers, {size}", text) for size, text in tables.peers(found).items()),
             ("Scenarios", tables.scenarios(found)),
             ("Comparisons", tables.comparisons(found)),
+            ("Restoration at the same size", restoration.table(found)),
         )
         if text
     ]

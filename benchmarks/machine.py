@@ -22,6 +22,7 @@ LIBRARIES = (
     "spandrel",
     "ncnn",
     "opencv-contrib-python-headless",
+    "bm3d",
     "mlcommons-loadgen",
 )
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

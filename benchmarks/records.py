@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-KINDS = ("scenario", "stages", "startup", "ceilings", "video", "peer", "quality", "compare")
+KINDS = (
+    *("scenario", "stages", "startup", "ceilings", "video", "peer", "quality", "compare"),
+    "restoration",
+)
 RESULTS = Path(__file__).parent / "results"
 
 Record = dict[str, Any]

@@ -140,6 +140,12 @@ def _quality(config: Config) -> dict[str, Any]:
     return peers.quality(config)
 
 
+def _restoration(config: Config) -> dict[str, Any]:
+    from benchmarks.peers import denoisers
+
+    return denoisers.measure(config)
+
+
 TASKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "scenario": _scenario,
     "stages": _stages,
@@ -148,6 +154,7 @@ TASKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "ceilings": _ceilings,
     "peer": _peer,
     "quality": _quality,
+    "restoration": _restoration,
 }
 
 

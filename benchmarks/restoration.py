@@ -1,0 +1,201 @@
+"""`python -m benchmarks restoration`: `ae` beside non-local means, BM3D and doing nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import machine, records, worker
+from benchmarks.peers import denoisers
+from benchmarks.peers.denoisers import METHODS, Picture
+from benchmarks.records import Record
+
+CROP_PX = 192
+"""Side of the central squares of training pictures on which NLM's strength is chosen."""
+
+
+class RestorationError(Exception):
+    """A model or a folder that is not there."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `restoration`."""
+    parser.add_argument("model", type=Path, help="weights or checkpoint of `ae` at x1, or .onnx")
+    parser.add_argument(
+        "--test", type=Path, action="append", required=True, help="folder of truth; may be repeated"
+    )
+    parser.add_argument("--sigma", type=float, nargs="*", default=[15, 25, 50], help="of noise")
+    parser.add_argument("--quality", type=int, nargs="*", default=[10, 20, 40], help="of JPEG")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "--pictures", type=int, default=0, help="of each folder, evenly spread; all if left out"
+    )
+    parser.add_argument(
+        "--train", type=Path, help="training pictures on which NLM's strength is chosen anew"
+    )
+    parser.add_argument("--train-pictures", type=int, default=16, help="so many of them")
+    parser.add_argument("--threads", type=int, default=machine.usable_cores())
+    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="append the results here")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Restore the same damaged pictures by every method, each in a process of its own.
+
+    Raises:
+        RestorationError: no such model or folder.
+        WorkerError: a method failed.
+    """
+    _check(arguments)
+    facts, made = machine.describe(), []
+    configs = list(_configs(arguments))
+    for config in tqdm(configs, unit="measurement", disable=not sys.stderr.isatty()):
+        before = machine.moment()
+        raw = worker.call("restoration", config)
+        after, command = machine.moment(), machine.command_line()
+        record = records.make(
+            "restoration", _stored(config), _result(raw), facts, before, after, command
+        )
+        sys.stdout.write(line(record) + "\n")
+        sys.stdout.flush()
+        made.append(record)
+        if arguments.out:
+            records.append(arguments.out, record)
+    sys.stdout.write("\n" + table(made))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if not arguments.model.is_file():
+        raise RestorationError(f"{arguments.model}: no such file")
+    for folder in (*arguments.test, *filter(None, [arguments.train])):
+        if not folder.is_dir():
+            raise RestorationError(f"{folder}: no such folder")
+
+
+def _configs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the measurements; who is not there is named, with what mends it."""
+    names = []
+    for name in arguments.methods:
+        lack = denoisers.missing(name)
+        if lack is None:
+            names.append(name)
+        else:
+            sys.stderr.write(f"benchmarks: without {name}: {lack}\n")
+    strength = _strengths(arguments) if "nlm" in names else {}
+    damages = [("noise", level) for level in arguments.sigma]
+    damages += [("jpeg", level) for level in arguments.quality]
+    for folder in arguments.test:
+        for damage, level in damages:
+            for name in names:
+                if damage in METHODS[name].damages:
+                    yield {
+                        "method": name,
+                        **({"model": str(arguments.model.resolve())} if name == "srsdk" else {}),
+                        **({"strength": strength[level]} if name == "nlm" else {}),
+                        "test": str(folder.resolve()),
+                        "damage": damage,
+                        "level": level,
+                        "pictures": arguments.pictures,
+                        "threads": arguments.threads,
+                    }
+
+
+def _strengths(arguments: argparse.Namespace) -> dict[float, tuple[float, float]]:
+    if arguments.train is None:
+        return {sigma: denoisers.nlm_strength(sigma) for sigma in arguments.sigma}
+    truths = _squares(arguments.train, arguments.train_pictures)
+    found = {}
+    for sigma in arguments.sigma:
+        luma, colour = found[sigma] = denoisers.choose_strength(truths, sigma)
+        sys.stdout.write(
+            f"NLM's strength for sigma {sigma:g} on {len(truths)} pictures of "
+            f"{arguments.train.name}: luma {luma:g}, colour {colour:g}\n"
+        )
+    return found
+
+
+def _squares(folder: Path, count: int) -> list[Picture]:
+    """Return the central squares of so many pictures, spread over the folder."""
+    from training.data import find_pictures, read_rgb
+
+    try:
+        paths = find_pictures(folder)
+    except ValueError as error:
+        raise RestorationError(str(error)) from error
+    squares = []
+    for index in denoisers.chosen(len(paths), count):
+        picture = read_rgb(paths[index])
+        top, left = (max(0, side - CROP_PX) // 2 for side in picture.shape[:2])
+        squares.append(picture[top : top + CROP_PX, left : left + CROP_PX])
+    return squares
+
+
+def _stored(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record keeps: names instead of this machine's paths, and hashes."""
+    stored = {**config, "test": Path(config["test"]).name, "title": METHODS[config["method"]].title}
+    if "model" in config:
+        path = Path(config["model"])
+        # every run calls its weights so
+        name = path.parent.name if path.stem in ("weights", "last") else path.stem
+        stored |= {
+            "model": name,
+            "model_sha256": machine.file_sha256(path),
+            "title": f"srsdk, {name}",
+        }
+    return stored
+
+
+def _result(raw: dict[str, Any]) -> dict[str, Any]:
+    """Means over pictures, and the pictures' own figures."""
+    lists = {key: value for key, value in raw.items() if isinstance(value, list)}
+    return {
+        **{key: fmean(values) for key, values in lists.items()},
+        "pictures": len(lists["psnr_db"]),
+        "peak_bytes": raw["peak_bytes"],
+        "each": lists,
+    }
+
+
+def line(record: Record) -> str:
+    """Return a record in one line for people."""
+    c, result = record["config"], record["result"]
+    return (
+        f"{c['test']}, {_damage(c)}, {c['title']}: {result['psnr_before_db']:.2f} -> "
+        f"{result['psnr_db']:.2f} dB, SSIM {result['ssim_before']:.4f} -> {result['ssim']:.4f}, "
+        f"{result['seconds']:.3g} s a picture"
+    )
+
+
+def _damage(config: dict[str, Any]) -> str:
+    if config["damage"] == "noise":
+        return f"noise, sigma {config['level']:g} (RGB)"
+    return f"JPEG, quality {config['level']:g} (Y)"
+
+
+def table(found: Sequence[Record]) -> str:
+    """Return the newest results: PSNR, SSIM and seconds a picture; a column for each method."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for record in found:
+        if record["kind"] != "restoration":
+            continue
+        c, result = record["config"], record["result"]
+        cell = f"{result['psnr_db']:.2f} dB / {result['ssim']:.4f}"
+        cell += f" / {result['seconds']:.3g} s" if c["method"] != "none" else ""
+        row = rows.setdefault((f"{c['test']}, {result['pictures']}", _damage(c)), {})
+        row[c["title"]] = cell
+    titles = list(dict.fromkeys(title for row in rows.values() for title in row))
+    lines = [
+        f"| set, pictures | damage | {' | '.join(titles)} |",
+        "|---|---|" + "---|" * len(titles),
+    ]
+    for (name, damage), row in rows.items():
+        cells = " | ".join(row.get(title, "") for title in titles)
+        lines.append(f"| {name} | {damage} | {cells} |")
+    return "\n".join(lines) + "\n" if rows else ""

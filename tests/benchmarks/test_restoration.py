@@ -1,0 +1,173 @@
+"""Restorers get the same damaged pictures and are scored as `training.assess` scores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import records, restoration
+from benchmarks.__main__ import main
+from benchmarks.peers import denoisers
+from tests import networks
+from tests.conftest import Picture, make_picture
+from tests.training.test_assess import saved
+from training.assess import assess_ae, load
+from training.data import load_pairs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures."""
+    path = tmp_path / "drawn"
+    path.mkdir()
+    for seed in range(3):
+        Image.fromarray(make_picture(72, 88, seed)).save(path / f"{seed}.png")
+    return path
+
+
+def config(folder: Path, **more: object) -> dict[str, object]:
+    """Return what a worker is told: noise of sigma 25 on all pictures, left as it is."""
+    asked = {"method": "none", "test": str(folder), "damage": "noise", "level": 25.0}
+    return asked | {"pictures": 0, "threads": 1} | more
+
+
+def test_doing_nothing_scores_as_the_damage_does(folder: Path) -> None:
+    """The identity, also as an .onnx file, changes no figure; both equal a count by hand."""
+    done = denoisers.measure(config(folder))
+    path = networks.identity(folder.parent / "same.onnx")
+    ours = denoisers.measure(config(folder, method="srsdk", model=str(path)))
+    for found in (done, ours):
+        assert found["psnr_db"] == found["psnr_before_db"]
+        assert found["ssim"] == found["ssim_before"]
+    for number in range(3):
+        truth = np.asarray(Image.open(folder / f"{number}.png")).astype(float)
+        noise = np.random.default_rng(number).normal(0, 25, truth.shape)
+        error = np.clip(np.round(truth + noise), 0, 255) - truth
+        by_hand = 10 * np.log10(255**2 / np.mean(error**2))
+        assert done["psnr_db"][number] == pytest.approx(by_hand)
+
+
+def test_the_figures_are_those_of_assess(folder: Path) -> None:
+    """The same weights, pictures and damage give what `python -m training.assess` says."""
+    weights = saved(folder.parent, "ae", 1)
+    noise, coded = (
+        {
+            key: np.mean(values)
+            for key, values in denoisers.measure(
+                config(folder, method="srsdk", model=str(weights), damage=damage, level=level)
+            ).items()
+        }
+        for damage, level in (("noise", 25.0), ("jpeg", 10))
+    )
+    first, second = assess_ae(load(weights), load_pairs(folder, 1))
+    assert f"{noise['psnr_before_db']:.2f} -> {noise['psnr_db']:.2f} dB" in first
+    assert f"{coded['psnr_before_db']:.2f} -> {coded['psnr_db']:.2f} dB" in second
+
+
+def flat(folder: Path) -> Path:
+    """Write one picture of two smooth halves."""
+    path = folder / "flat"
+    path.mkdir()
+    picture = np.full((80, 96, 3), (90, 120, 150), np.uint8)
+    picture[:, 48:] = 180
+    Image.fromarray(picture).save(path / "flat.png")
+    return path
+
+
+@pytest.mark.parametrize(("method", "package"), [("nlm", "cv2"), ("bm3d", "bm3d")])
+def test_peers_remove_noise_from_what_is_flat(tmp_path: Path, method: str, package: str) -> None:
+    """Each gains 8 dB there, and keeps the colours in their places."""
+    pytest.importorskip(package)
+    asked = config(flat(tmp_path), method=method, strength=denoisers.nlm_strength(25))
+    found = denoisers.measure(asked)
+    assert found["psnr_db"][0] > found["psnr_before_db"][0] + 8
+    assert found["ssim"][0] > found["ssim_before"][0]
+    restore = denoisers.open_method(asked)
+    coloured = np.full((40, 40, 3), (200, 60, 20), np.uint8)
+    # one value everywhere makes BM3D divide by its range, zero
+    coloured[:, 20:] = (40, 90, 200)
+    change = restore(coloured).astype(int) - coloured
+    assert np.abs(change[:, :15]).max() <= 4
+    assert np.abs(change[:, 25:]).max() <= 4
+
+
+def test_the_strength_is_the_best_of_the_grid() -> None:
+    """No other pair of factors scores better on the pictures that it was chosen on."""
+    pytest.importorskip("cv2")
+    truth = make_picture(40, 48)
+    best = denoisers.choose_strength([truth], 25)
+
+    def score(strength: tuple[float, float]) -> float:
+        noise = np.random.default_rng(0).normal(0, 25, truth.shape)
+        noisy: Picture = np.clip(np.round(truth + noise), 0, 255).astype(np.uint8)
+        made = denoisers.non_local_means(*strength)(noisy)
+        return -float(np.mean((made.astype(float) - truth) ** 2))
+
+    others = [(25 * a, 25 * b) for a in denoisers.LUMA_FACTORS for b in denoisers.COLOUR_FACTORS]
+    assert best in others
+    assert score(best) == max(map(score, others))
+
+
+def test_strengths_between_the_known_ones() -> None:
+    """The chosen factors where they were chosen, the line between them elsewhere."""
+    luma, colour = denoisers.NLM_FACTORS[25.0]
+    assert denoisers.nlm_strength(25) == pytest.approx((25 * luma, 25 * colour))
+    between = (luma + denoisers.NLM_FACTORS[50.0][0]) / 2
+    assert denoisers.nlm_strength(37.5)[0] == pytest.approx(37.5 * between)
+
+
+def test_pictures_are_spread_over_the_folder() -> None:
+    """So many of them, in order, none twice; all where there are too few."""
+    assert denoisers.chosen(100, 5) == [0, 20, 40, 60, 80]
+    assert denoisers.chosen(3, 5) == [0, 1, 2]
+    assert denoisers.chosen(3, 0) == [0, 1, 2]
+
+
+def test_the_command_writes_records_and_a_table(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One record a method and damage, means of what each picture got; who is missing is named."""
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    model = networks.identity(tmp_path / "same.onnx")
+    out = tmp_path / "found.jsonl"
+    call = ["restoration", str(model), "--test", str(folder), "--sigma", "25", "--quality", "10"]
+    call += ["--methods", "none", "srsdk", "bm3d", "--pictures", "2", "--out", str(out)]
+    assert main(call) == 0
+    found = list(records.read(out))
+    asked = [(r["config"]["damage"], r["config"]["method"]) for r in found]
+    assert asked == [("noise", "none"), ("noise", "srsdk"), ("jpeg", "none"), ("jpeg", "srsdk")]
+    for record in found:
+        result = record["result"]
+        assert result["psnr_db"] == pytest.approx(np.mean(result["each"]["psnr_db"]), rel=1e-5)
+        assert result["pictures"] == 2
+        assert record["config"]["test"] == "drawn"
+    assert found[1]["config"]["model"] == "same"
+    assert len(found[1]["config"]["model_sha256"]) == 64
+    said = capsys.readouterr()
+    assert "without bm3d: bm3d is not installed: pip install 'srsdk[peers]'" in said.err
+    before = found[0]["result"]["psnr_db"]
+    assert f"| drawn, 2 | noise, sigma 25 (RGB) | {before:.2f} dB / " in said.out
+    assert restoration.table(found) in said.out
+
+
+def test_mistakes_are_one_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file, no folder, a network that enlarges."""
+    model = networks.identity(tmp_path / "same.onnx")
+    for path, data, message in (
+        (tmp_path / "none.onnx", folder, "no such file"),
+        (model, tmp_path / "none", "no such folder"),
+        (saved(tmp_path, "gan", 4), folder, "no restorer, expected weights of family `ae`"),
+    ):
+        call = ["restoration", str(path), "--test", str(data), "--sigma", "--methods", "srsdk"]
+        assert main(call) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
