@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from training import naturalness, packing, report
+from training import crops, naturalness, packing, report
 from training.data import decode, find_pictures, refuse
 from training.resize import Picture
 
@@ -29,6 +29,9 @@ def evaluate(words: Sequence[str]) -> None:
     parser.add_argument("--pictures", type=int, default=4, help="rows of the sheet (default 4)")
     parser.add_argument("--crop", type=int, default=160, help="side of its crops, px (default 160)")
     parser.add_argument(
+        "--crops", type=Path, help="crops to look at, such as training/crops.toml, as crops.png"
+    )
+    parser.add_argument(
         "--naturalness", type=Path, default=naturalness.SHIPPED, help="another fit than ours"
     )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
@@ -36,15 +39,20 @@ def evaluate(words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    places = crops.read(arguments.crops, arguments.data) if arguments.crops else ()
     model = report.load_model(arguments.model, arguments.device)
     natural = naturalness.load(arguments.naturalness)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, sets = [], {}
     for folder in arguments.data:
         pairs = report.load_set(folder, model)
+        if any(place.set == folder.resolve().name for place in places):
+            sets[folder.resolve().name] = pairs
         rows += report.measure(folder.name, model, pairs, natural)
         page = report.sheet(model, pairs[: max(1, arguments.pictures)], crop_px=arguments.crop)
         page.save(arguments.out / f"{folder.name}.png")
+    if places:
+        crops.sheet(model, places, sets).save(arguments.out / "crops.png")
     table = report.to_markdown(rows)
     (arguments.out / "report.md").write_text(table, encoding="utf-8")
     (arguments.out / "report.json").write_text(report.to_json(model, rows), encoding="utf-8")

@@ -123,8 +123,17 @@ def read_recipe(path: Path) -> Recipe:
         RecipeError: not TOML, an unknown key (the nearest known one is named), a wrong type or an
             impossible value.
     """
+    return recipe_from_dict(read_toml(path), source=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML file.
+
+    Raises:
+        RecipeError: no such file, or not TOML.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -132,12 +141,11 @@ def read_recipe(path: Path) -> Recipe:
     except (ValueError, RecursionError) as error:
         # no TOML, no UTF-8, a number of thousands of digits, thousands of brackets
         raise RecipeError(f"{path}: not TOML: {error}") from error
-    return recipe_from_dict(table, source=str(path))
 
 
 def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
     """Build a recipe from plain dicts; `source` begins every error message."""
-    recipe = _from_table(Recipe, table, source)
+    recipe = from_table(Recipe, table, source)
     checks = [
         (recipe.family in FAMILIES, "family", recipe.family, " or ".join(map(repr, FAMILIES))),
         *_family_checks(recipe),
@@ -213,7 +221,12 @@ def _mode_checks(recipe: Recipe) -> list[Check]:
     ]
 
 
-def _from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:
+def from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:
+    """Fill a dataclass from a table; `source` begins every error message.
+
+    Raises:
+        RecipeError: an unknown or a missing key, a wrong type.
+    """
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -233,7 +246,7 @@ def _checked(kind: type[Any], value: Any, source: str, name: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise RecipeError(f"{source}: {name} = {value!r}, expected a table")
-        return _from_table(kind, value, source, f"{name}.")
+        return from_table(kind, value, source, f"{name}.")
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise RecipeError(f"{source}: {name} = {value!r}, expected an array")

@@ -196,7 +196,11 @@ def sheet(model: Model, pairs: Sequence[Pair], *, crop_px: int) -> Image.Image:
     Each crop is where bicubic is worst, which is where models differ. A network that is a
     distribution also shows three samples and its confidence (white is sure).
     """
-    rows = [_labelled_crops(model, pair, crop_px) for pair in pairs]
+    return lay_out([_labelled_crops(model, pair, crop_px) for pair in pairs])
+
+
+def lay_out(rows: Sequence[Sequence[tuple[str, Picture]]]) -> Image.Image:
+    """Put rows of labelled pictures on a white page."""
     width = GAP_PX + max(sum(p.shape[1] + GAP_PX for _, p in row) for row in rows)
     heights = [LABEL_PX + max(p.shape[0] for _, p in row) + GAP_PX for row in rows]
     page = Image.new("RGB", (width, sum(heights)), "white")
@@ -218,7 +222,7 @@ def _labelled_crops(model: Model, pair: Pair, crop_px: int) -> list[tuple[str, P
         (pair.name, pair.lr.repeat(model.scale, axis=0).repeat(model.scale, axis=1)),
         ("bicubic", up),
         (model.name, sr),
-        *_more(model.net, pair.lr),
+        *samples_and_confidence(model.net, pair.lr),
         ("HR", pair.hr),
     ]
     window = worst_window(up, pair.hr, crop_px)
@@ -246,7 +250,7 @@ def worst_window(result: Picture, truth: Picture, side: int) -> tuple[slice, sli
 
 
 @torch.no_grad()
-def _more(net: Any, lr: Picture) -> list[tuple[str, Picture]]:
+def samples_and_confidence(net: Any, lr: Picture) -> list[tuple[str, Picture]]:
     """Three samples and the confidence map of a network that has a prior."""
     if not callable(getattr(net, "prior_of", None)):
         return []

@@ -113,7 +113,7 @@ def test_a_distribution_shows_samples_and_confidence() -> None:
     """Three different samples, and white where it is sure."""
     net = Distribution()
     lr = make_picture(12, 16)
-    shown = dict(report._more(net, lr))
+    shown = dict(report.samples_and_confidence(net, lr))
     assert list(shown) == ["sample 1", "sample 2", "sample 3", "confidence"]
     assert not np.array_equal(shown["sample 1"], shown["sample 2"])
     assert np.all(shown["confidence"][:, :16] == 255)
