@@ -133,7 +133,7 @@ def _row(crop: Crop, columns: Sequence[tuple[str, Picture]]) -> list[tuple[str, 
     labels = [
         name
         if picture is truth or name == "confidence"
-        else f"{name}  {psnr_y(picture, truth, border_px=0):.2f} dB"
+        else f"{name}, {psnr_y(picture, truth, border_px=0):.1f} dB"
         for name, picture in cut
     ]
     labels[0] = f"{crop.label}: {labels[0]}"
