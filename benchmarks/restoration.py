@@ -169,7 +169,7 @@ def line(record: Record) -> str:
     return (
         f"{c['test']}, {_damage(c)}, {c['title']}: {result['psnr_before_db']:.2f} -> "
         f"{result['psnr_db']:.2f} dB, SSIM {result['ssim_before']:.4f} -> {result['ssim']:.4f}, "
-        f"{result['seconds']:.3g} s a picture"
+        f"{result['seconds']:.3g} s a picture, {result['cpu_seconds']:.3g} s of processors"
     )
 
 

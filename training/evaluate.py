@@ -43,6 +43,12 @@ def bicubic(scale: int) -> Upscale:
     return lambda lr: imresize(lr, scale)
 
 
+def pad_to(picture: Picture, multiple: int) -> Picture:
+    """Return a copy, mirrored at the lower and the right edge up to multiples of so many pixels."""
+    bottom, right = (-side % multiple for side in picture.shape[:2])
+    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+
+
 def network(net: nn.Module) -> Upscale:
     """Return an upscaler that runs `net` on one whole picture, uint8 in and out.
 
@@ -54,10 +60,8 @@ def network(net: nn.Module) -> Upscale:
 
     @torch.no_grad()
     def upscale(lr: Picture) -> Picture:
-        bottom, right = (-side % multiple for side in lr.shape[:2])
-        # also a copy: pictures may be read-only, and torch warns of tensors that are
-        padded = np.pad(lr, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-        x = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float() / 255.0
+        # always a copy: pictures may be read-only, and torch warns of tensors that are
+        x = torch.from_numpy(pad_to(lr, multiple)).to(device).permute(2, 0, 1)[None].float() / 255.0
         result = net(x)
         picture = result[0] if isinstance(result, tuple) else result
         height, width = (side * picture.shape[-1] // x.shape[-1] for side in lr.shape[:2])

@@ -18,7 +18,7 @@ from torch import nn
 from training import naturalness, networks
 from training.data import DataError, Pair, load_pairs
 from training.data_recipes import DegradationRecipe
-from training.evaluate import Upscale, bicubic, network
+from training.evaluate import Upscale, bicubic, network, pad_to
 from training.loop import load_weights
 from training.metrics import psnr_y, ssim_y
 from training.recipe import recipe_from_dict
@@ -82,7 +82,7 @@ def load_model(path: Path, device: torch.device) -> Model:
 
 
 def _onnx_model(path: Path) -> Model:
-    """Open an exported file: uint8 NHWC in and out."""
+    """Open an exported file: uint8 NHWC in and out, padded to the multiple that it asks for."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -93,10 +93,14 @@ def _onnx_model(path: Path) -> Model:
     entry = session.get_inputs()[0]
     if entry.type != "tensor(uint8)" or entry.shape[-1] != 3:
         raise ValueError(f"{path}: input {entry.shape} {entry.type}, expected (N, H, W, 3) uint8")
+    manifest = session.get_modelmeta().custom_metadata_map.get("srsdk.manifest", "{}")
+    multiple = int(json.loads(manifest).get("multiple_px", 1))
 
     def upscale(lr: Picture) -> Picture:
-        result: Picture = session.run(None, {entry.name: lr[None]})[0][0]
-        return result
+        padded = pad_to(lr, multiple)
+        result: Picture = session.run(None, {entry.name: padded[None]})[0][0]
+        height, width = (side * result.shape[0] // padded.shape[0] for side in lr.shape[:2])
+        return result[:height, :width]
 
     scale = upscale(np.zeros((16, 16, 3), np.uint8)).shape[0] // 16
     return Model(path.stem, scale, upscale, DegradationRecipe())

@@ -160,7 +160,8 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         For each picture `psnr_before_db`, `psnr_db` (of RGB for noise, of luma for JPEG),
-        `ssim_before`, `ssim` (of luma) and `seconds`.
+        `ssim_before`, `ssim` (of luma), `seconds` and `cpu_seconds` (of all threads, which other
+        programs disturb less).
     """
     from training.assess import psnr_rgb
     from training.corrupt import add_noise, jpeg
@@ -176,13 +177,13 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
         x = add_noise(hr, config["level"], random) if noise else jpeg(hr, int(config["level"]))
         if not found:
             restore(np.ascontiguousarray(x[:WARM_UP_PX, :WARM_UP_PX]))
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         y = restore(x)
-        seconds = time.perf_counter() - began
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
         before, after = (psnr_rgb(p, hr) if noise else psnr_y(p, hr, border_px=0) for p in (x, y))
         ssims = (ssim_y(p, hr, border_px=0) for p in (x, y))
-        keys = ("psnr_before_db", "psnr_db", "ssim_before", "ssim", "seconds")
-        for key, value in zip(keys, (before, after, *ssims, seconds), strict=True):
+        keys = ("psnr_before_db", "psnr_db", "ssim_before", "ssim", "seconds", "cpu_seconds")
+        for key, value in zip(keys, (before, after, *ssims, seconds, cpu_seconds), strict=True):
             found.setdefault(key, []).append(value)
     return dict(found)
 

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from tests import networks as onnx_networks
 from tests.conftest import make_picture
 from training import checkpoint, naturalness, networks, report
 from training.cli import main
@@ -74,6 +76,30 @@ def test_mistakes_are_one_sentence(
         assert main(["evaluate", str(model), "--data", str(data), "--out", str(tmp_path)]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
+
+
+def test_a_file_that_asks_for_multiples_gets_them(folder: Path, tmp_path: Path) -> None:
+    """An .onnx file that fails on other sizes gets padded pictures; what was added is cut off."""
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["float"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["float"], ["nchw"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("SpaceToDepth", ["nchw"], ["deep"], blocksize=8),
+        onnx.helper.make_node("DepthToSpace", ["deep"], ["flat"], blocksize=8, mode="DCR"),
+        onnx.helper.make_node("Transpose", ["flat"], ["nhwc"], perm=[0, 2, 3, 1]),
+        onnx.helper.make_node("Cast", ["nhwc"], ["upscaled"], to=onnx.TensorProto.UINT8),
+    ]
+    path = onnx_networks.save(
+        tmp_path / "eighths.onnx",
+        nodes,
+        dtype=onnx.TensorProto.UINT8,
+        input_shape=["n", "h", "w", 3],
+        output_shape=["n", "H", "W", 3],
+        metadata={"srsdk.manifest": '{"multiple_px": 8}'},
+    )
+    model = report.load_model(path, torch.device("cpu"))
+    assert model.scale == 1
+    picture = make_picture(110, 131)
+    np.testing.assert_array_equal(model.upscale(picture), picture)
 
 
 def test_the_shown_crop_is_where_bicubic_is_worst() -> None:
