@@ -25,6 +25,7 @@ from export.parity import (
     measure,
 )
 from export.sources import Facts, Source
+from training.corrupt import versions_of
 from training.data import Pair, load_pairs
 from training.evaluate import score
 from training.metrics import psnr_y
@@ -49,7 +50,7 @@ class Judge:
     reference: Run
     """The float32 network."""
     tests: Mapping[str, Sequence[Pair]]
-    """Ground truth by test set."""
+    """Ground truth by test set, and by damage where there is any: `Set5 noise 25`."""
     pictures: Sequence[Batch]
     """What parity is measured on."""
     patches: Sequence[Batch]
@@ -69,9 +70,13 @@ class Judge:
         """
         f = source.facts
         # a luma network's colour is made by the runtime, a fixed size takes no whole picture
-        scored = f.channels == 3 and f.size_px is None and f.scale > 1
+        repairs = f.scale > 1 or f.damage.on
+        scored = f.channels == 3 and f.size_px is None and repairs
         if folders and not scored:
-            log.warning("--test is for RGB upscalers of any size: this network is not scored")
+            log.warning(
+                "--test is for RGB networks of any size that enlarge, or repair what our "
+                "recipe names: this one is not scored"
+            )
         tests = {folder.name: load_pairs(folder, f.scale) for folder in folders if scored}
         pictures = drawn_pictures(f.channels, f.multiple_px, f.size_px)
         for crop in held_out:
@@ -79,7 +84,7 @@ class Judge:
             if batch is not None:
                 pictures.append(batch)
         patches = flat_patches(f.channels, f.multiple_px, f.size_px)
-        return cls(f, source.reference, tests, pictures, patches)
+        return cls(f, source.reference, versions_of(tests, f.damage), pictures, patches)
 
     def parity(self, run: Run) -> Parity:
         """Measure a file against the float32 network."""

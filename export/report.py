@@ -55,7 +55,7 @@ def _line(made: Made, width: int) -> str:
         parts.append(f"parity {psnr}, max {made.parity.max_lsb} LSB")
         parts.append(f"{made.parity.fraction:.3%} differ")
     for test, score in made.manifest.scores.items():
-        lost = f" (-{score['loss_db']:.3f})" if "loss_db" in score else ""
+        lost = f" ({-score['loss_db']:+.3f})" if "loss_db" in score else ""
         parts.append(f"{test} {score['psnr_y_db']:.2f}{lost}")
     if made.manifest.sms:
         parts.append("SM " + ",".join(map(str, made.manifest.sms)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from export.options import file_sha256
 from export.parity import Batch, Run
 from export.radius import measured_radius
 from training import checkpoint, networks
+from training.family_recipes import CorruptRecipe
 from training.loop import load_weights
 from training.recipe import Recipe, recipe_from_dict
 
@@ -50,6 +51,8 @@ class Facts:
     """In words, for the report."""
     textured: bool = False
     """Whether it was trained for texture, which PSNR does not reward."""
+    damage: CorruptRecipe = field(default_factory=CorruptRecipe)
+    """What it was trained to repair; test pictures are damaged so."""
 
 
 class Source(Protocol):
@@ -168,6 +171,7 @@ def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,
         textured=recipe.objective == "gan",
+        damage=recipe.corrupt,
     )
 
 
@@ -208,6 +212,7 @@ def torch_source(
     multiple_px: int = 1,
     architecture: str = "",
     textured: bool = False,
+    damage: CorruptRecipe | None = None,
 ) -> TorchSource:
     """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees.
 
@@ -240,6 +245,7 @@ def torch_source(
             weights=sum(parameter.numel() for parameter in network.parameters()),
             architecture=architecture,
             textured=textured,
+            damage=damage or CorruptRecipe(),
         ),
         network,
     )

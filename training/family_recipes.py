@@ -84,12 +84,14 @@ class CorruptRecipe:
 class AeRecipe:
     """The autoencoder and its loss."""
 
-    width: int = 32
-    """Channels at half resolution."""
+    width: int = 64
+    """Channels at half resolution; a position carries 12 samples of the picture."""
+    blocks: int = 2
+    """Residual blocks at half resolution, on the way down and again on the way up."""
     quarter: int = 0
-    """Channels at a quarter of the resolution; 0: twice `width`."""
+    """Channels at a quarter of the resolution; 0: as `width`."""
     eighth: int = 0
-    """Channels at an eighth of the resolution; 0: three times `width`."""
+    """Channels at an eighth of the resolution; 0: as `width`."""
     skips: bool = True
     """Add the encoder's maps to the decoder's and the input to the output (restoration). Without:
     the pure bottleneck autoencoder, all of whose output comes out of the latent."""
@@ -109,6 +111,7 @@ class AeRecipe:
         """Return what must hold."""
         return [
             (self.width >= 4, "ae.width", self.width, "at least 4"),
+            (self.blocks >= 0, "ae.blocks", self.blocks, "0 or more"),
             (self.quarter >= 0, "ae.quarter", self.quarter, "0 or more"),
             (self.eighth >= 0, "ae.eighth", self.eighth, "0 or more"),
             (self.latent >= 0, "ae.latent", self.latent, "0 or more"),

@@ -11,14 +11,13 @@ from training.networks.layers import balanced_conv3, bf16_if
 
 
 class Autoencoder(nn.Module):
-    """Three resolutions (a half, a quarter, an eighth) of residual blocks: 3x3 convolutions, ReLU.
+    """Three resolutions (a half, a quarter, an eighth) of residual blocks, as in a U.
 
     The picture enters by PixelUnshuffle, so that no convolution works at full resolution (FFDNet:
     Zhang, Zuo and Zhang 2018, arXiv:1710.04026); going down is a strided convolution, going up a
-    PixelShuffle. With skips, which are added, and the input added to the output, it restores
-    (RED-Net: Mao, Shen and Yang 2016, arXiv:1603.09056; with residual blocks in between: DRUNet,
-    Zhang et al. 2021, arXiv:2008.13751). Without, it is the autoencoder of the
-    textbooks: encoder f, latent, decoder g, and nothing goes around the latent.
+    1x1 convolution and a PixelShuffle. With skips, which are added, and the input added to the
+    output, it restores (DRUNet: Zhang et al. 2021, arXiv:2008.13751). Without, it is the
+    autoencoder of the textbooks: encoder f, latent, decoder g, and nothing goes around the latent.
 
     The same decoder reconstructs at `scale` 2 or more: only its last convolution grows.
     `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
@@ -32,19 +31,19 @@ class Autoencoder(nn.Module):
         self.scale = scale
         self.skips = recipe.skips
         self.bf16 = False
-        half = recipe.width
-        quarter, eighth = recipe.quarter or 2 * half, recipe.eighth or 3 * half
-        self.down1 = _stack(12, half, 1)
-        self.down2 = _stack(half, quarter, 2, stride=2)
-        self.down3 = _stack(quarter, eighth, 2, stride=2)
+        half, blocks = recipe.width, recipe.blocks
+        quarter, eighth = recipe.quarter or half, recipe.eighth or half
+        self.down1 = nn.Sequential(balanced_conv3(12, half), *_residuals(half, blocks))
+        self.down2 = nn.Sequential(_down(half, quarter), Residual(quarter))
+        self.down3 = nn.Sequential(_down(quarter, eighth), *_residuals(eighth, 2))
         latent = recipe.latent or eighth
-        # with skips the deepest map goes on as it is: one convolution less, and it may be ReLU's
+        # with skips the deepest map goes on as it is: one convolution less
         self.to_latent = nn.Identity() if recipe.skips else balanced_conv3(eighth, latent)
-        self.from_latent = nn.Identity() if recipe.skips else _stack(latent, eighth, 0)
+        self.from_latent = nn.Identity() if recipe.skips else balanced_conv3(latent, eighth)
         self.up3 = _up(eighth, quarter)
         self.body2 = Residual(quarter)
         self.up2 = _up(quarter, half)
-        self.body1 = Residual(half)
+        self.body1 = nn.Sequential(*_residuals(half, blocks))
         self.tail = balanced_conv3(half, 3 * (2 * scale) ** 2, gain=0.1)
         if not recipe.skips:
             assert self.tail.bias is not None
@@ -72,7 +71,7 @@ class Autoencoder(nn.Module):
         """Return the encoder's maps, for perceptual losses.
 
         Returns:
-            (N, width, H/2, W/2), (N, quarter, H/4, W/4), (N, eighth, H/8, W/8), none negative.
+            (N, width, H/2, W/2), (N, quarter, H/4, W/4), (N, eighth, H/8, W/8).
         """
         first = self.down1(F.pixel_unshuffle(picture, 2))
         second = self.down2(first)
@@ -95,9 +94,9 @@ class Autoencoder(nn.Module):
 
     def _decoded(self, latent: Tensor, maps: list[Tensor] | None) -> Tensor:
         x = self.up3(self.from_latent(latent))
-        x = self.body2(F.relu(x + maps[1] if maps else x))
+        x = self.body2(x + maps[1] if maps else x)
         x = self.up2(x)
-        x = self.body1(F.relu(x + maps[0] if maps else x))
+        x = self.body1(x + maps[0] if maps else x)
         return F.pixel_shuffle(self.tail(x), 2 * self.scale)
 
 
@@ -126,11 +125,12 @@ class Decoder(nn.Module):
 
 
 class Residual(nn.Module):
-    """ReLU(x + conv(ReLU(conv(x)))) at one width (ResNet: He et al. 2016, arXiv:1512.03385).
+    """x + conv(ReLU(conv(x))) at one width.
 
-    The second convolution begins near zero, so a stack of any depth begins as the identity on what
-    is not negative. It learned in 1,200 steps what a plain stack of the same convolutions did not
-    in 6,000 (training/experiments.md).
+    There is no ReLU behind the sum (EDSR: Lim et al. 2017, arXiv:1707.02921), so that signed
+    values, such as noise to be subtracted, pass unhindered. The second convolution begins near
+    zero, so a stack of any depth begins as the identity. It learned in 400 steps what blocks with
+    a ReLU behind the sum did not in 10,000 (training/experiments.md).
     """
 
     def __init__(self, channels: int) -> None:
@@ -139,16 +139,20 @@ class Residual(nn.Module):
         self.conv2 = balanced_conv3(channels, channels, gain=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels, H, W) to the same shape, none negative."""
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        """Map (N, channels, H, W) to the same shape."""
+        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
+        return x + residual
 
 
-def _stack(inputs: int, outputs: int, blocks: int, *, stride: int = 1) -> nn.Sequential:
-    """A convolution with its ReLU, which takes the stride, and residual blocks."""
-    first = balanced_conv3(inputs, outputs, stride=stride)
-    return nn.Sequential(first, nn.ReLU(), *(Residual(outputs) for _ in range(blocks)))
+def _residuals(channels: int, count: int) -> list[Residual]:
+    return [Residual(channels) for _ in range(count)]
+
+
+def _down(inputs: int, outputs: int) -> nn.Conv2d:
+    """Half the resolution, each pixel of the four its own weights."""
+    return nn.Conv2d(inputs, outputs, 2, stride=2)
 
 
 def _up(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the resolution: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
-    return nn.Sequential(balanced_conv3(inputs, 4 * outputs), nn.PixelShuffle(2))
+    return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 1), nn.PixelShuffle(2))
