@@ -114,7 +114,7 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
         (
             ["upscale", "IN", "-o", "OUT", "--model", "nope"],
             1,
-            "there are gan_x2, gan_x2.int8, gan_x4, gan_x4.int8",
+            "there are ae_x1, ae_x1.int8, gan_x2, gan_x2.int8, gan_x4, gan_x4.int8",
         ),
         (["upscale", "gone.png", "-o", "OUT"], 1, "gone.png: no such file"),
         (["upscale", "IN", "IN", "-o", "x.png"], 2, "is one file, but several"),
@@ -214,11 +214,13 @@ def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every shipped file in a line with its scores, then the terms; another folder on request."""
     assert main(["models"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^gan_x4.int8 +x4 +int8 +\d+  Set5 31\.\d\d, Set14 28", text, re.MULTILINE)
-    assert "terms of gan_x2.int8, gan_x2, gan_x4.int8, gan_x4: Apache-2.0" in text
+    assert re.search(r"^gan_x4.int8 +x4 +int8 +\d+ +Set5 31\.\d\d, Set14 28", text, re.MULTILINE)
+    assert (
+        "terms of ae_x1.int8, ae_x1, gan_x2.int8, gan_x2, gan_x4.int8, gan_x4: Apache-2.0" in text
+    )
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [one["model"] for one in listed] == ["gan_x2.int8", "gan_x2", "gan_x4.int8", "gan_x4"]
+    assert sorted(one["model"] for one in listed) == srsdk.models.shipped()
     assert main(["models", str(tmp_path)]) == 1
     assert "holds no model file" in capsys.readouterr().err
     networks.nearest(tmp_path / "toy.onnx", scale=3)
