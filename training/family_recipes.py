@@ -102,10 +102,10 @@ class AeRecipe:
     fft: float = 0.05
     """Weight of the L1 distance of the spectra."""
     luma: float = 0.0
-    """Weight of the L1 distance of BT.601 luma, beside that of the colours."""
+    """Weight of the distance of BT.601 luma, of the kind `loss`, beside that of the colours."""
     relative: bool = False
-    """Weigh each patch by 1 / (its mean damage + 1/255): where noise and JPEG are learned together,
-    noise, whose error is several times as large, otherwise rules every step."""
+    """Weigh each patch by 1 / (its mean damage + 1/255): mild damage counts more. L1's gradient does
+    not grow with the error, so patches are balanced without it; it cost `ae_x1` much."""
 
     def checks(self) -> list[Check]:
         """Return what must hold."""

@@ -50,7 +50,7 @@ class Restore:
         return {
             "pixel": pixel(got, wanted),
             "fft": spectrum_l1(got, wanted),
-            "luma": luma_distance(got, wanted),
+            "luma": luma_distance(got, wanted, self._recipe.ae.loss),
         }
 
     def tensors(self) -> dict[str, Tensor]:
