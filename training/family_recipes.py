@@ -104,8 +104,8 @@ class AeRecipe:
     luma: float = 0.0
     """Weight of the distance of BT.601 luma, of the kind `loss`, beside that of the colours."""
     relative: bool = False
-    """Weigh each patch by 1 / (its mean damage + 1/255): mild damage counts more. L1's gradient does
-    not grow with the error, so patches are balanced without it; it cost `ae_x1` much."""
+    """Weigh each patch by 1 / (its mean damage + 1/255): mild damage counts more. L1 balances
+    patches without it, because its gradient does not grow with the error."""
 
     def checks(self) -> list[Check]:
         """Return what must hold."""

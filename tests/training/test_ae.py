@@ -83,9 +83,9 @@ def test_losses_by_hand() -> None:
     mse = Restore(tiny("ae", 1, ae={"width": 8, "loss": "mse"})).losses(got, wanted)
     assert float(l1["pixel"]) == pytest.approx(0.5)
     assert float(mse["pixel"]) == pytest.approx(0.25)
-    # luma's weights add up to 0.859
-    assert float(l1["luma"]) == pytest.approx(0.5 * 0.859)
-    assert float(mse["luma"]) == pytest.approx((0.5 * 0.859) ** 2)
+    # luma's weights add up to 219/255
+    assert float(l1["luma"]) == pytest.approx(0.5 * 219 / 255)
+    assert float(mse["luma"]) == pytest.approx((0.5 * 219 / 255) ** 2)
     impulse = torch.zeros(1, 1, 8, 8)
     impulse[..., 0, 0] = 1.0
     # every coefficient is 1/8 + 0i: the mean over real and imaginary parts is 1/16
