@@ -15,18 +15,22 @@ from benchmarks import machine, records, worker
 from benchmarks.peers import denoisers
 from benchmarks.peers.denoisers import METHODS, Picture
 from benchmarks.records import Record
+from srsdk import Restorer, SrsdkError
+from srsdk.models import find, shipped
 
 CROP_PX = 192
 """Side of the central squares of training pictures on which NLM's strength is chosen."""
 
 
 class RestorationError(Exception):
-    """A model or a folder that is not there."""
+    """A model, a folder or a level of damage that is of no use."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `restoration`."""
-    parser.add_argument("model", type=Path, help="weights or checkpoint of `ae` at x1, or .onnx")
+    parser.add_argument(
+        "model", type=Path, help="a shipped restorer, an .onnx file, or weights of `ae` at x1"
+    )
     parser.add_argument(
         "--test", type=Path, action="append", required=True, help="folder of truth; may be repeated"
     )
@@ -49,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Restore the same damaged pictures by every method, each in a process of its own.
 
     Raises:
-        RestorationError: no such model or folder.
+        RestorationError: the model, a folder or a level is of no use.
         WorkerError: a method failed.
     """
+    arguments.model = _model(arguments.model)
     _check(arguments)
     facts, made = machine.describe(), []
     configs = list(_configs(arguments))
@@ -71,12 +76,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _model(named: Path) -> Path:
+    """Return the file of a shipped model or of a path, once it is known to keep the size."""
+    if named.suffix and not named.is_file() and str(named) not in shipped():
+        raise RestorationError(f"{named}: no such file")
+    if named.is_file() and named.suffix != ".onnx":
+        return named  # weights, which are opened where they are measured
+    try:
+        path = find(str(named))
+        Restorer(path).close()
+    except SrsdkError as error:
+        raise RestorationError(str(error)) from error
+    return path
+
+
 def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.model.is_file():
-        raise RestorationError(f"{arguments.model}: no such file")
+    from training.data import DataError, load_pairs
+    from training.metrics import SSIM_WINDOW_PX
+
+    for flag, levels, most in (
+        ("sigma", arguments.sigma, 255),
+        ("quality", arguments.quality, 100),
+    ):
+        for level in levels:
+            if not 1 <= level <= most:
+                raise RestorationError(f"--{flag} {level:g}, expected 1 to {most}")
     for folder in (*arguments.test, *filter(None, [arguments.train])):
-        if not folder.is_dir():
-            raise RestorationError(f"{folder}: no such folder")
+        try:
+            load_pairs(folder, 1, min_px=SSIM_WINDOW_PX)
+        except DataError as error:
+            raise RestorationError(str(error)) from error
 
 
 def _configs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:

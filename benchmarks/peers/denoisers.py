@@ -166,9 +166,10 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     from training.assess import psnr_rgb
     from training.corrupt import add_noise, jpeg
     from training.data import load_pairs
-    from training.metrics import psnr_y, ssim_y
+    from training.metrics import SSIM_WINDOW_PX, psnr_y, ssim_y
 
-    truths = [pair.hr for pair in load_pairs(Path(config["test"]), 1)]
+    folder = Path(config["test"])
+    truths = [pair.hr for pair in load_pairs(folder, 1, min_px=SSIM_WINDOW_PX)]
     restore = open_method(config)
     found: dict[str, list[float]] = {}
     for index in chosen(len(truths), config["pictures"]):

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def make(folder: Path) -> Path:
     """Write the file into a folder, which is made if missing.
 
     Raises:
-        ExportError: spandrel is not installed.
+        ModuleNotFoundError: spandrel is not installed.
+        OSError: the folder cannot be written.
     """
     import torch
 
@@ -67,13 +69,20 @@ def make(folder: Path) -> Path:
     return folder / FILE
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the file; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers.spandrel_onnx", description=__doc__
     )
     parser.add_argument("folder", type=Path, help="the folder that `--files` names later")
-    made = make(parser.parse_args().folder)
+    try:
+        made = make(parser.parse_args(argv).folder)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"benchmarks: {error.name} is not installed: pip install 'srsdk[peers]'\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
     sys.stdout.write(f"wrote {made}\n")
     return 0
 

@@ -138,3 +138,14 @@ def test_span_through_onnx(tmp_path: Path, repository: Path) -> None:
         results.append(open_peer(name, asked)(make_picture(20, 24)).astype(int))
         assert results[-1].shape == (80, 96, 3)
     assert np.abs(results[0] - results[2]).max() <= 1
+
+
+def test_making_span_fails_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No spandrel: what mends it, and no folder is left."""
+    monkeypatch.setitem(sys.modules, "spandrel.architectures.SPAN.__arch.span", None)
+    assert spandrel_onnx.main([str(tmp_path / "peers")]) == 1
+    assert not (tmp_path / "peers").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("is not installed: pip install 'srsdk[peers]'")

@@ -171,3 +171,27 @@ def test_mistakes_are_one_sentence(
         assert main(call) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
+
+
+def test_mistakes_are_said_before_anything_is_measured(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network that enlarges, a folder of nothing, pictures too small to score, odd levels."""
+    monkeypatch.setattr("benchmarks.worker.call", lambda *_: pytest.fail("work was begun"))
+    empty, tiny = tmp_path / "empty", tmp_path / "tiny"
+    empty.mkdir()
+    tiny.mkdir()
+    Image.fromarray(make_picture(1, 1)).save(tiny / "1.png")
+    for words, message in (
+        (["gan_x4", "--test", str(folder)], "enlarges 4 times"),
+        (["nothing", "--test", str(folder)], "no shipped model"),
+        (["ae_x1", "--test", str(empty)], "no pictures in it"),
+        (["ae_x1", "--test", str(tiny)], "1x1 is under 11 px"),
+        (["ae_x1", "--test", str(folder), "--quality", "0"], "--quality 0, expected 1 to 100"),
+        (["ae_x1", "--test", str(folder), "--sigma", "-1"], "--sigma -1, expected 1 to 255"),
+    ):
+        assert main(["restoration", *words]) == 1
+        assert message in capsys.readouterr().err.splitlines()[-1]
