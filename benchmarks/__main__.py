@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import compare, gate, history, peer_runs, restoration, runs, tables
+from benchmarks import compare, gate, history, peer_runs, restoration, runs, shipped, tables
 from benchmarks.compare import CompareError
 from benchmarks.environments import BuildError
 from benchmarks.gpu import check
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_arguments(commands.add_parser("gate", help="show that `compare` works"))
     history.add_arguments(commands.add_parser("history", help="write all results as a page"))
     tables.add_arguments(commands.add_parser("table", help="write the README's table"))
+    shipped.add_arguments(commands.add_parser("models", help="write the README's table of models"))
     check.add_arguments(commands.add_parser("gpu-check", help="everything only a GPU can prove"))
     return parser
 

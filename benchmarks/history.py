@@ -13,7 +13,12 @@ from benchmarks.records import Record
 
 PLOTS = (
     ("Latency over time", plots.latency_over_time, "Each scenario by commit."),
-    ("Quality against time", plots.pareto, "Blue: srsdk. The step is what nobody beats."),
+    (
+        "Quality against time",
+        plots.pareto,
+        "Blue: srsdk. Hollow: quality of weights that others trained. "
+        "The step is what nobody beats.",
+    ),
     ("Roofline", plots.roofline, "What is reached, under what the machine can do at best."),
     ("Stages", plots.stage_bars, "Where the time of one file goes."),
 )

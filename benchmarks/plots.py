@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import PEERS
 from benchmarks.records import Record
 
 Series = dict[str, list[Record]]
@@ -105,8 +106,9 @@ def size_of(record: Record) -> tuple[int, int]:
 
 
 def scored(records: Sequence[Record]) -> list[Record]:
-    """Return the newest records of peers, with their quality where it was measured."""
-    quality = {r["config"]["peer"]: r["result"] for r in records if r["kind"] == "quality"}
+    """Return the newest records of peers, with their quality where it is known."""
+    quality = {name: {"psnr_y_db": p.others_db} for name, p in PEERS.items() if p.others_db}
+    quality |= {r["config"]["peer"]: r["result"] for r in records if r["kind"] == "quality"}
     peers = [record for record in latest(records) if record["kind"] == "peer"]
     return [
         {**record, "result": {**quality[record["config"]["peer"]], **record["result"]}}
@@ -136,7 +138,9 @@ def _draw_pareto(axes: Any, rows: list[Record]) -> None:
         c, ms, db = record["config"], record["result"]["p50_ms"], record["result"]["psnr_y_db"]
         is_ours = c["peer"].startswith("srsdk")
         label = f"{number}  {c['title'].replace('`', '')}: {ms:.0f} ms, {db:.2f} dB"
-        axes.plot(ms, db, "o", color="C0" if is_ours else "C7", markersize=6, label=label)
+        filled = "full" if c["trained"] else "none"
+        style = {"color": "C0" if is_ours else "C7", "markersize": 6, "fillstyle": filled}
+        axes.plot(ms, db, "o", label=label, **style)
         # neighbours of one quality: by turns above and below
         below = number % 2 == 0
         axes.annotate(

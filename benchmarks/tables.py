@@ -37,16 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def replaced(document: str, text: str, name: str) -> str:
+def replaced(document: str, text: str, name: str, *, begin: str = BEGIN) -> str:
     """Put text between the marks of a document.
 
     Raises:
         RecordError: not exactly one pair of marks.
     """
-    if document.count(BEGIN) != 1 or document.partition(BEGIN)[2].count(END) != 1:
-        raise RecordError(f"{name}: expected one {BEGIN} and one {END} after it")
-    head, _, rest = document.partition(BEGIN)
-    return f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}"
+    if document.count(begin) != 1 or END not in document.partition(begin)[2]:
+        raise RecordError(f"{name}: expected one {begin} and one {END} after it")
+    head, _, rest = document.partition(begin)
+    return f"{head}{begin}\n{text}{END}{rest.partition(END)[2]}"
 
 
 def published(found: Sequence[Record]) -> str:
@@ -100,7 +100,9 @@ def _rows(found: Sequence[Record], rows: Sequence[Record]) -> str:
     for record in sorted(rows, key=lambda r: float(r["result"]["median_ms"])):
         c, result = record["config"], record["result"]
         score = quality.get(c["peer"])
-        db = "random weights" if not c["trained"] else f"{score['psnr_y_db']:.2f}" if score else ""
+        db = "" if c["trained"] else "random weights"
+        if score is not None:
+            db = f"{score['psnr_y_db']:.2f}{'' if c['trained'] else ' with weights of others'}"
         title = f"**{c['title']}**" if c["peer"].startswith("srsdk") else c["title"]
         lines.append(
             f"| {title} | {result['median_ms']:.1f} ({result['low_ms']:.1f} to "

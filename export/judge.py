@@ -30,6 +30,7 @@ from training.data import Pair, load_pairs
 from training.evaluate import score
 from training.metrics import psnr_y
 from training.resize import Picture
+from training.sources import degraded
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Judge:
     reference: Run
     """The float32 network."""
     tests: Mapping[str, Sequence[Pair]]
-    """Ground truth by test set, and by damage where there is any: `Set5 noise 25`."""
+    """Ground truth by test set, and by what was done to the inputs: `Set5 noise 25`."""
     pictures: Sequence[Batch]
     """What parity is measured on."""
     patches: Sequence[Batch]
@@ -84,7 +85,12 @@ class Judge:
             if batch is not None:
                 pictures.append(batch)
         patches = flat_patches(f.channels, f.multiple_px, f.size_px)
-        return cls(f, source.reference, versions_of(tests, f.damage), pictures, patches)
+        versions = versions_of(tests, f.damage)
+        if f.degradation.kind != "bicubic":
+            for name, pairs in tests.items():
+                made = degraded(list(pairs), f.scale, f.degradation)
+                versions[f"{name} {f.degradation.kind}"] = made
+        return cls(f, source.reference, versions, pictures, patches)
 
     def parity(self, run: Run) -> Parity:
         """Measure a file against the float32 network."""

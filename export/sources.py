@@ -18,6 +18,7 @@ from export.options import file_sha256
 from export.parity import Batch, Run
 from export.radius import measured_radius
 from training import checkpoint, networks
+from training.data_recipes import DegradationRecipe
 from training.family_recipes import CorruptRecipe
 from training.loop import load_weights
 from training.recipe import Recipe, recipe_from_dict
@@ -53,6 +54,8 @@ class Facts:
     """Whether it was trained for texture, which PSNR does not reward."""
     damage: CorruptRecipe = field(default_factory=CorruptRecipe)
     """What it was trained to repair; test pictures are damaged so."""
+    degradation: DegradationRecipe = field(default_factory=DegradationRecipe)
+    """How its inputs were made of the truth; test pictures also are, where it is not bicubic."""
 
 
 class Source(Protocol):
@@ -103,8 +106,7 @@ class TorchSource:
         return _run(self._half, image)
 
     def _halved(self) -> nn.Module:
-        # small: a processor without float16 instructions is slow at the trial run
-        side = -(-16 // self.facts.multiple_px) * self.facts.multiple_px
+        side = -(-16 // self.facts.multiple_px) * self.facts.multiple_px  # small: halves are slow
         return halved(self.network, torch.zeros(1, self.facts.channels, side, side))
 
 
@@ -170,16 +172,14 @@ def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source
         sha256=file_sha256(path),
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,
-        textured=recipe.objective == "gan",
-        damage=recipe.corrupt,
+        recipe=recipe,
     )
 
 
 def open_mixture(path: Path, parent: Path, texture: float) -> Source:
     """Open (1 - texture) * parent + texture * checkpoint, both of `python -m training`.
 
-    Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219). Name and hash are those of
-    the checkpoint.
+    Network interpolation (ESRGAN, arXiv:1809.00219). Name and hash are those of the checkpoint.
 
     Raises:
         ExportError: one of them is of another family than `gan`, or they differ in architecture.
@@ -211,8 +211,7 @@ def torch_source(
     channels: int = 3,
     multiple_px: int = 1,
     architecture: str = "",
-    textured: bool = False,
-    damage: CorruptRecipe | None = None,
+    recipe: Recipe | None = None,
 ) -> TorchSource:
     """Wrap a network that maps (N, C, H, W) floats 0..1, and find out how far it sees.
 
@@ -221,13 +220,13 @@ def torch_source(
     """
     network.eval()
     check_finite(network, name)
+    measured = False
     for module in network.modules():
         if hasattr(module, "inplace"):
             # torch's exporter takes an activation in place apart, in twice the time
             module.inplace = False  # type: ignore[assignment]
     try:
         radius = receptive_radius(network, scale, channels, multiple_px=multiple_px)
-        measured = False
     except ValueError:
         run = Uint8Graph(network).eval()
         radius = measured_radius(lambda x: _run(run, x), scale, channels, multiple_px)
@@ -244,8 +243,9 @@ def torch_source(
             sha256=sha256,
             weights=sum(parameter.numel() for parameter in network.parameters()),
             architecture=architecture,
-            textured=textured,
-            damage=damage or CorruptRecipe(),
+            textured=recipe is not None and recipe.objective == "gan",
+            damage=recipe.corrupt if recipe else CorruptRecipe(),
+            degradation=recipe.degradation if recipe else DegradationRecipe(),
         ),
         network,
     )

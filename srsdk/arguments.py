@@ -105,8 +105,11 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", help=f"one of {', '.join(models.shipped())}, or a file's path")
-    command.add_argument("--scale", type=int, choices=(2, 4), help="picks gan_x2 or gan_x4 (4)")
+    command.add_argument("--model", help="a shipped model's name (srsdk models), or a file's path")
+    command.add_argument("--scale", type=int, choices=(2, 4), help="picks the model (4)")
+    command.add_argument(
+        "--kind", choices=tuple(models.DEFAULTS), help="of picture, picks the model (photo)"
+    )
     _add_running(command)
 
 

@@ -26,6 +26,7 @@ from srsdk import (
     doctor,
     folder,
     jobs,
+    models,
     models_cli,
     pictures,
     scale_cli,
@@ -224,9 +225,12 @@ def _open(
 
 
 def _model_name(arguments: argparse.Namespace) -> str:
-    if arguments.model is not None and arguments.scale is not None:
-        raise UsageError("--model and --scale exclude each other: a model has one scale")
-    return arguments.model or f"gan_x{arguments.scale or 4:g}"
+    if arguments.model is None:
+        return models.default(arguments.kind or "photo", int(arguments.scale or 4))
+    for name in ("scale", "kind"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--model and --{name} exclude each other: that picks a model too")
+    return str(arguments.model)
 
 
 def _drop_output() -> None:

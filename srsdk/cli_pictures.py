@@ -12,17 +12,24 @@ from PIL import Image
 from srsdk.chain import Chain, Restorer
 from srsdk.errors import UsageError
 from srsdk.memory_plan import parse_bytes
-from srsdk.models import shipped
+from srsdk.models import DEFAULTS
 from srsdk.options import AlphaBy, Fit, PictureOptions, Subsampling
 from srsdk.upscaler import Upscaler
 
 RESTORER = "ae_x1"
+COMPRESSED = "compressed"
+"""The kind of picture that two models are for: the restorer, then that for photographs."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = command.add_argument
-    add("--model", help=f"one of {', '.join(shipped())}, or a file's path")
+    add("--model", help="a shipped model's name (srsdk models), or a file's path")
+    add(
+        "--kind",
+        choices=(*DEFAULTS, COMPRESSED),
+        help=f"of picture, picks the model (photo); compressed is photo with --denoise {RESTORER}",
+    )
     add("--scale", type=float, help="output size over input size, 1 to 16; 2.5 is fine (4)")
     add("--width", type=int, metavar="PX", help="width of the result; alone it keeps the aspect")
     add("--height", type=int, metavar="PX", help="height of the result; alone the same")
@@ -87,7 +94,7 @@ def check_plain(arguments: argparse.Namespace, options: PictureOptions) -> None:
         UsageError: anything beside a model, or a scale of 2 or 4.
     """
     more = replace(options, scale=None) != PictureOptions()
-    models = arguments.denoise is not None or arguments.texture is not None
+    models = _restorer(arguments) is not None or arguments.texture is not None
     if more or models or arguments.scale not in (None, 2, 4):
         raise UsageError("--ray takes a --model, or a --scale of 2 or 4, and no other size or look")
 
@@ -103,10 +110,11 @@ def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "thr
     }
     opened: list[Upscaler] = []
     try:
-        if arguments.denoise is not None:
-            opened.append(Restorer(arguments.denoise, **shared))
-        for name in _names(arguments.model, arguments.scale):
-            texture = arguments.texture if len(opened) == bool(arguments.denoise) else None
+        restorer = _restorer(arguments)
+        if restorer is not None:
+            opened.append(Restorer(restorer, **shared))
+        for name in _names(arguments):
+            texture = arguments.texture if len(opened) == bool(restorer) else None
             opened.append(Upscaler(name, tile=arguments.tile, texture=texture, **shared))
         logging.getLogger("srsdk").info("%s", ", ".join(map(repr, opened)))
         return Chain(*opened)
@@ -116,15 +124,27 @@ def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "thr
         raise
 
 
-def _names(model: str | None, scale: float | None) -> tuple[str, ...]:
+def _restorer(arguments: argparse.Namespace) -> str | None:
+    """Return the name of the model of x1 that goes first, if one does."""
+    if arguments.denoise is None and arguments.kind == COMPRESSED:
+        return RESTORER
+    return None if arguments.denoise is None else str(arguments.denoise)
+
+
+def _names(arguments: argparse.Namespace) -> tuple[str, ...]:
     """Return the shipped models that reach a scale with the fewest pixels computed in vain."""
-    if model is not None:
-        return (model,)
+    if arguments.model is not None:
+        if arguments.kind is not None:
+            raise UsageError("--model and --kind exclude each other: a kind picks the model")
+        return (arguments.model,)
+    kind = "photo" if arguments.kind in (None, COMPRESSED) else arguments.kind
+    by_scale, scale = DEFAULTS[kind], arguments.scale
     if scale is None or 2 < scale <= 4:
-        return ("gan_x4",)
+        return (by_scale[4],)
     if scale <= 2:
-        return ("gan_x2",)
-    return ("gan_x4", "gan_x2") if scale <= 8 else ("gan_x4", "gan_x4")
+        return (by_scale.get(2, by_scale[4]),)
+    # what the first one gives is clean, whatever it was given
+    return (by_scale[4], DEFAULTS["photo"][2 if scale <= 8 else 4])
 
 
 def _quality(text: str) -> int | str:

@@ -59,7 +59,7 @@ def examine() -> list[Check]:
         *_gpus(),
         *_gpu_libraries(),
         _one_onnxruntime(),
-        Check("models", bool(models.shipped()), ", ".join(models.shipped()) or "none shipped"),
+        Check("models", bool(models.shipped()), f"{len(models.shipped())} files: srsdk models"),
     ]
 
 
@@ -75,7 +75,7 @@ def _backend(name: str) -> Check:
     version = _version(name) or "version unknown"
     picture = np.full((16, 24, 3), 128, np.uint8)
     try:
-        for model in models.shipped():
+        for model in _tried():
             with srsdk.Upscaler(model, backend=name) as up:
                 up(picture)
     except SrsdkError as error:
@@ -84,7 +84,12 @@ def _backend(name: str) -> Check:
         return Check(
             title, False, f"{version}, cannot be imported: {error}", f"pip install -U {name}"
         )
-    return Check(title, True, f"{version}, ran {', '.join(models.shipped()) or 'no model'} on cpu")
+    return Check(title, True, f"{version}, ran {', '.join(_tried())} on cpu")
+
+
+def _tried() -> list[str]:
+    """The models for photographs, in float32 and INT8: the others take the same ways."""
+    return [name + form for name in models.DEFAULTS["photo"].values() for form in ("", ".int8")]
 
 
 def _gpus() -> list[Check]:

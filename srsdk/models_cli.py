@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def show(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(listed, indent=2) + "\n")
     else:
         sys.stdout.write(_shown(_list(known)))
+        if arguments.folder == models.FOLDER:
+            sys.stdout.write("".join(_kinds()))
     return 0
 
 
@@ -83,6 +86,13 @@ def _list(known: list[tuple[Path, Manifest | None]]) -> str:
     ]
     lines += [f"terms of {', '.join(names)}: {licence}" for licence, names in terms.items()]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _kinds() -> Iterator[str]:
+    for kind, by_scale in models.DEFAULTS.items():
+        names = " or ".join(by_scale.values())
+        yield f"for --kind {kind}: {names}\n"
+    yield "for --kind compressed: ae_x1, then those of photo\n"
 
 
 def info(arguments: argparse.Namespace) -> int:

@@ -142,5 +142,6 @@ def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
         epoch = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
         subprocess.run(build, cwd=folder, env=epoch, check=True, capture_output=True)
         (wheel,) = (folder / "out").iterdir()
+        assert wheel.stat().st_size < 15_000_000
         hashes.append(hashlib.sha256(wheel.read_bytes()).hexdigest())
     assert hashes[0] == hashes[1]

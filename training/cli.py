@@ -27,6 +27,7 @@ python -m training --show RECIPE.toml          every value of a recipe, defaults
 python -m training evaluate MODEL --data DIR   a table and a picture sheet
 python -m training naturalness --data DIR      fit the statistics behind the naturalness score
 python -m training pack WEIGHTS -o FILE        half the size, float16, to be published
+python -m training drawings FOLDER             pictures of what drawing_x4 trains on, to look at
 torchrun --nproc-per-node N -m training ...    several processes, one network
 """
 

@@ -1,4 +1,4 @@
-"""The commands beside training: `evaluate`, `naturalness` and `pack`."""
+"""The commands beside training: `evaluate`, `naturalness`, `pack` and `drawings`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import torch
+from PIL import Image
 
-from training import crops, naturalness, packing, report
+from training import crops, drawings, naturalness, packing, report, subject
 from training.data import decode, find_pictures, refuse
 from training.resize import Picture
 
@@ -32,6 +35,13 @@ def evaluate(words: Sequence[str]) -> None:
         "--crops", type=Path, help="crops to look at, such as training/crops.toml, as crops.png"
     )
     parser.add_argument(
+        "--input",
+        choices=get_args(subject.Input),
+        help="how inputs are made: what the model was trained on (the default for weights), "
+        "bicubic (for .onnx), realworld, or bicubic and JPEG of quality 40 or 75",
+    )
+    parser.add_argument("--before", type=Path, help="a model of x1 that sees the input first")
+    parser.add_argument(
         "--naturalness", type=Path, default=naturalness.SHIPPED, help="another fit than ours"
     )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
@@ -40,12 +50,16 @@ def evaluate(words: Sequence[str]) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     places = crops.read(arguments.crops, arguments.data) if arguments.crops else ()
-    model = report.load_model(arguments.model, arguments.device)
+    model = subject.load_model(arguments.model, arguments.device)
+    if arguments.before is not None:
+        model = subject.after(subject.load_model(arguments.before, arguments.device), model)
+    if arguments.input is not None:
+        model = subject.with_input(model, arguments.input)
     natural = naturalness.load(arguments.naturalness)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows, sets = [], {}
     for folder in arguments.data:
-        pairs = report.load_set(folder, model)
+        pairs = subject.load_set(folder, model)
         if any(place.set == folder.resolve().name for place in places):
             sets[folder.resolve().name] = pairs
         rows += report.measure(folder.name, model, pairs, natural)
@@ -53,7 +67,7 @@ def evaluate(words: Sequence[str]) -> None:
         page.save(arguments.out / f"{folder.name}.png")
     if places:
         crops.sheet(model, places, sets).save(arguments.out / "crops.png")
-    table = report.to_markdown(rows)
+    table = report.to_markdown(model, rows)
     (arguments.out / "report.md").write_text(table, encoding="utf-8")
     (arguments.out / "report.json").write_text(report.to_json(model, rows), encoding="utf-8")
     log.info("%s\nwrote %s", table, arguments.out)
@@ -96,4 +110,28 @@ def pack(words: Sequence[str]) -> None:
     log.info("wrote %s, %d bytes", arguments.output, arguments.output.stat().st_size)
 
 
-COMMANDS = {"evaluate": evaluate, "naturalness": fit_naturalness, "pack": pack}
+def draw(words: Sequence[str]) -> None:
+    """Write generated drawings, of the kind that `data.pictures = "drawings"` trains on."""
+    parser = argparse.ArgumentParser(prog="python -m training drawings", description=draw.__doc__)
+    parser.add_argument("folder", type=Path, help="made if missing")
+    parser.add_argument("--count", type=int, default=24, help="pictures (default 24)")
+    parser.add_argument("--px", type=int, default=512, help="side, px (default 512)")
+    parser.add_argument("--seed", type=int, default=1_000_000, help="no recipe trains on this one")
+    arguments = parser.parse_args(words)
+    for name, lowest in (("count", 1), ("px", subject.SMALLEST_PX), ("seed", 0)):
+        if getattr(arguments, name) < lowest:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: expected {lowest} or more")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    seeds = np.random.SeedSequence(arguments.seed).spawn(arguments.count)
+    for number, seed in enumerate(seeds):
+        picture = drawings.picture(arguments.px, np.random.default_rng(seed))
+        Image.fromarray(picture).save(arguments.folder / f"drawing_{number:03d}.png")
+    log.info("wrote %d drawings to %s", arguments.count, arguments.folder)
+
+
+COMMANDS = {
+    "evaluate": evaluate,
+    "naturalness": fit_naturalness,
+    "pack": pack,
+    "drawings": draw,
+}

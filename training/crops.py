@@ -15,8 +15,8 @@ from training.data import DataError, Pair, find_pictures
 from training.evaluate import bicubic
 from training.metrics import psnr_y
 from training.recipe import from_table, read_toml
-from training.report import Model
 from training.resize import Picture
+from training.subject import Model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ class DataRecipe:
     chance, 0 every picture. A few large smooth pictures rule a mixed folder at 1."""
     pictures: str = "folder"
     """`folder` takes `--data`; `dead_leaves` (for photographs) and `drawings` (comics, charts)
-    generate pictures from the seed and need none."""
+    generate pictures from the seed and need none; with `--data`, the folder's are added."""
     generated: int = 24
     """Number of generated pictures."""
     generated_px: int = 192

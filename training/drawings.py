@@ -2,7 +2,10 @@
 
 What distinguishes comics, cartoons, charts and screenshots from photographs is drawn at random:
 areas of one colour or a plain gradient, bounded by smooth curves, with or without an ink line of
-varying weight; regular patterns; text. No picture of anybody's is needed.
+varying weight; soft shading; regular patterns; text. No picture of anybody's is needed.
+
+Patterns and letters are no finer than what is left of them after the reduction: a network that has
+to guess dots from what has become a flat grey puts dots into every shade and into every sky.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import string
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from training.data import Pair, make_pair
 from training.resize import Picture, imresize
@@ -20,6 +23,8 @@ OVERSAMPLING = 3
 """Drawn this much larger and reduced, which antialiases lines as drawing programs do."""
 INK = (8, 8, 12)
 CURVE_POINTS = 96
+FINEST = 2.2
+"""Period of the finest pattern, in pixels of the reduced picture; 2 is the limit of sampling."""
 
 Points = npt.NDArray[np.float64]
 Colour = tuple[int, int, int]
@@ -29,13 +34,13 @@ def pairs(count: int, side_px: int, scale: int, seed: int) -> list[Pair]:
     """Return `count` generated pictures of side `side_px` with their reduced twins."""
     seeds = np.random.SeedSequence(seed).spawn(count)
     return [
-        make_pair(picture(side_px, np.random.default_rng(each)), scale, f"drawings/{number}")
+        make_pair(picture(side_px, np.random.default_rng(each), scale), scale, f"drawings/{number}")
         for number, each in enumerate(seeds)
     ]
 
 
-def picture(side_px: int, random: np.random.Generator) -> Picture:
-    """Draw one picture, (side_px, side_px, 3) uint8."""
+def picture(side_px: int, random: np.random.Generator, scale: int = 4) -> Picture:
+    """Draw one picture, (side_px, side_px, 3) uint8, that can be reduced by `scale`."""
     side = side_px * OVERSAMPLING
     palette = _palette(random)
     canvas = Image.new("RGB", (side, side), palette[0])
@@ -43,12 +48,14 @@ def picture(side_px: int, random: np.random.Generator) -> Picture:
     weight_px = OVERSAMPLING * float(random.uniform(0.8, 3.5))
     for _ in range(random.integers(8, 26)):
         _shape(canvas, palette, random, weight_px if inked else 0.0)
-    for _ in range(random.integers(0, 5)):
-        _pattern(canvas, palette, random)
+    for _ in range(random.integers(0, 6)):
+        _shade(canvas, random)
+    for _ in range(random.integers(0, 3)):
+        _pattern(canvas, palette, random, scale)
     for _ in range(random.integers(0, 30)):
         _stroke(canvas, random, weight_px)
     for _ in range(random.integers(0, 7)):
-        _text(canvas, palette, random)
+        _text(canvas, palette, random, scale)
     return imresize(np.asarray(canvas), 1 / OVERSAMPLING)
 
 
@@ -108,10 +115,22 @@ def _fill(side: int, palette: list[Colour], random: np.random.Generator) -> Imag
     return Image.composite(flat, Image.new("RGB", (side, side), second), ramp)
 
 
-def _pattern(canvas: Image.Image, palette: list[Colour], random: np.random.Generator) -> None:
+def _shade(canvas: Image.Image, random: np.random.Generator) -> None:
+    """Lay a soft shadow or light on a place, as an airbrush does."""
+    mask = Image.new("L", canvas.size)
+    corners = [tuple(point) for point in _blob(canvas.width, random).tolist()]
+    ImageDraw.Draw(mask).polygon(corners, fill=int(random.integers(40, 200)))
+    softness = canvas.width * float(random.uniform(0.004, 0.06))
+    tone = (0, 0, 0) if random.random() < 0.6 else (255, 255, 255)
+    canvas.paste(tone, mask=mask.filter(ImageFilter.BoxBlur(softness)))
+
+
+def _pattern(
+    canvas: Image.Image, palette: list[Colour], random: np.random.Generator, scale: int
+) -> None:
     """Hatch an area, or lay a screen tone on it."""
     side, draw = canvas.width, ImageDraw.Draw(canvas)
-    step = OVERSAMPLING * float(random.uniform(3, 9))
+    step = OVERSAMPLING * scale * float(random.uniform(FINEST, 3 * FINEST))
     left, top = random.uniform(-0.1 * side, 0.8 * side, 2)
     width, height = random.uniform(0.1 * side, 0.5 * side, 2)
     colour = INK if random.random() < 0.6 else palette[random.integers(len(palette))]
@@ -134,18 +153,22 @@ def _stroke(canvas: Image.Image, random: np.random.Generator, weight_px: float) 
     start, bend, end = (random.uniform(0, side, 2) for _ in range(3))
     end = start + (end - start) * random.uniform(0.05, 0.5)
     bend = start + (bend - start) * random.uniform(0.05, 0.3)
-    t = np.linspace(0, 1, 48)[:, None]
+    # dots close enough to be a line
+    count = int(np.linalg.norm(bend - start) + np.linalg.norm(end - bend)) + 2
+    t = np.linspace(0, 1, count)[:, None]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
-    radii = 0.5 * weight_px * np.sin(np.pi * np.linspace(0.08, 0.92, 48))
+    radii = 0.5 * weight_px * np.sin(np.pi * np.linspace(0.08, 0.92, count))
     for (x, y), radius in zip(curve.tolist(), radii.tolist(), strict=True):
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=INK)
 
 
-def _text(canvas: Image.Image, palette: list[Colour], random: np.random.Generator) -> None:
+def _text(
+    canvas: Image.Image, palette: list[Colour], random: np.random.Generator, scale: int
+) -> None:
     """Write some letters, straight or turned."""
     letters = string.ascii_letters + string.digits + ".,!?-()" + 8 * " "
     words = "".join(random.choice(list(letters), int(random.integers(3, 24))).tolist())
-    font = ImageFont.load_default(OVERSAMPLING * float(random.uniform(7, 30)))
+    font = ImageFont.load_default(OVERSAMPLING * scale * float(random.uniform(3, 10)))
     box = [int(edge) for edge in font.getbbox(words)]
     stamp = Image.new("L", (max(1, box[2]), max(1, box[3])))
     ImageDraw.Draw(stamp).text((0, 0), words, fill=255, font=font)

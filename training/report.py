@@ -7,42 +7,22 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
 
-from training import naturalness, networks
-from training.data import DataError, Pair, load_pairs
-from training.data_recipes import DegradationRecipe
-from training.evaluate import Upscale, bicubic, network, pad_to
-from training.loop import load_weights
+from training import naturalness
+from training.data import Pair
+from training.evaluate import bicubic
 from training.metrics import psnr_y, ssim_y
-from training.recipe import recipe_from_dict
 from training.resize import Picture
-from training.sources import degraded
+from training.subject import Model
 from training.texture_metrics import consistency_db, sliced_wasserstein, spectrum_distance_db
 
-SMALLEST_PX = 32
-"""Below this the coarsest level of a pyramid has no whole patch."""
 LABEL_PX = 22
 GAP_PX = 4
-
-
-@dataclass(frozen=True)
-class Model:
-    """Something to evaluate."""
-
-    name: str
-    scale: int
-    upscale: Upscale
-    degradation: DegradationRecipe
-    """How its inputs are made."""
-    net: nn.Module | None = None
-    """Where there is one: it may have more to show than a picture."""
 
 
 @dataclass(frozen=True)
@@ -63,56 +43,6 @@ class Row:
     """Sliced Wasserstein distance, the mean over levels; lower is better."""
     naturalness: float
     """Distance from natural pictures; lower is better."""
-
-
-def load_model(path: Path, device: torch.device) -> Model:
-    """Open a checkpoint of a run (its averaged weights), or an ONNX file.
-
-    Raises:
-        ValueError: neither, or the weights do not fit the recipe they came with.
-    """
-    if path.suffix == ".onnx":
-        return _onnx_model(path)
-    state, facts = load_weights(path)
-    recipe = recipe_from_dict(facts["recipe"], source=str(path))
-    net = networks.for_recipe(recipe)
-    networks.warm_start(net, state)
-    net = net.to(device).eval()
-    return Model(recipe.name, recipe.scale, network(net), recipe.degradation, net)
-
-
-def _onnx_model(path: Path) -> Model:
-    """Open an exported file: uint8 NHWC in and out, padded to the multiple that it asks for."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ValueError("an .onnx file needs: pip install onnxruntime") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0]
-    if entry.type != "tensor(uint8)" or entry.shape[-1] != 3:
-        raise ValueError(f"{path}: input {entry.shape} {entry.type}, expected (N, H, W, 3) uint8")
-    manifest = session.get_modelmeta().custom_metadata_map.get("srsdk.manifest", "{}")
-    multiple = int(json.loads(manifest).get("multiple_px", 1))
-
-    def upscale(lr: Picture) -> Picture:
-        padded = pad_to(lr, multiple)
-        result: Picture = session.run(None, {entry.name: padded[None]})[0][0]
-        height, width = (side * result.shape[0] // padded.shape[0] for side in lr.shape[:2])
-        return result[:height, :width]
-
-    scale = upscale(np.zeros((16, 16, 3), np.uint8)).shape[0] // 16
-    return Model(path.stem, scale, upscale, DegradationRecipe())
-
-
-def load_set(folder: Path, model: Model) -> list[Pair]:
-    """Read a folder of ground truth and make the model's kind of input of it."""
-    pairs = degraded(load_pairs(folder, model.scale), model.scale, model.degradation)
-    large = [pair for pair in pairs if min(pair.hr.shape[:2]) >= SMALLEST_PX]
-    if not large:
-        raise DataError(f"{folder}: no picture of {SMALLEST_PX} px or more")
-    return large
 
 
 def measure(
@@ -154,7 +84,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
+def to_markdown(model: Model, rows: Sequence[Row]) -> str:
     """Return the table."""
     head = (
         "set",
@@ -177,7 +107,11 @@ def to_markdown(rows: Sequence[Row]) -> str:
             f"{row.naturalness:.2f}",
         ]
         lines.append(f"| {row.set} | {row.method} | {' | '.join(numbers)} |")
-    lines += ["", "NIQE*: fitted on our own pictures; comparable within this table only."]
+    lines += [
+        "",
+        f"Inputs: {model.input}. "
+        "NIQE*: fitted on our own pictures; comparable within this table only.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -190,7 +124,7 @@ def to_json(model: Model, rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    facts = {"model": model.name, "scale": model.scale, "input": model.degradation.kind}
+    facts = {"model": model.name, "scale": model.scale, "input": model.input}
     return json.dumps({**facts, "rows": table}, indent=2) + "\n"
 
 

@@ -193,11 +193,15 @@ def _rescaled_crop(
 def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
     """Return the high-resolution pictures of all modes but `paired`."""
     data, min_px = recipe.data, recipe.data.patch_px * recipe.scale
+    made: list[Pair] = []
     if data.pictures != "folder":
         side = max(data.generated_px, min_px)
-        return GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
+        made = GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
+        if folders.data is None:
+            return made
     folder = _needed(folders.data, "--data", "a folder of pictures")
-    return cache.pairs(folder, recipe.scale, min_px=min_px, grey=data.grey, cache=folders.cache)
+    found = cache.pairs(folder, recipe.scale, min_px=min_px, grey=data.grey, cache=folders.cache)
+    return [*made, *found]
 
 
 def _low_resolution(recipe: Recipe, folders: Folders) -> list[Pair]:

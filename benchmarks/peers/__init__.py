@@ -25,6 +25,9 @@ Picture = npt.NDArray[np.uint8]
 Upscale = Callable[[Picture], Picture]
 
 WARM_UP_RUNS = 2
+SPAN_DB = 31.74
+"""SPANtiny of NTIRE 2024 (131 K parameters), its own weights, Set5 at x4 under the protocol of our
+tables; they were trained on DF2K and LSDIR, thousands of pictures of 2K."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,9 @@ class Peer:
     """Whether it runs the very weights that srsdk runs."""
     trained: bool = True
     """False: random weights; speed does not depend on them, quality means nothing."""
+    others_db: float | None = None
+    """What weights that somebody else trained for it reach on Set5, PSNR-Y in dB; we do not have
+    them."""
     slow: bool = False
     """Runs only when asked for by name: seconds for a small picture."""
     gpu: bool = False
@@ -86,6 +92,14 @@ PEERS = {
     ),
     "srsdk-int8": Peer(
         title="srsdk, INT8 file", adapter="ours:int8", needs=("openvino",), same_model=False
+    ),
+    "srsdk-quality": Peer(
+        title="srsdk, the larger network", adapter="ours:quality", needs=("openvino",)
+    ),
+    "srsdk-quality-int8": Peer(
+        title="srsdk, the larger network, INT8 file",
+        adapter="ours:quality_int8",
+        needs=("openvino",),
     ),
     "srsdk-tuned": Peer(
         title="srsdk, `tune=True`", adapter="ours:tuned", needs=("openvino",), same_model=False
@@ -160,6 +174,7 @@ PEERS = {
     "span-openvino": Peer(
         title="SPAN of 131 K in OpenVINO, FP32",
         adapter="spandrel_onnx:openvino",
+        others_db=SPAN_DB,
         needs=("openvino",),
         file="span26_x4.onnx",
         trained=False,
@@ -167,6 +182,7 @@ PEERS = {
     "span-openvino-bf16": Peer(
         title="SPAN of 131 K in OpenVINO, its defaults",
         adapter="spandrel_onnx:openvino_bf16",
+        others_db=SPAN_DB,
         needs=("openvino",),
         file="span26_x4.onnx",
         trained=False,
@@ -174,6 +190,7 @@ PEERS = {
     "span-onnxruntime": Peer(
         title="SPAN of 131 K in ONNX Runtime",
         adapter="spandrel_onnx:onnxruntime",
+        others_db=SPAN_DB,
         needs=("onnxruntime",),
         file="span26_x4.onnx",
         trained=False,

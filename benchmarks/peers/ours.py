@@ -33,6 +33,16 @@ def tuned(job: Job) -> Upscale:
     return _open(job, tune=True)
 
 
+def quality(job: Job) -> Upscale:
+    """The larger network of the same scale."""
+    return srsdk.Upscaler(f"{job.model}_quality", threads=job.threads)
+
+
+def quality_int8(job: Job) -> Upscale:
+    """Its INT8 file."""
+    return srsdk.Upscaler(f"{job.model}_quality.int8", threads=job.threads)
+
+
 def engine(job: Job) -> Upscale:
     """The engine file, on the first GPU."""
     assert job.engine is not None

@@ -1,19 +1,49 @@
-"""The models that are shipped with srsdk, and finding one by name or path."""
+"""The models that are shipped with srsdk, and finding one by name, path, or what it is for."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import MappingProxyType
 
-from srsdk.errors import ModelError
+from srsdk.errors import ModelError, UsageError
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".onnx", ".engine")
+DEFAULTS = MappingProxyType(
+    {
+        "photo": MappingProxyType({2: "gan_x2", 4: "gan_x4"}),
+        "realworld": MappingProxyType({4: "realworld_x4"}),
+        "drawing": MappingProxyType({4: "drawing_x4"}),
+    }
+)
+"""Name of the model by kind of picture and scale. `photo`: small, but clean; `realworld`: blurred,
+noisy and compressed, perhaps more than once; `drawing`: comics, charts, screenshots. For pictures
+that are JPEG but sharp, `Chain(Restorer("ae_x1"), Upscaler(default()))` is better than either."""
 
 
 def shipped() -> list[str]:
     """Return the names of the shipped models, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.onnx"))
+
+
+def default(kind: str = "photo", scale: int = 4) -> str:
+    """Return the name of the shipped model for a kind of picture.
+
+    Args:
+        kind: `photo`, `realworld` or `drawing` (see `DEFAULTS`).
+        scale: output size over input size.
+
+    Raises:
+        UsageError: another kind, or a scale that no model of the kind has.
+    """
+    if kind not in DEFAULTS:
+        raise UsageError(f"kind {kind!r}: expected {', '.join(DEFAULTS)}")
+    by_scale = DEFAULTS[kind]
+    if scale not in by_scale:
+        there = ", ".join(f"{name} (x{factor})" for factor, name in by_scale.items())
+        raise UsageError(f"no shipped model for {kind} enlarges {scale} times; there is {there}")
+    return by_scale[scale]
 
 
 def find(model: str | os.PathLike[str]) -> Path:
@@ -33,7 +63,13 @@ def find(model: str | os.PathLike[str]) -> Path:
         return path
     if model not in shipped():
         raise ModelError(
-            f"{str(model)!r} is no shipped model; there are {', '.join(shipped()) or 'none'}; "
-            "a file is given by its path, such as ./my_model.onnx"
+            f"{str(model)!r} is no shipped model; there are {', '.join(_whole()) or 'none'} "
+            "(srsdk models lists every precision); a file is given by its path, such as "
+            "./my_model.onnx"
         )
     return FOLDER / f"{model}.onnx"
+
+
+def _whole() -> list[str]:
+    """The names in float32: what each of the others is a smaller form of."""
+    return [name for name in shipped() if "." not in name]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks import history, plots, records, tables
 from benchmarks.__main__ import main
+from benchmarks.peers import SPAN_DB
 from benchmarks.records import Record
 
 pytest.importorskip("matplotlib")
@@ -95,6 +96,19 @@ def test_sizes_are_not_mixed(results: list[Record]) -> None:
     svg = plots.pareto([*results, larger])
     assert svg is not None
     assert svg.count("ms a picture") == 2
+
+
+def test_an_architecture_has_the_quality_of_weights_of_others(results: list[Record]) -> None:
+    """Its time was measured here with random weights; the table and the plot say so."""
+    span = copy.deepcopy(next(r for r in results if r["kind"] == "peer"))
+    span["config"].update(peer="span-openvino", title="SPAN", trained=False)
+    text = tables.published([*results, span])
+    assert f"| 1.00 | 1 | {SPAN_DB:.2f} with weights of others |" in text
+    svg = plots.pareto([*results, span])
+    assert svg is not None
+    unknown = copy.deepcopy(span)
+    unknown["config"]["peer"] = "spandrel-span"
+    assert "| random weights |" in tables.published([*results, unknown])
 
 
 def test_a_ceiling_is_the_highest_that_was_seen(results: list[Record]) -> None:

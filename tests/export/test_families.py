@@ -75,6 +75,17 @@ def test_int8_of_an_autoencoder(tmp_path: Path, drawn: Path, truth: Path) -> Non
         assert up(make_picture(37, 50)).shape == (37, 50, 3)
 
 
+def test_a_network_for_the_real_world_is_scored_there(tmp_path: Path, truth: Path) -> None:
+    """On the folder as everybody's, and once more with inputs as its recipe made them."""
+    table = {"name": "toy", "scale": 4, "network": {"width": 4, "depth": 1}}
+    save(tmp_path / "w.safetensors", {**table, "degradation": {"kind": "realworld"}})
+    report = export(tmp_path / "w.safetensors", tmp_path / "toy.onnx", Options(tests=(truth,)))
+    (made,) = report.made
+    assert set(made.manifest.scores) == {truth.name, f"{truth.name} realworld"}
+    clean, found = (score["psnr_y_db"] for score in made.manifest.scores.values())
+    assert found < clean
+
+
 VAE = {
     "name": "toy_vae",
     "family": "vae",

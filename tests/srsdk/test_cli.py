@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -51,6 +52,11 @@ def test_one_file_to_one_file(photo: Path, tmp_path: Path) -> None:
         (["--scale", "4", "--tile", "24", "--backend", "onnxruntime"], (120, 80)),
         (["--model", "gan_x4", "--scale", "2.5"], (75, 50)),
         (["--scale", "8"], (240, 160)),
+        (["--kind", "drawing"], (120, 80)),
+        (["--kind", "compressed", "--scale", "2"], (60, 40)),
+        (["--kind", "realworld", "--scale", "2"], (60, 40)),
+        (["--kind", "drawing", "--scale", "6"], (180, 120)),
+        (["--texture", "0.5"], (120, 80)),
         (["--scale", "1.5", "--alpha", "lanczos"], (45, 30)),
         (["--width", "50", "--height", "50"], (50, 33)),
         (["--width", "50", "--height", "50", "--fit", "cover"], (50, 50)),
@@ -64,6 +70,16 @@ def test_options(
     """Each option does what it says."""
     assert main(["upscale", str(photo), "-o", str(tmp_path / "out"), *options]) == 0
     assert size(tmp_path / "out" / "photo.png") == expected
+
+
+def test_compressed_is_denoised_first(photo: Path, tmp_path: Path) -> None:
+    """`--kind compressed` is `--denoise` before the model for photographs."""
+    for name, options in (("a.png", ["--kind", "compressed"]), ("b.png", ["--denoise"])):
+        assert main(["upscale", str(photo), "-o", str(tmp_path / name), *options]) == 0
+    assert main(["upscale", str(photo), "-o", str(tmp_path / "c.png")]) == 0
+    a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
 
 
 def test_a_batch_goes_on_after_a_failure(
@@ -114,7 +130,7 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
         (
             ["upscale", "IN", "-o", "OUT", "--model", "nope"],
             1,
-            "there are ae_x1, ae_x1.int8, gan_x2, gan_x2.int8, gan_x4, gan_x4.int8",
+            "there are ae_x1, drawing_x4, gan_x2, gan_x2_quality, gan_x2_texture, gan_x4, ",
         ),
         (["upscale", "gone.png", "-o", "OUT"], 1, "gone.png: no such file"),
         (["upscale", "IN", "IN", "-o", "x.png"], 2, "is one file, but several"),
@@ -123,7 +139,31 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
         (["upscale", "IN", "-o", "OUT", "--width", "9", "--scale", "2"], 2, "excludes width"),
         (["upscale", "IN", "-o", "OUT", "--scale", "17"], 2, "up to 16"),
         (["upscale", "IN", "-o", "OUT", "--quality", "fine"], 2, "keep, lossless"),
-        (["upscale", "IN", "-o", "OUT", "--texture", "0.5"], 1, "no textured twin"),
+        (
+            ["upscale", "IN", "-o", "OUT", "--kind", "drawing", "--texture", "0.5"],
+            1,
+            "no textured twin",
+        ),
+        (
+            ["upscale", "IN", "-o", "OUT", "--kind", "drawing", "--model", "gan_x4"],
+            2,
+            "--model and --kind exclude each other",
+        ),
+        (
+            ["upscale", "IN", "-o", "OUT", "--kind", "compressed", "--ray"],
+            2,
+            "--ray takes a --model",
+        ),
+        (
+            ["video", "IN", "OUT", "--kind", "drawing", "--scale", "2"],
+            2,
+            "no shipped model for drawing enlarges 2 times; there is drawing_x4 (x4)",
+        ),
+        (
+            ["demo", "--model", "gan_x4", "--kind", "photo"],
+            2,
+            "--model and --kind exclude each other",
+        ),
         (["upscale", "IN", "-o", "OUT", "--denoise", "gan_x2"], 1, "expected a model of x1"),
         (["upscale", "IN", "-o", "OUT", "--max-pixels", "100"], 1, "--max-pixels"),
         (["upscale", "IN", "-o", "IN/x"], 1, "cannot be made"),
@@ -215,9 +255,13 @@ def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"^gan_x4.int8 +x4 +int8 +\d+ +Set5 31\.\d\d, Set14 28", text, re.MULTILINE)
-    assert (
-        "terms of ae_x1.int8, ae_x1, gan_x2.int8, gan_x2, gan_x4.int8, gan_x4: Apache-2.0" in text
-    )
+    assert "terms of ae_x1.fp16, ae_x1.int8.gpu, ae_x1.int8, ae_x1, drawing_x4.fp16" in text
+    for line in (
+        "for --kind photo: gan_x2 or gan_x4\n",
+        "for --kind realworld: realworld_x4\n",
+        "for --kind drawing: drawing_x4\n",
+    ):
+        assert line in text
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert sorted(one["model"] for one in listed) == srsdk.models.shipped()
@@ -225,7 +269,9 @@ def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "holds no model file" in capsys.readouterr().err
     networks.nearest(tmp_path / "toy.onnx", scale=3)
     assert main(["models", str(tmp_path)]) == 0
-    assert "carries no manifest" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "carries no manifest" in text
+    assert "--kind" not in text
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.conftest import Picture, make_picture
 from tests.training.test_assess import saved
 from tests.training.test_report import Distribution
-from training import crops, report
+from training import crops, report, subject
 from training.cli import main
 from training.corrupt import TEST_QUALITY, TEST_SIGMA, add_noise, jpeg
 from training.data_recipes import DegradationRecipe
@@ -57,21 +57,21 @@ def cells(page: Image.Image) -> list[Picture]:
     return [pixels[report.LABEL_PX :][:40, left : left + 48] for left in lefts]
 
 
-def sheet(model: report.Model, places: Path, folder: Path) -> list[Picture]:
+def sheet(model: subject.Model, places: Path, folder: Path) -> list[Picture]:
     """Make the sheet and cut it."""
     found = crops.read(places, [folder])
-    pairs = report.load_set(folder, model)
+    pairs = subject.load_set(folder, model)
     return cells(crops.sheet(model, found, {"drawn": pairs}))
 
 
 def test_an_enlarger_shows_input_bicubic_itself_and_truth(places: Path, folder: Path) -> None:
     """Each column is the same place of its picture, pixel by pixel."""
-    model = report.Model("m", 2, lambda lr: 255 - bicubic(2)(lr), DegradationRecipe())
+    model = subject.Model("m", 2, lambda lr: 255 - bicubic(2)(lr), DegradationRecipe())
     low, cubic, ours, truth = sheet(model, places, folder)
     window = np.s_[20:60, 30:78]
     hr = make_picture(120, 132, 1)
     np.testing.assert_array_equal(truth, hr[window])
-    pair = report.load_set(folder, model)[1]
+    pair = subject.load_set(folder, model)[1]
     np.testing.assert_array_equal(low[::2, ::2], pair.lr[10:30, 15:39])
     np.testing.assert_array_equal(cubic, bicubic(2)(pair.lr)[window])
     np.testing.assert_array_equal(ours, 255 - cubic)
@@ -79,7 +79,7 @@ def test_an_enlarger_shows_input_bicubic_itself_and_truth(places: Path, folder: 
 
 def test_a_restorer_shows_both_kinds_of_damage(places: Path, folder: Path) -> None:
     """Noise, its repair, JPEG, its repair, truth: the damage that `training.assess` scores."""
-    model = report.Model("m", 1, lambda damaged: 255 - damaged, DegradationRecipe())
+    model = subject.Model("m", 1, lambda damaged: 255 - damaged, DegradationRecipe())
     noisy, first, coded, second, truth = sheet(model, places, folder)
     hr, window = make_picture(120, 132, 1), np.s_[20:60, 30:78]
     expected = add_noise(hr, TEST_SIGMA, np.random.default_rng(1))
@@ -93,7 +93,7 @@ def test_a_restorer_shows_both_kinds_of_damage(places: Path, folder: Path) -> No
 def test_a_distribution_shows_its_samples_and_confidence(places: Path, folder: Path) -> None:
     """Three samples and the map stand between the picture and the truth."""
     net = Distribution()
-    shown = sheet(report.Model("m", 2, network(net), DegradationRecipe(), net), places, folder)
+    shown = sheet(subject.Model("m", 2, network(net), DegradationRecipe(), net), places, folder)
     assert len(shown) == 8
     assert not np.array_equal(shown[3], shown[4])
     # sure of itself left of the middle, which is 66 px

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from tests import networks as onnx_networks
 from tests.conftest import make_picture
-from training import checkpoint, naturalness, networks, report
+from training import checkpoint, naturalness, networks, report, subject
 from training.cli import main
+from training.corrupt import jpeg
 from training.data import load_pairs
 from training.data_recipes import DegradationRecipe
 from training.evaluate import bicubic, network, score
@@ -96,7 +97,7 @@ def test_a_file_that_asks_for_multiples_gets_them(folder: Path, tmp_path: Path) 
         output_shape=["n", "H", "W", 3],
         metadata={"srsdk.manifest": '{"multiple_px": 8}'},
     )
-    model = report.load_model(path, torch.device("cpu"))
+    model = subject.load_model(path, torch.device("cpu"))
     assert model.scale == 1
     picture = make_picture(110, 131)
     np.testing.assert_array_equal(model.upscale(picture), picture)
@@ -150,10 +151,37 @@ def test_inputs_are_made_as_the_recipe_says(folder: Path) -> None:
     """A model of the real world is scored on real-world inputs, the same ones every time."""
     net = networks.build(RECIPE.network, 2)
     kind = DegradationRecipe(kind="realworld")
-    model = report.Model("m", 2, network(net), kind, net)
-    a, b = report.load_set(folder, model), report.load_set(folder, model)
+    model = subject.Model("m", 2, network(net), kind, net)
+    a, b = subject.load_set(folder, model), subject.load_set(folder, model)
     np.testing.assert_array_equal(a[0].lr, b[0].lr)
     assert not np.array_equal(a[0].lr, load_pairs(folder, 2)[0].lr)
+
+
+def test_inputs_of_another_kind(folder: Path, weights: Path, tmp_path: Path) -> None:
+    """JPEG at the quality that is asked for, behind the same reduction; the report says so."""
+    model = subject.with_input(subject.load_model(weights, torch.device("cpu")), "jpeg40")
+    wanted = jpeg(load_pairs(folder, 2)[0].lr, 40)
+    np.testing.assert_array_equal(subject.load_set(folder, model)[0].lr, wanted)
+    for kind in ("realworld", "jpeg40", "bicubic"):
+        call = ["evaluate", str(weights), "--data", str(folder), "--out", str(tmp_path / kind)]
+        assert main([*call, "--input", kind]) == 0
+        assert json.loads((tmp_path / kind / "report.json").read_text())["input"] == kind
+        assert f"Inputs: {kind}." in (tmp_path / kind / "report.md").read_text()
+
+
+def test_a_model_behind_another(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What comes before repairs the input; one that enlarges is refused before any work."""
+    model = subject.load_model(weights, torch.device("cpu"))
+    first = subject.Model("i", 1, lambda lr: 255 - lr, DegradationRecipe())
+    both, lr = subject.after(first, model), make_picture(12, 16)
+    assert both.name == "i, tiny"
+    np.testing.assert_array_equal(both.upscale(lr), model.upscale(255 - lr))
+    call = ["evaluate", str(weights), "--data", str(folder), "--out", str(tmp_path / "out")]
+    assert main([*call, "--before", str(weights)]) == 1
+    assert "tiny enlarges 2 times, expected a model of x1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_shipped_statistics_are_readable() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import make_picture
 from training import cache, cifar, dead_leaves, drawings, sources
+from training.cli import main
 from training.data import DataError, Shard, Source, area_chance, make_pair
 from training.recipe import Recipe, recipe_from_dict
 from training.resize import imresize
@@ -149,6 +150,15 @@ def test_generated_pictures_are_the_seeds(kind: str, module: ModuleType) -> None
     assert len(supply.holdout) >= 1
 
 
+def test_generated_pictures_beside_those_of_a_folder(tmp_path: Path) -> None:
+    """`--data` adds its pictures to the drawn ones."""
+    folder = fill(tmp_path / "data", 4)
+    table = {"patch_px": 8, "batch": 4, "pictures": "drawings", "generated": 3, "holdout": 0.0}
+    both = sources.build(recipe(data=table), Folders(folder, cache=tmp_path / "cache"))
+    alone = sources.build(recipe(data=table), Folders())
+    assert not np.array_equal(both.source.draw().hr, alone.source.draw().hr)
+
+
 def test_drawings_are_drawings() -> None:
     """Most of a drawing is flat: neighbours are equal, which is rare in a photograph."""
     shares = []
@@ -246,3 +256,19 @@ def test_area_power_weighs_large_pictures() -> None:
     pictures = [np.zeros((8, 8, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)]
     for power, expected in ((1.0, 0.8), (0.5, 2 / 3), (0.0, 0.5)):
         assert area_chance(pictures, power)[1] == pytest.approx(expected)
+
+
+def test_drawings_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many as are asked for, the same ones for a seed; mistakes write none."""
+    call = ["drawings", str(tmp_path / "a"), "--count", "2", "--px", "64"]
+    assert main(call) == 0
+    files = sorted((tmp_path / "a").iterdir())
+    assert [file.name for file in files] == ["drawing_000.png", "drawing_001.png"]
+    first, second = (np.asarray(Image.open(file)) for file in files)
+    assert first.shape == (64, 64, 3)
+    assert not np.array_equal(first, second)
+    assert main(["drawings", str(tmp_path / "b"), "--count", "1", "--px", "64"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b" / files[0].name)), first)
+    assert main(["drawings", str(tmp_path / "c"), "--px", "8"]) == 1
+    assert "--px 8: expected 32 or more" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
