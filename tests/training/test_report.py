@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import srsdk
 from tests import networks as onnx_networks
 from tests.conftest import make_picture
 from training import checkpoint, naturalness, networks, report, subject
@@ -182,6 +183,14 @@ def test_a_model_behind_another(
     assert main([*call, "--before", str(weights)]) == 1
     assert "tiny enlarges 2 times, expected a model of x1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_file_of_a_distribution_gives_its_mean() -> None:
+    """Its second input is noise of zeros, as srsdk's own."""
+    model = subject.load_model(srsdk.models.find("vae_x4"), torch.device("cpu"))
+    lr = make_picture(12, 16)
+    with srsdk.Upscaler("vae_x4", backend="onnxruntime") as up:
+        np.testing.assert_array_equal(model.upscale(lr), up(lr))
 
 
 def test_the_shipped_statistics_are_readable() -> None:
