@@ -21,13 +21,20 @@ from tests.conftest import make_picture
 def run(model: bytes, picture: np.ndarray) -> np.ndarray:
     """Run a model by ONNX Runtime."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    result: np.ndarray = session.run(None, {session.get_inputs()[0].name: picture})[0]
+    image, *noise = session.get_inputs()
+    feed = {image.name: picture}
+    for port in noise:
+        feed[port.name] = np.zeros((len(picture), port.shape[1], *picture.shape[1:3]), np.float32)
+    result: np.ndarray = session.run(None, feed)[0]
     return result
 
 
 @pytest.mark.parametrize("name", models.shipped())
 def test_the_float_form_is_the_same_network(name: str) -> None:
-    """Valid ONNX; rounded, it gives the very levels of the shipped file."""
+    """Valid ONNX; rounded, it gives the levels of the shipped file.
+
+    Of an INT8 file some are one level off: its last convolution rounds by itself.
+    """
     data = models.find(name).read_bytes()
     derived = with_float_boundary(data)
     onnx.checker.check_model(onnx.load_from_string(derived), full_check=True)
@@ -35,7 +42,9 @@ def test_the_float_form_is_the_same_network(name: str) -> None:
     expected = run(data, picture)
     floats = run(derived, picture.astype(np.float32))
     assert floats.dtype == np.float32
-    np.testing.assert_array_equal(np.rint(floats), expected)
+    differ = np.abs(np.rint(floats) - expected)
+    assert differ.max() <= ("int8" in name)
+    assert np.mean(differ > 0) < 0.01
     assert np.any(floats != expected)
 
 
@@ -123,8 +132,8 @@ def test_a_mixture_knows_what_it_is(tmp_path: Path) -> None:
 
 def test_what_cannot_be_mixed(tmp_path: Path) -> None:
     """No twin, another architecture, a file that is no float32."""
-    with pytest.raises(srsdk.ModelError, match=r"no textured twin gan_x4_texture\.onnx.*--parent"):
-        srsdk.Upscaler("gan_x4", texture=0.5)
+    with pytest.raises(srsdk.ModelError, match=r"no textured twin drawing_x4_texture\.onnx.*--pa"):
+        srsdk.Upscaler("drawing_x4", texture=0.5)
     x2, x4, int8 = (models.find(n).read_bytes() for n in ("gan_x2", "gan_x4", "gan_x4.int8"))
     with pytest.raises(srsdk.ModelError, match="differ"):
         mixed(x4, x2, 0.5)
