@@ -130,7 +130,7 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
         (
             ["upscale", "IN", "-o", "OUT", "--model", "nope"],
             1,
-            "there are ae_x1, drawing_x4, gan_x2, gan_x2_quality, gan_x2_texture, gan_x4, ",
+            "there are ae_x1, drawing_x4, gan_x2, gan_x2_quality, gan_x2_quality_texture, ",
         ),
         (["upscale", "gone.png", "-o", "OUT"], 1, "gone.png: no such file"),
         (["upscale", "IN", "IN", "-o", "x.png"], 2, "is one file, but several"),
