@@ -142,12 +142,14 @@ def lay_out(rows: Sequence[Sequence[tuple[str, Picture]]]) -> Image.Image:
     width = GAP_PX + max(sum(p.shape[1] + GAP_PX for _, p in row) for row in rows)
     heights = [LABEL_PX + max(p.shape[0] for _, p in row) + GAP_PX for row in rows]
     page = Image.new("RGB", (width, sum(heights)), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    font = ImageFont.load_default(13)
     top = 0
     for row, height in zip(rows, heights, strict=True):
         left = GAP_PX
         for label, picture in row:
-            draw.text((left, top + 3), label, "black", font)
+            strip = Image.new("RGB", (picture.shape[1], LABEL_PX), "white")
+            ImageDraw.Draw(strip).text((0, 3), label, "black", font)
+            page.paste(strip, (left, top))
             page.paste(Image.fromarray(picture), (left, top + LABEL_PX))
             left += picture.shape[1] + GAP_PX
         top += height
