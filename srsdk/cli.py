@@ -67,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return EXIT_INTERRUPTED
+    except ImportError as error:
+        if not _interrupted(error):
+            raise
+        say("stopped")
+        return EXIT_INTERRUPTED
     except OSError as error:
         # where the reader of our output has left there is nothing to say
         if not isinstance(error, BrokenPipeError):
@@ -74,6 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return EXIT_FAILED
     return code
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a library that is stopped as it loads raises its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def upscale(arguments: argparse.Namespace) -> int:

@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WEIGHTS",
         help="warm start: a net as large, or a smaller one of the same kind",
     )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="WEIGHTS",
+        help="the net to learn from, for recipes with loss.teacher",
+    )
     parser.add_argument("--cache", type=Path, help="folder for decoded pictures, kept")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard")
@@ -109,7 +115,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _train(recipe: Recipe, arguments: argparse.Namespace, device: torch.device) -> None:
-    folders = sources.Folders(arguments.data, arguments.lr, arguments.cache)
+    folders = sources.Folders(arguments.data, arguments.lr, arguments.cache, arguments.teacher)
     with distributed.first_goes_ahead():
         supply = sources.build(recipe, folders, distributed.shard())
     tests = {folder.name: load_pairs(folder, recipe.scale) for folder in arguments.test}

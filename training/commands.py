@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ from typing import get_args
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from training import crops, drawings, naturalness, packing, report, subject
 from training.data import decode, find_pictures, refuse
@@ -121,12 +123,24 @@ def draw(words: Sequence[str]) -> None:
     for name, lowest in (("count", 1), ("px", subject.SMALLEST_PX), ("seed", 0)):
         if getattr(arguments, name) < lowest:
             raise ValueError(f"--{name} {getattr(arguments, name)}: expected {lowest} or more")
+    if arguments.folder.exists() and not arguments.folder.is_dir():
+        raise ValueError(f"{arguments.folder}: is a file, expected a folder")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     seeds = np.random.SeedSequence(arguments.seed).spawn(arguments.count)
-    for number, seed in enumerate(seeds):
+    for number, seed in enumerate(tqdm(seeds, unit="drawing", disable=None)):
         picture = drawings.picture(arguments.px, np.random.default_rng(seed))
-        Image.fromarray(picture).save(arguments.folder / f"drawing_{number:03d}.png")
+        _save(picture, arguments.folder / f"drawing_{number:03d}.png")
     log.info("wrote %d drawings to %s", arguments.count, arguments.folder)
+
+
+def _save(picture: Picture, path: Path) -> None:
+    """Write a PNG under a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(picture).save(temporary, "PNG")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 COMMANDS = {

@@ -154,7 +154,8 @@ def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:
 def _on(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    moved = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items()}
+    there = {name: value for name, value in vars(batch).items() if value is not None}
+    moved = {name: value.to(device, non_blocking=True) for name, value in there.items()}
     return type(batch)(**moved)
 
 

@@ -17,6 +17,8 @@ class LossRecipe:
     """`l1`, `mse` or `charbonnier`."""
     luma: float = 0.0
     """The same of BT.601 luma: a small net is spent on what the eye weighs most, not on chroma."""
+    teacher: float = 0.0
+    """`pixel` and `luma` once more, against what `--teacher` makes of the input."""
     fourier: float = 0.0
     """L1 between Fourier coefficients."""
     wavelet: float = 0.0
@@ -94,6 +96,12 @@ def checks(
             "loss.balance",
             loss.balance,
             "0 without other terms",
+        ),
+        (
+            not loss.teacher or loss.pixel > 0 or loss.luma > 0,
+            "loss.teacher",
+            loss.teacher,
+            "0 without pixel or luma",
         ),
         (not gan or loss.adversarial > 0, "loss.adversarial", loss.adversarial, "over 0 in a gan"),
         (not gan or side_px % 8 == 0, "data.patch_px", patch_px, multiple),

@@ -218,7 +218,19 @@ def _mode_checks(recipe: Recipe) -> list[Check]:
         (recipe.check_step >= 0, "check_step", recipe.check_step, "0 or more"),
         *recipe.data.checks(),
         *recipe.degradation.checks(),
+        (
+            not recipe.loss.teacher or _ready_pairs(recipe),
+            "loss.teacher",
+            recipe.loss.teacher,
+            "over 0 in mode 'selfsup' of family 'gan' with bicubic inputs as they are only",
+        ),
     ]
+
+
+def _ready_pairs(recipe: Recipe) -> bool:
+    """Whether every input exists before the run, so that a teacher can have seen it."""
+    whole = recipe.data.rescale_from == 1 and recipe.degradation.kind == "bicubic"
+    return whole and recipe.family == "gan" and recipe.mode == "selfsup" and not recipe.corrupt.on
 
 
 def from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:

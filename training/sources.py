@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from training import cache, dead_leaves, degrade, drawings
+from training import cache, dead_leaves, degrade, drawings, teacher
 from training.data import (
     WHOLE,
     Batch,
@@ -54,6 +54,8 @@ class Folders:
     """Low-resolution pictures of the modes `paired` and `unpaired`."""
     cache: Path | None = None
     """Decoded pictures; the user's cache folder if not given."""
+    teacher: Path | None = None
+    """Weights of the network to learn from, for `loss.teacher`."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,9 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> Supply:
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
         return Supply(TwoDomains(real, [pair.hr for pair in pairs], recipe, shard), [])
     train, held = _split(pairs, recipe.data.holdout)
+    if recipe.loss.teacher:
+        weights = _needed(folders.teacher, "--teacher WEIGHTS", "the network to learn from")
+        train = teacher.taught(train, weights, recipe.scale, folders.cache)
     held = degraded(_central(held, recipe.scale), recipe.scale, recipe.degradation)
     if recipe.degradation.kind == "bicubic" and recipe.data.rescale_from == 1:
         source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
@@ -199,27 +204,27 @@ def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
         made = GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
         if folders.data is None:
             return made
-    folder = _needed(folders.data, "--data", "a folder of pictures")
+    folder = _needed(folders.data, "--data DIR", "a folder of pictures")
     found = cache.pairs(folder, recipe.scale, min_px=min_px, grey=data.grey, cache=folders.cache)
     return [*made, *found]
 
 
 def _low_resolution(recipe: Recipe, folders: Folders) -> list[Pair]:
-    folder = _needed(folders.lr, "--lr", "low-resolution pictures as they come")
+    folder = _needed(folders.lr, "--lr DIR", "low-resolution pictures as they come")
     size = recipe.data.patch_px
     return cache.pairs(folder, 1, min_px=size, grey=recipe.data.grey, cache=folders.cache)
 
 
 def _needed(folder: Path | None, flag: str, what: str) -> Path:
     if folder is None:
-        raise DataError(f"this recipe needs {flag} DIR: {what}")
+        raise DataError(f"this recipe needs {flag}: {what}")
     return folder
 
 
 def _paired(recipe: Recipe, folders: Folders) -> list[Pair]:
     """Return the pictures of two folders, matched by their paths without suffix or `x4`."""
-    truth = _needed(folders.data, "--data", "the high-resolution pictures")
-    twins = _needed(folders.lr, "--lr", "their low-resolution twins")
+    truth = _needed(folders.data, "--data DIR", "the high-resolution pictures")
+    twins = _needed(folders.lr, "--lr DIR", "their low-resolution twins")
     by_name = {_bare(p, twins, recipe.scale): p for p in find_pictures(twins)}
     paths = find_pictures(truth)
 

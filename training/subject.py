@@ -71,7 +71,11 @@ def _onnx_model(path: Path) -> Model:
         import onnxruntime
     except ImportError as error:
         raise ValueError("an .onnx file needs: pip install onnxruntime") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's exceptions share no other base
+        told = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path}: ONNX Runtime cannot read it: {told}") from error
     entry = session.get_inputs()[0]
     if entry.type != "tensor(uint8)" or entry.shape[-1] != 3:
         raise ValueError(f"{path}: input {entry.shape} {entry.type}, expected (N, H, W, 3) uint8")

@@ -1,12 +1,14 @@
-"""`python -m tests.faults all --cycles 200`: signals at random moments (Linux).
+"""`python -m tests.faults all --hits 200`: signals at random moments (Linux).
 
 Each cycle begins a run, sends it SIGINT, SIGTERM or SIGKILL at a random moment, looks at what is
-left, and runs the same command to its end. Exit code 1: a cycle went wrong.
+left, and runs the same command to its end. A run that ended before its signal is looked at as well
+and does not count. Exit code 1: a cycle went wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -23,6 +25,8 @@ from tests.faults.runs import Run, make_runs
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 NAMES = ("folder", "video", "training", "export")
+MISSES = 5
+"""So many cycles for each signal that is to hit, or it is given up."""
 END_S = 120
 """How long a process may go on after a signal."""
 SHARED = Path("/dev/shm")
@@ -40,6 +44,11 @@ class Storm:
     def __init__(self, run: Run, folder: Path, choice: random.Random) -> None:
         self._run, self._folder, self._choice = run, folder, choice
         self.exits: Counter[str] = Counter()
+        self.cycles = 0
+        self.hits = 0
+        """Runs that a signal ended, ..."""
+        self.at_work = 0
+        """... and of these the ones that had begun to write."""
         self.while_importing = 0
         self.leftovers: Counter[str] = Counter()
         self.problems: list[str] = []
@@ -51,16 +60,29 @@ class Storm:
         assert self._expected, "the undisturbed run wrote nothing"
         assert self._expected == run.digests(folder / "first"), "it does not repeat itself"
 
-    def cycle(self, index: int) -> None:
+    def rage(self, hits: int) -> None:
+        """Go on, one kind of signal after the other, until so many runs have been ended."""
+        for number in itertools.cycle(SIGNALS):
+            if self.hits >= hits:
+                return
+            if self.cycles >= MISSES * hits:
+                self.problems.append(f"{self.hits} hits in {self.cycles} cycles, wanted {hits}")
+                return
+            self.cycle(number)
+
+    def cycle(self, number: signal.Signals) -> None:
         """Stop one run, look, go on to its end, look again."""
         place = self._folder / "cycle"
         shutil.rmtree(place, ignore_errors=True)
-        number = SIGNALS[index % len(SIGNALS)]
+        self.cycles += 1
         after_s = self._choice.uniform(0, self._seconds)
         what = f"{number.name} after {after_s:.2f} s"
         before = _shared()
         code, error = self._stopped(place, number, after_s)
         self.exits[f"{number.name} {code}"] += 1
+        if code:
+            self.hits += 1
+            self.at_work += any(path.is_file() for path in place.rglob("*"))
         if "Traceback" in error and ", in main\n" not in error:
             self.while_importing += 1  # before any of our code could say a sentence
         elif "Traceback" in error:
@@ -83,8 +105,13 @@ class Storm:
             start_new_session=True,
             env=_environment(),
         ) as process:
-            time.sleep(after_s)
-            process.send_signal(number)
+            began_s = time.monotonic()
+            try:
+                process.wait(after_s)
+                # as fast as it is today, so that the next signals come in time
+                self._seconds = time.monotonic() - began_s
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
             try:
                 _, error = process.communicate(timeout=END_S)
             except subprocess.TimeoutExpired:
@@ -127,7 +154,7 @@ def main() -> int:
     """Run the storms; a JSON line for each."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("runs", nargs="+", choices=("all", *NAMES), metavar="RUN")
-    parser.add_argument("--cycles", type=int, default=200, help="of each (200)")
+    parser.add_argument("--hits", type=int, default=200, help="runs of each that are ended (200)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     failed = 0
@@ -137,11 +164,12 @@ def main() -> int:
         for name in names:
             began_s = time.monotonic()
             storm = Storm(runs[name], Path(folder) / name, random.Random(arguments.seed))
-            for index in range(arguments.cycles):
-                storm.cycle(index)
+            storm.rage(arguments.hits)
             report = {
                 "run": name,
-                "cycles": arguments.cycles,
+                "hits": storm.hits,
+                "hits_at_work": storm.at_work,
+                "cycles": storm.cycles,
                 "seconds": round(time.monotonic() - began_s),
                 "exits": dict(sorted(storm.exits.items())),
                 "tracebacks_while_importing": storm.while_importing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -304,3 +305,27 @@ def test_version_and_module(tmp_path: Path) -> None:
     call = [sys.executable, "-m", "srsdk", "--version"]
     result = subprocess.run(call, capture_output=True, text=True, check=True)
     assert result.stdout == f"srsdk {srsdk.__version__}\n"
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_ctrl_c_while_a_library_is_loaded(
+    photo: Path, tmp_path: Path, repository: Path, *, stopped: bool
+) -> None:
+    """A C extension that is interrupted as it loads says ImportError; a plain one is a defect."""
+    cause = " from KeyboardInterrupt()" if stopped else ""
+    (tmp_path / "lib" / "onnxruntime").mkdir(parents=True)
+    broken = f"raise ImportError('initialization failed'){cause}\n"
+    (tmp_path / "lib" / "onnxruntime" / "__init__.py").write_text(broken)
+    call = [sys.executable, "-m", "srsdk", "upscale", str(photo), "--backend", "onnxruntime"]
+    done = subprocess.run(
+        [*call, "-o", str(tmp_path / "out.png")],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path / 'lib'}{os.pathsep}{repository}"},
+        capture_output=True,
+        text=True,
+    )
+    if stopped:
+        assert (done.returncode, done.stderr) == (130, "srsdk: stopped\n")
+    else:
+        assert done.returncode == 1
+        assert "initialization failed" in done.stderr
+    assert not (tmp_path / "out.png").exists()

@@ -68,11 +68,14 @@ def test_the_command_writes_table_and_sheet(folder: Path, weights: Path, tmp_pat
 def test_mistakes_are_one_sentence(
     folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No file, no checkpoint, no pictures."""
+    """No file, no checkpoint, half of a model, no pictures."""
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(srsdk.models.find("gan_x2").read_bytes()[:1000])
     for model, data, message in (
         (tmp_path / "none", folder, "no such file"),
         (folder / "0.png", folder, "not a safetensors file"),
         (tmp_path / "none.onnx", folder, "no such file"),
+        (cut, folder, "cut.onnx: ONNX Runtime cannot read it"),
         (weights, tmp_path / "none", "no such folder"),
     ):
         assert main(["evaluate", str(model), "--data", str(data), "--out", str(tmp_path)]) == 1

@@ -272,3 +272,17 @@ def test_drawings_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["drawings", str(tmp_path / "c"), "--px", "8"]) == 1
     assert "--px 8: expected 32 or more" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+    assert main(["drawings", str(files[0])]) == 1
+    assert "drawing_000.png: is a file, expected a folder" in capsys.readouterr().err
+
+
+def test_half_of_a_drawing_stays_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full in the middle of a file."""
+
+    def full(_: Image.Image, path: Path, *__: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(["drawings", str(tmp_path / "a"), "--count", "1", "--px", "64"]) == 1
+    assert list((tmp_path / "a").iterdir()) == []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training import losses, perceptual
 from training.adversarial import feature_distance
 from training.data import Batch
+from training.loss_recipes import LossRecipe
 from training.recipe import Recipe
 
 Term = Callable[[Tensor, Batch], Tensor]
@@ -24,6 +25,7 @@ class Terms:
         known: dict[str, Term] = {
             "pixel": lambda sr, batch: pixel(sr, batch.hr),
             "luma": lambda sr, batch: losses.luma_distance(sr, batch.hr, loss.pixel_kind),
+            "teacher": lambda sr, batch: _follow(sr, batch, loss),
             "fourier": lambda sr, batch: losses.fourier_l1(sr, batch.hr),
             "wavelet": lambda sr, batch: losses.wavelet_l1(sr, batch.hr),
             "downscaled": lambda sr, batch: losses.downscaled_l1(sr, batch.hr, scale),
@@ -48,6 +50,16 @@ def weighted(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
 def values(terms: dict[str, Tensor]) -> dict[str, float]:
     """Return plain numbers."""
     return {name: term.item() for name, term in terms.items()}
+
+
+def _follow(sr: Tensor, batch: Batch, loss: LossRecipe) -> Tensor:
+    """Return the distances that the truth is held against, of what a teacher made."""
+    assert batch.teacher is not None, "a recipe with a teacher, batches without"
+    distance = loss.pixel * losses.PIXEL_LOSSES[loss.pixel_kind](sr, batch.teacher)
+    if loss.luma:
+        luma = losses.luma_distance(sr, batch.teacher, loss.pixel_kind)
+        distance = distance + loss.luma * luma
+    return distance
 
 
 def _perceptual(net: nn.Module, sr: Tensor, hr: Tensor) -> Tensor:
