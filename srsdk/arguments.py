@@ -108,7 +108,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help="a shipped model's name (srsdk models), or a file's path")
     command.add_argument("--scale", type=int, choices=(2, 4), help="picks the model (4)")
     command.add_argument(
-        "--kind", choices=tuple(models.DEFAULTS), help="of picture, picks the model (photo)"
+        "--kind", choices=models.single(), help="of picture, picks the model (photo)"
     )
     _add_running(command)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from srsdk import files
+from srsdk import files, models
 from srsdk.call import Call, Progress
 from srsdk.enlarge import MAX_FACTOR, Step, factor_of
 from srsdk.errors import ModelError, UsageError
@@ -51,6 +52,24 @@ class Chain:
         self._models = models
         if self.scale > MAX_FACTOR:
             raise UsageError(f"together they enlarge {self.scale} times, at most 16")
+
+    @classmethod
+    def of(cls, kind: str = "photo", scale: int = 4, **options: Any) -> Chain:
+        """Open the shipped models for a kind of picture.
+
+        Args:
+            kind: `photo`, `compressed`, `realworld` or `drawing` (see `srsdk.models.DEFAULTS`).
+            scale: output size over input size.
+            options: of each `Upscaler`.
+
+        Raises:
+            UsageError: another kind, or a scale that no model of the kind has.
+        """
+        with ExitStack() as opened:
+            names = models.chain(kind, scale)
+            chain = cls(*[opened.enter_context(Upscaler(name, **options)) for name in names])
+            opened.pop_all()  # all are open: the chain closes them
+        return chain
 
     @property
     def scale(self) -> int:

@@ -12,13 +12,11 @@ from PIL import Image
 from srsdk.chain import Chain, Restorer
 from srsdk.errors import UsageError
 from srsdk.memory_plan import parse_bytes
-from srsdk.models import DEFAULTS
+from srsdk.models import DEFAULTS, single
 from srsdk.options import AlphaBy, Fit, PictureOptions, Subsampling
 from srsdk.upscaler import Upscaler
 
 RESTORER = "ae_x1"
-COMPRESSED = "compressed"
-"""The kind of picture that two models are for: the restorer, then that for photographs."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -27,8 +25,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--model", help="a shipped model's name (srsdk models), or a file's path")
     add(
         "--kind",
-        choices=(*DEFAULTS, COMPRESSED),
-        help=f"of picture, picks the model (photo); compressed is photo with --denoise {RESTORER}",
+        choices=tuple(DEFAULTS),
+        help="of picture, picks the models (photo); compressed: JPEG or noisy",
     )
     add("--scale", type=float, help="output size over input size, 1 to 16; 2.5 is fine (4)")
     add("--width", type=int, metavar="PX", help="width of the result; alone it keeps the aspect")
@@ -94,8 +92,9 @@ def check_plain(arguments: argparse.Namespace, options: PictureOptions) -> None:
         UsageError: anything beside a model, or a scale of 2 or 4.
     """
     more = replace(options, scale=None) != PictureOptions()
-    models = _restorer(arguments) is not None or arguments.texture is not None
-    if more or models or arguments.scale not in (None, 2, 4):
+    kind = arguments.kind or "photo"
+    models = arguments.denoise is not None or arguments.texture is not None
+    if more or models or kind not in single() or arguments.scale not in (None, 2, 4):
         raise UsageError("--ray takes a --model, or a --scale of 2 or 4, and no other size or look")
 
 
@@ -108,13 +107,13 @@ def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "thr
         "backend": arguments.backend,
         "threads": arguments.threads,
     }
+    restorer, enlargers = _names(arguments)
     opened: list[Upscaler] = []
     try:
-        restorer = _restorer(arguments)
         if restorer is not None:
             opened.append(Restorer(restorer, **shared))
-        for name in _names(arguments):
-            texture = arguments.texture if len(opened) == bool(restorer) else None
+        for number, name in enumerate(enlargers):
+            texture = None if number else arguments.texture
             opened.append(Upscaler(name, tile=arguments.tile, texture=texture, **shared))
         logging.getLogger("srsdk").info("%s", ", ".join(map(repr, opened)))
         return Chain(*opened)
@@ -124,27 +123,23 @@ def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "thr
         raise
 
 
-def _restorer(arguments: argparse.Namespace) -> str | None:
-    """Return the name of the model of x1 that goes first, if one does."""
-    if arguments.denoise is None and arguments.kind == COMPRESSED:
-        return RESTORER
-    return None if arguments.denoise is None else str(arguments.denoise)
+def _names(arguments: argparse.Namespace) -> tuple[str | None, tuple[str, ...]]:
+    """Return the model of x1 that goes first, if one does, and those that enlarge.
 
-
-def _names(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Return the shipped models that reach a scale with the fewest pixels computed in vain."""
+    Of the shipped ones these reach a scale with the fewest pixels computed in vain.
+    """
     if arguments.model is not None:
         if arguments.kind is not None:
             raise UsageError("--model and --kind exclude each other: a kind picks the model")
-        return (arguments.model,)
-    kind = "photo" if arguments.kind in (None, COMPRESSED) else arguments.kind
-    by_scale, scale = DEFAULTS[kind], arguments.scale
-    if scale is None or 2 < scale <= 4:
-        return (by_scale[4],)
-    if scale <= 2:
-        return (by_scale.get(2, by_scale[4]),)
+        return arguments.denoise, (arguments.model,)
+    by_scale, scale = DEFAULTS[arguments.kind or "photo"], arguments.scale
+    small = scale is not None and scale <= 2 and 2 in by_scale
+    *before, first = by_scale[2 if small else 4]
+    restorer = arguments.denoise or (before[0] if before else None)
+    if scale is None or scale <= 4:
+        return restorer, (first,)
     # what the first one gives is clean, whatever it was given
-    return (by_scale[4], DEFAULTS["photo"][2 if scale <= 8 else 4])
+    return restorer, (first, *DEFAULTS["photo"][2 if scale <= 8 else 4])
 
 
 def _quality(text: str) -> int | str:

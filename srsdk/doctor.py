@@ -89,7 +89,8 @@ def _backend(name: str) -> Check:
 
 def _tried() -> list[str]:
     """The models for photographs, in float32 and INT8: the others take the same ways."""
-    return [name + form for name in models.DEFAULTS["photo"].values() for form in ("", ".int8")]
+    names = [name for chain in models.DEFAULTS["photo"].values() for name in chain]
+    return [name + form for name in names for form in ("", ".int8")]
 
 
 def _gpus() -> list[Check]:

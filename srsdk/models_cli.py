@@ -90,9 +90,8 @@ def _list(known: list[tuple[Path, Manifest | None]]) -> str:
 
 def _kinds() -> Iterator[str]:
     for kind, by_scale in models.DEFAULTS.items():
-        names = " or ".join(by_scale.values())
+        names = " or ".join(" + ".join(chain) for chain in by_scale.values())
         yield f"for --kind {kind}: {names}\n"
-    yield "for --kind compressed: ae_x1, then those of photo\n"
 
 
 def info(arguments: argparse.Namespace) -> int:

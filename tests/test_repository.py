@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import re
 import subprocess
 import sys
@@ -187,10 +188,9 @@ def test_shipped_models_say_what_they_are() -> None:
         assert manifest.training_data
         assert manifest.built_with["torch"]
     for by_scale in srsdk.models.DEFAULTS.values():
-        for scale, name in by_scale.items():
-            manifest = read_manifest(srsdk.models.find(name))
-            assert manifest is not None
-            assert manifest.scale == scale
+        for scale, chain in by_scale.items():
+            found = [read_manifest(srsdk.models.find(name)) for name in chain]
+            assert math.prod(manifest.scale for manifest in found if manifest is not None) == scale
 
 
 def test_shipped_files_are_of_the_weights_with_a_card(repository: Path) -> None:

@@ -51,6 +51,7 @@ def train(
     on_step: Callable[[Progress], None] | None = None,
     device: torch.device = CPU,
     board: Board | None = None,
+    objective: Objective | None = None,
 ) -> Path:
     """Train one network and return the path of its averaged weights.
 
@@ -69,6 +70,7 @@ def train(
         on_step: called after every step.
         device: where to compute.
         board: takes losses, scores and sample pictures whenever there is an evaluation.
+        objective: another one than the recipe's, on `device`.
 
     Raises:
         TrainingError: a loss is not finite, the early check failed, `out` holds a run of another
@@ -77,8 +79,9 @@ def train(
     """
     _check_tests(recipe, tests or {})
     torch.manual_seed(recipe.seed)
-    with device:
-        objective = objectives.build(recipe)
+    if objective is None:
+        with device:
+            objective = objectives.build(recipe)
     source = _damaged_source(source, recipe)
     if recipe.small.on:
         holdout = ()  # of any size, but these networks know one

@@ -12,14 +12,15 @@ FOLDER = Path(__file__).parent
 SUFFIXES = (".onnx", ".engine")
 DEFAULTS = MappingProxyType(
     {
-        "photo": MappingProxyType({2: "gan_x2", 4: "gan_x4"}),
-        "realworld": MappingProxyType({4: "realworld_x4"}),
-        "drawing": MappingProxyType({4: "drawing_x4"}),
+        "photo": MappingProxyType({2: ("gan_x2",), 4: ("gan_x4",)}),
+        "compressed": MappingProxyType({2: ("ae_x1", "gan_x2"), 4: ("ae_x1", "gan_x4")}),
+        "realworld": MappingProxyType({4: ("realworld_x4",)}),
+        "drawing": MappingProxyType({4: ("drawing_x4",)}),
     }
 )
-"""Name of the model by kind of picture and scale. `photo`: small, but clean; `realworld`: blurred,
-noisy and compressed, perhaps more than once; `drawing`: comics, charts, screenshots. For pictures
-that are JPEG but sharp, `Chain(Restorer("ae_x1"), Upscaler(default()))` is better than either."""
+"""Names of models by kind of picture and scale, in the order in which they run. `photo`: small, but
+clean; `compressed`: JPEG or noisy, but sharp; `realworld`: blurred, noisy and compressed, perhaps
+more than once; `drawing`: comics, charts, screenshots."""
 
 
 def shipped() -> list[str]:
@@ -27,11 +28,13 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.onnx"))
 
 
-def default(kind: str = "photo", scale: int = 4) -> str:
-    """Return the name of the shipped model for a kind of picture.
+def chain(kind: str = "photo", scale: int = 4) -> tuple[str, ...]:
+    """Return the names of the shipped models for a kind of picture, in the order in which they run.
+
+    `srsdk.Chain.of` opens them.
 
     Args:
-        kind: `photo`, `realworld` or `drawing` (see `DEFAULTS`).
+        kind: `photo`, `compressed`, `realworld` or `drawing` (see `DEFAULTS`).
         scale: output size over input size.
 
     Raises:
@@ -41,9 +44,32 @@ def default(kind: str = "photo", scale: int = 4) -> str:
         raise UsageError(f"kind {kind!r}: expected {', '.join(DEFAULTS)}")
     by_scale = DEFAULTS[kind]
     if scale not in by_scale:
-        there = ", ".join(f"{name} (x{factor})" for factor, name in by_scale.items())
+        there = ", ".join(f"{' + '.join(names)} (x{factor})" for factor, names in by_scale.items())
         raise UsageError(f"no shipped model for {kind} enlarges {scale} times; there is {there}")
     return by_scale[scale]
+
+
+def default(kind: str = "photo", scale: int = 4) -> str:
+    """Return the name of the one shipped model for a kind of picture.
+
+    Args and errors are those of `chain`; also:
+
+    Raises:
+        UsageError: the kind takes more than one model.
+    """
+    names = chain(kind, scale)
+    if len(names) > 1:
+        raise UsageError(f"{kind} takes {' and '.join(names)}, expected a kind of one model")
+    return names[0]
+
+
+def single() -> tuple[str, ...]:
+    """Return the kinds that take one model, for what runs one."""
+    return tuple(
+        kind
+        for kind, by_scale in DEFAULTS.items()
+        if all(len(names) == 1 for names in by_scale.values())
+    )
 
 
 def find(model: str | os.PathLike[str]) -> Path:

@@ -200,7 +200,15 @@ def test_nothing_to_do_makes_no_folder(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["upscale"], ["upscale", "a", "-o", "b", "--tile", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["upscale"],
+        ["upscale", "a", "-o", "b", "--tile", "x"],
+        ["video", "a", "b", "--kind", "compressed"],  # of two models
+    ],
+)
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Argparse's own exit code is 2 as well."""
     with pytest.raises(SystemExit) as error:
@@ -260,6 +268,7 @@ def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "terms of ae_x1.fp16, ae_x1.int8.gpu, ae_x1.int8, ae_x1, drawing_x4.fp16" in text
     for line in (
         "for --kind photo: gan_x2 or gan_x4\n",
+        "for --kind compressed: ae_x1 + gan_x2 or ae_x1 + gan_x4\n",
         "for --kind realworld: realworld_x4\n",
         "for --kind drawing: drawing_x4\n",
     ):

@@ -194,3 +194,24 @@ def test_what_is_no_chain() -> None:
         pytest.raises(srsdk.UsageError, match="64 times, at most 16"),
     ):
         srsdk.Chain(up, up, up)
+
+
+def test_a_chain_for_a_kind_of_picture() -> None:
+    """The shipped models in their order; a kind or a scale that there is not is named."""
+    picture = make_picture(20, 24)
+    with (
+        srsdk.Chain.of("compressed", 2, backend="onnxruntime") as chain,
+        srsdk.Restorer("ae_x1", backend="onnxruntime") as first,
+        srsdk.Upscaler("gan_x2", backend="onnxruntime") as second,
+    ):
+        assert (chain.name, chain.scale) == ("ae_x1 + gan_x2", 2)
+        np.testing.assert_array_equal(chain(picture), second(first(picture)))
+    with pytest.raises(srsdk.UsageError, match="kind 'comic': expected photo, compressed"):
+        srsdk.Chain.of("comic")
+    with pytest.raises(srsdk.UsageError, match=r"drawing enlarges 2 times; there is drawing_x4"):
+        srsdk.Chain.of("drawing", 2)
+    with pytest.raises(srsdk.UsageError, match="takes ae_x1 and gan_x4, expected a kind of one"):
+        srsdk.models.default("compressed")
+    with pytest.raises(srsdk.UsageError, match="backend 'none'"):
+        srsdk.Chain.of("compressed", 2, backend="none")
+    assert srsdk.models.default("drawing") == "drawing_x4"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import checkpoint, networks, optim
 from training.data import Batch
@@ -17,11 +17,15 @@ class Pixel:
     L1's minimiser is the conditional median of y given x. On this task L1, Charbonnier and MSE end
     alike; L1 is the usual choice since Lim et al. 2017 (EDSR, arXiv:1707.02921).
     Any of the recipe's terms that need no discriminator may replace or join it.
+
+    Args:
+        recipe: what to do.
+        network: another one than the recipe's, for experiments (`training.bodies`).
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        net = networks.build(recipe.network, recipe.scale)
-        net.bf16 = recipe.bf16
+    def __init__(self, recipe: Recipe, network: nn.Module | None = None) -> None:
+        net = networks.build(recipe.network, recipe.scale) if network is None else network
+        net.bf16 = recipe.bf16  # type: ignore[assignment]
         self.network = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._recipe = recipe
         self._terms = Terms(recipe)
