@@ -45,19 +45,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 after a failure, 2 after a wrong call, 130 after Ctrl-C."""
-    arguments = make_parser(COMMANDS).parse_args(argv)
-    logging.basicConfig(format="srsdk: %(message)s", level=logging.WARNING)
-    # Pillow warns at half of the size at which it refuses; the refusal is what counts
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    warnings.showwarning = _show_warning
-    if argv is None:
-        # what stops a container or a service leaves as much behind as Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if arguments.verbose:
-        logging.getLogger("srsdk").setLevel(logging.INFO)
     try:
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        code = _run(argv)
     except UsageError as error:
         say(str(error))
         return EXIT_USAGE
@@ -78,6 +67,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(str(error))
         _drop_output()
         return EXIT_FAILED
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = make_parser(COMMANDS).parse_args(argv)
+    logging.basicConfig(format="srsdk: %(message)s", level=logging.WARNING)
+    # Pillow warns at half of the size at which it refuses; the refusal is what counts
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.showwarning = _show_warning
+    if argv is None:
+        # what stops a container or a service leaves as much behind as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if arguments.verbose:
+        logging.getLogger("srsdk").setLevel(logging.INFO)
+    code: int = arguments.run(arguments)
+    sys.stdout.flush()
     return code
 
 
