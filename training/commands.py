@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(words: Sequence[str]) -> None:
-    """Score a model on folders; write `report.md`, `report.json` and one sheet per folder."""
+    """Score a model on folders; write `report.md`, `report.json` and one sheet per folder.
+
+    A folder stands for one set, for a model that repairs for one set of each kind of damage.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m training evaluate", description=evaluate.__doc__
     )
@@ -64,9 +67,11 @@ def evaluate(words: Sequence[str]) -> None:
         pairs = subject.load_set(folder, model)
         if any(place.set == folder.resolve().name for place in places):
             sets[folder.resolve().name] = pairs
-        rows += report.measure(folder.name, model, pairs, natural)
-        page = report.sheet(model, pairs[: max(1, arguments.pictures)], crop_px=arguments.crop)
-        page.save(arguments.out / f"{folder.name}.png")
+        for name, damaged in subject.versions(folder.name, pairs, model).items():
+            rows += report.measure(name, model, damaged, natural)
+            shown = damaged[: max(1, arguments.pictures)]
+            page = report.sheet(model, shown, crop_px=arguments.crop)
+            page.save(arguments.out / f"{name.replace(' ', '_')}.png")
     if places:
         crops.sheet(model, places, sets).save(arguments.out / "crops.png")
     table = report.to_markdown(model, rows)

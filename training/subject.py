@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from training import networks
-from training.corrupt import jpeg
+from training.corrupt import jpeg, versions_of
 from training.data import DataError, Pair, load_pairs
 from training.data_recipes import DegradationRecipe
 from training.evaluate import Upscale, network, pad_to
+from training.family_recipes import CorruptRecipe
 from training.loop import load_weights
 from training.recipe import recipe_from_dict
 from training.resize import Picture
@@ -24,6 +25,9 @@ from training.sources import degraded
 
 SMALLEST_PX = 32
 """Below this the coarsest level of a pyramid has no whole patch."""
+UNDAMAGED = CorruptRecipe()
+NOISE_AND_JPEG = CorruptRecipe(noise_max=50.0, jpeg_max=95)
+"""What the file of a restorer is scored on, where no recipe says it."""
 Input = Literal["bicubic", "realworld", "jpeg40", "jpeg75"]
 
 
@@ -40,6 +44,8 @@ class Model:
     """Where there is one: it may have more to show than a picture."""
     jpeg: int | None = None
     """Quality that its inputs are compressed at in the end; None: not at all."""
+    damage: CorruptRecipe = UNDAMAGED
+    """What it undoes: a set is scored once for each kind of it."""
 
     @property
     def input(self) -> str:
@@ -60,7 +66,9 @@ def load_model(path: Path, device: torch.device) -> Model:
     net = networks.for_recipe(recipe)
     networks.warm_start(net, state)
     net = net.to(device).eval()
-    return Model(recipe.name, recipe.scale, network(net), recipe.degradation, net)
+    return Model(
+        recipe.name, recipe.scale, network(net), recipe.degradation, net, damage=recipe.corrupt
+    )
 
 
 def _onnx_model(path: Path) -> Model:
@@ -79,8 +87,8 @@ def _onnx_model(path: Path) -> Model:
     entry = session.get_inputs()[0]
     if entry.type != "tensor(uint8)" or entry.shape[-1] != 3:
         raise ValueError(f"{path}: input {entry.shape} {entry.type}, expected (N, H, W, 3) uint8")
-    manifest = session.get_modelmeta().custom_metadata_map.get("srsdk.manifest", "{}")
-    multiple = int(json.loads(manifest).get("multiple_px", 1))
+    manifest = json.loads(session.get_modelmeta().custom_metadata_map.get("srsdk.manifest", "{}"))
+    multiple = int(manifest.get("multiple_px", 1))
 
     def upscale(lr: Picture) -> Picture:
         padded = pad_to(lr, multiple)
@@ -93,14 +101,16 @@ def _onnx_model(path: Path) -> Model:
         return result[:height, :width]
 
     scale = upscale(np.zeros((16, 16, 3), np.uint8)).shape[0] // 16
-    return Model(path.stem, scale, upscale, DegradationRecipe())
+    restores = scale == 1 and manifest.get("family") == "ae"
+    damage = NOISE_AND_JPEG if restores else UNDAMAGED
+    return Model(path.stem, scale, upscale, DegradationRecipe(), damage=damage)
 
 
 def with_input(model: Model, kind: Input) -> Model:
     """Return the model, to be evaluated on inputs of another kind."""
     recipe = DegradationRecipe(kind="realworld" if kind == "realworld" else "bicubic")
     quality = int(kind.removeprefix("jpeg")) if kind.startswith("jpeg") else None
-    return dataclasses.replace(model, degradation=recipe, jpeg=quality)
+    return dataclasses.replace(model, degradation=recipe, jpeg=quality, damage=UNDAMAGED)
 
 
 def after(first: Model, model: Model) -> Model:
@@ -128,3 +138,8 @@ def load_set(folder: Path, model: Model) -> list[Pair]:
     if model.jpeg is None:
         return large
     return [Pair(pair.name, jpeg(pair.lr, model.jpeg), pair.hr) for pair in large]
+
+
+def versions(name: str, pairs: list[Pair], model: Model) -> dict[str, list[Pair]]:
+    """Return a set once for each kind of damage that the model undoes, or as it is, by name."""
+    return versions_of({name: pairs}, model.damage)

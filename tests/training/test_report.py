@@ -17,7 +17,7 @@ from tests import networks as onnx_networks
 from tests.conftest import make_picture
 from training import checkpoint, naturalness, networks, report, subject
 from training.cli import main
-from training.corrupt import jpeg
+from training.corrupt import jpeg, versions_of
 from training.data import load_pairs
 from training.data_recipes import DegradationRecipe
 from training.evaluate import bicubic, network, score
@@ -186,6 +186,31 @@ def test_a_model_behind_another(
     assert main([*call, "--before", str(weights)]) == 1
     assert "tiny enlarges 2 times, expected a model of x1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_restorer_is_scored_on_what_it_repairs(folder: Path, tmp_path: Path) -> None:
+    """Weights by their recipe, a file by its family; a named input is taken as it is."""
+    table = {"name": "r", "family": "ae", "scale": 1, "data": {"patch_px": 16}}
+    recipe = recipe_from_dict(table | {"corrupt": {"noise_max": 50.0}}, source="test")
+    weights = tmp_path / "r.safetensors"
+    state = networks.for_recipe(recipe).state_dict()
+    checkpoint.save(weights, state, {"recipe": recipe.to_dict(), "step": 0})
+    sets = {"set": load_pairs(folder, 1)}
+    noisy = versions_of(sets, recipe.corrupt)["set noise 25"]
+    for model, extra, names in (
+        (weights, [], ["set noise 25"]),
+        (srsdk.models.find("ae_x1.int8"), [], ["set noise 25", "set JPEG 10"]),
+        (weights, ["--input", "bicubic"], ["set"]),
+    ):
+        out = tmp_path / f"out{len(names)}{len(extra)}"
+        assert main(["evaluate", str(model), "--data", str(folder), "--out", str(out), *extra]) == 0
+        rows = json.loads((out / "report.json").read_text())["rows"]
+        assert list(dict.fromkeys(row["set"] for row in rows)) == names
+        for name in names:
+            assert (out / f"{name.replace(' ', '_')}.png").is_file()
+        if not extra:
+            wanted = score(lambda lr: lr, noisy, 1).psnr_y_db
+            assert rows[0]["psnr_y_db"] == pytest.approx(wanted, abs=0.02)
 
 
 def test_the_file_of_a_distribution_gives_its_mean() -> None:
