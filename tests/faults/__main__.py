@@ -25,6 +25,8 @@ from tests.faults.runs import Run, make_runs
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 NAMES = ("folder", "video", "training", "export")
+AT_WORK = 0.75
+"""Share of the signals that come after a run has begun to write; libraries load for longer."""
 MISSES = 5
 """So many cycles for each signal that is to hit, or it is given up."""
 END_S = 120
@@ -53,9 +55,7 @@ class Storm:
         self.leftovers: Counter[str] = Counter()
         self.problems: list[str] = []
         self._finish(folder / "first", [])
-        began_s = time.monotonic()
-        self._finish(folder / "second", [])
-        self._seconds = time.monotonic() - began_s
+        self._seconds, self._idle_share = self._timed(folder / "second")
         self._expected = run.digests(folder / "second")
         assert self._expected, "the undisturbed run wrote nothing"
         assert self._expected == run.digests(folder / "first"), "it does not repeat itself"
@@ -75,14 +75,15 @@ class Storm:
         place = self._folder / "cycle"
         shutil.rmtree(place, ignore_errors=True)
         self.cycles += 1
-        after_s = self._choice.uniform(0, self._seconds)
+        idle = self._idle_share if self._choice.random() < AT_WORK else 0.0
+        after_s = self._choice.uniform(idle, 1) * self._seconds
         what = f"{number.name} after {after_s:.2f} s"
         before = _shared()
         code, error = self._stopped(place, number, after_s)
         self.exits[f"{number.name} {code}"] += 1
         if code:
             self.hits += 1
-            self.at_work += any(path.is_file() for path in place.rglob("*"))
+            self.at_work += bool(_files(place))
         if "Traceback" in error and ", in main\n" not in error:
             self.while_importing += 1  # before any of our code could say a sentence
         elif "Traceback" in error:
@@ -94,6 +95,25 @@ class Storm:
         if self._run.digests(place) != self._expected:
             self.problems.append(f"{what}: the run that went on ends differently")
         self.leftovers[number.name] += len(_hidden(place))
+
+    def _timed(self, place: Path) -> tuple[float, float]:
+        """Return how long an undisturbed run takes, and the share of it before the first file."""
+        place.mkdir(parents=True)
+        began_s = time.monotonic()
+        first_s = 0.0
+        with subprocess.Popen(
+            self._command(place, []),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        ) as process:
+            while process.poll() is None:
+                if not first_s and _files(place):
+                    first_s = time.monotonic() - began_s
+                time.sleep(0.005)
+        assert process.returncode == 0, "the undisturbed run failed"
+        seconds = time.monotonic() - began_s
+        return seconds, first_s / seconds
 
     def _stopped(self, place: Path, number: signal.Signals, after_s: float) -> tuple[int, str]:
         place.mkdir(parents=True)
@@ -187,8 +207,12 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def _hidden(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name.startswith(".")]
+    return [path for path in _files(folder) if path.name.startswith(".")]
 
 
 def _session(leader: int) -> list[int]:
