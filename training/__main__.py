@@ -1,29 +1,8 @@
 """`python -m training`: see `training.cli`."""
 
-from __future__ import annotations
-
-import os
-import signal
 import sys
 
-
-def main() -> int:
-    """Return the exit code; Ctrl-C while torch is imported, for seconds, is no traceback either."""
-    # an exception would not do: libraries that are interrupted as they load raise what they like
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, _stop)
-    from training.cli import main
-
-    if ours:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    return main()
-
-
-def _stop(*_: object) -> None:
-    os.write(2, b"training: stopped before anything began\n")
-    os._exit(130)
-
+from training.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("training"))
