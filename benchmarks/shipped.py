@@ -25,7 +25,7 @@ PURPOSE = {
     "gan_x2_quality_texture": "the same, texture",
     "gan_x2_texture": "photographs, texture; `texture=` mixes it with `gan_x2`",
     "gan_x4": "photographs, fidelity; the default",
-    "gan_x4_quality": "the same, four times the weights",
+    "gan_x4_quality": "the same, two layers more, learned from a larger network",
     "gan_x4_quality_texture": "the same, texture",
     "gan_x4_texture": "photographs, texture; `texture=` mixes it with `gan_x4`",
     "realworld_x4": "blurred, noisy and JPEG: `--kind realworld`",

@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 def start(package: str) -> int:
-    """Run `main` of a package's `cli` module and return its exit code."""
+    """Run `main` of a package's `cli` module and return its exit code, 130 after Ctrl-C."""
 
     def stop(*_: object) -> None:
         os.write(2, f"{package}: stopped before anything began\n".encode())
-        os._exit(130)
+        os._exit(INTERRUPTED)
 
     # an exception would not do: libraries that are interrupted as they load raise what they like
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -21,5 +25,18 @@ def start(package: str) -> int:
     cli = importlib.import_module(f"{package}.cli")
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    code: int = cli.main()
+    try:
+        code: int = cli.main()
+    except ImportError as error:
+        if not interrupted(error):
+            raise
+        sys.stderr.write(f"{package}: stopped\n")
+        return INTERRUPTED
     return code
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a library that is stopped as it loads raises its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

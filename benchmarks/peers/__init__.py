@@ -94,10 +94,10 @@ PEERS = {
         title="srsdk, INT8 file", adapter="ours:int8", needs=("openvino",), same_model=False
     ),
     "srsdk-quality": Peer(
-        title="srsdk, the larger network", adapter="ours:quality", needs=("openvino",)
+        title="srsdk, `gan_x4_quality`", adapter="ours:quality", needs=("openvino",)
     ),
     "srsdk-quality-int8": Peer(
-        title="srsdk, the larger network, INT8 file",
+        title="srsdk, `gan_x4_quality`, INT8 file",
         adapter="ours:quality_int8",
         needs=("openvino",),
     ),

@@ -34,7 +34,7 @@ def tuned(job: Job) -> Upscale:
 
 
 def quality(job: Job) -> Upscale:
-    """The larger network of the same scale."""
+    """The network of more fidelity, of the same scale."""
     return srsdk.Upscaler(f"{job.model}_quality", threads=job.threads)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from export.cli import main
+from training.start import start
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 needs_rtx = pytest.mark.skipif(
@@ -127,3 +128,24 @@ def test_while_torch_is_imported(package: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 130
     assert done.stderr == f"{package}: stopped before anything began\n"
+
+
+@pytest.mark.parametrize("cause", ["KeyboardInterrupt()", "None"])
+def test_while_a_library_is_loaded_later(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cause: str,
+) -> None:
+    """A C extension that is interrupted as it loads says ImportError; a plain one is a defect."""
+    name = f"late_{cause[:4].lower()}"
+    (tmp_path / name).mkdir()
+    text = f"def main() -> int:\n    raise ImportError('initialization failed') from {cause}\n"
+    (tmp_path / name / "cli.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    if cause == "None":
+        with pytest.raises(ImportError, match="initialization failed"):
+            start(name)
+        return
+    assert start(name) == 130
+    assert capsys.readouterr().err == f"{name}: stopped\n"

@@ -19,7 +19,6 @@ from tests.conftest import make_picture
 
 FUSED_OTHERWISE = {
     "gan_x2_quality.int8": (1, 0.005),
-    "gan_x4_quality_texture.int8": (4, 0.05),
 }
 """Of these ONNX Runtime fuses the two forms to different kernels: largest difference, share."""
 

@@ -22,7 +22,7 @@ def test_the_shipped_recipes_are_valid(repository: Path) -> None:
     recipes = sorted((repository / "training" / "recipes").glob("*.toml"))
     assert len(recipes) >= 2
     for path in recipes:
-        assert read_recipe(path).name == re.sub("_(long|mse|distilled)$", "", path.stem)
+        assert read_recipe(path).name == re.sub("_(long|mse)$", "", path.stem)
 
 
 def test_values_and_defaults(tmp_path: Path) -> None:
