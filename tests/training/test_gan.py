@@ -166,7 +166,8 @@ def test_all_terms_together() -> None:
     names = [f.name for f in dataclasses.fields(LossRecipe) if f.default in (0.0, 1.0)]
     recipe = changed("loss", **dict.fromkeys(names, 0.1), ldl_from=0.0)
     names.remove("balance")
-    found = Gan(recipe).step(batch(), 0)
+    taught = dataclasses.replace(batch(), teacher=batch().hr)
+    found = Gan(recipe).step(taught, 0)
     assert set(names) <= found.keys()
     assert all(torch.isfinite(torch.tensor(value)) for value in found.values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ def test_the_term_is_that_of_the_truth_once_more(tmp_path: Path) -> None:
     pixel = torch.mean(torch.abs(sr - batch.teacher))
     luma = losses.luma_distance(sr, batch.teacher)
     torch.testing.assert_close(Terms(recipe)(sr, batch)["teacher"], pixel + 2 * luma)
+    with pytest.raises(ValueError, match=r"no teacher saw the pictures: see --teacher"):
+        Terms(recipe)(sr, dataclasses.replace(batch, teacher=None))
 
 
 def test_a_taught_run_repeats_itself(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def values(terms: dict[str, Tensor]) -> dict[str, float]:
 
 def _follow(sr: Tensor, batch: Batch, loss: LossRecipe) -> Tensor:
     """Return the distances that the truth is held against, of what a teacher made."""
-    assert batch.teacher is not None, "a recipe with a teacher, batches without"
+    if batch.teacher is None:
+        raise ValueError("loss.teacher is over 0, and no teacher saw the pictures: see --teacher")
     distance = loss.pixel * losses.PIXEL_LOSSES[loss.pixel_kind](sr, batch.teacher)
     if loss.luma:
         luma = losses.luma_distance(sr, batch.teacher, loss.pixel_kind)
