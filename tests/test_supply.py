@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -111,18 +113,67 @@ def test_packages_are_pinned_and_hashed(repository: Path, extra: str) -> None:
         assert re.search(" --hash=sha256:[0-9a-f]{64}", line), line
     text = path.read_text(encoding="ascii")
     assert not re.search(r"://|--index|--find-links|--trusted|@|file:", text)
-    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras, wanted = project["optional-dependencies"], [extra]
-    needed = list(project["dependencies"])
+    assert required(repository, extra) <= set(entries)
+
+
+def project(repository: Path) -> dict[str, Any]:
+    """Return the table `project` of pyproject.toml."""
+    text = (repository / "pyproject.toml").read_text(encoding="utf-8")
+    table: dict[str, Any] = tomllib.loads(text)["project"]
+    return table
+
+
+def required(repository: Path, extra: str) -> set[str]:
+    """Return the names of all packages that an extra asks for, through the extras it includes."""
+    table = project(repository)
+    needed, wanted = list(table["dependencies"]), [extra]
     while wanted:
-        for requirement in extras[wanted.pop()]:
+        for requirement in table["optional-dependencies"][wanted.pop()]:
             own = re.match(r"srsdk\[(.*)\]", requirement)
             if own:
                 wanted += own[1].split(",")
             else:
                 needed.append(requirement)
-    names = {re.split(r"[=<>;\[ ]", requirement)[0].lower() for requirement in needed}
-    assert names <= set(entries)
+    return {re.split(r"[=<>;\[ ]", requirement)[0].lower() for requirement in needed}
+
+
+def test_users_get_ranges(repository: Path) -> None:
+    """No dependency is pinned for our sake: only engines need one minor version of TensorRT."""
+    table = project(repository)
+    asked = [*table["dependencies"], *chain(*table["optional-dependencies"].values())]
+    assert [name for name in asked if "==" in name] == []
+    bounded = {re.split("[<>]", name)[0] for name in asked if "<" in name}
+    assert bounded == {"tensorrt", "tensorrt-rtx"}
+
+
+def constraints(repository: Path) -> dict[str, str]:
+    """Return the versions of constraints.txt by name."""
+    lines = (repository / "constraints.txt").read_text(encoding="ascii").splitlines()
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    return dict(pairs)
+
+
+def test_our_own_versions_are_exact(repository: Path) -> None:
+    """Constraints cover the extra `dev`, with releases only: pip itself finds `2.13.0+cpu`."""
+    pinned = constraints(repository)
+    assert required(repository, "dev") <= set(pinned)
+    assert list(pinned) == sorted(pinned)
+    for name, version in pinned.items():
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", f"{name}=={version}"), name
+    call = 'pip install -q -c constraints.txt -e ".[dev]"'
+    for path in ("README.md", ".ci/run"):
+        assert call in (repository / path).read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize("extra", ["cpu", "dev"])
+def test_hashes_are_of_the_constrained_versions(repository: Path, extra: str) -> None:
+    """What is installed with hashes is what is tested."""
+    pinned = constraints(repository)
+    entries = requirements(repository / ".ci" / f"requirements-{extra}.txt")
+    found = {name: re.split("==| ", line)[1] for name, line in entries.items()}
+    assert {name: found[name] for name in found if name in pinned} == {
+        name: pinned[name] for name in pinned if name in found
+    }
 
 
 def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
