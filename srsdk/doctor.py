@@ -15,7 +15,7 @@ import srsdk
 from srsdk import models
 from srsdk.engines import BACKENDS, installed
 from srsdk.engines.cuda import Device
-from srsdk.errors import SrsdkError
+from srsdk.errors import ModelError, SrsdkError
 
 GPU_LIBRARIES = (
     ("cuda-bindings", "rtx", "memory, streams and graphs of every GPU engine"),
@@ -73,18 +73,30 @@ def _backend(name: str) -> Check:
     if not installed(name):
         return Check(title, False, "not installed", "pip install 'srsdk[cpu]'")
     version = _version(name) or "version unknown"
-    picture = np.full((16, 24, 3), 128, np.uint8)
     try:
-        for model in _tried():
-            with srsdk.Upscaler(model, backend=name) as up:
-                up(picture)
+        refused = {model: why for model in _tried() if (why := _refusal(model, name))}
     except SrsdkError as error:
         return Check(title, False, f"{version}, fails: {error}", f"pip install -U {name}")
     except ImportError as error:
         return Check(
             title, False, f"{version}, cannot be imported: {error}", f"pip install -U {name}"
         )
-    return Check(title, True, f"{version}, ran {', '.join(_tried())} on cpu")
+    ran = [model for model in _tried() if model not in refused]
+    if not ran:
+        return Check(title, False, f"{version}, fails: {', '.join(refused.values())}")
+    but = f"; refuses {', '.join(refused)}, which 'auto' opens by another" if refused else ""
+    return Check(title, True, f"{version}, ran {', '.join(ran)} on cpu{but}")
+
+
+def _refusal(model: str, backend: str) -> str:
+    """Upscale a picture; return why the backend does not open the file here, or ""."""
+    try:
+        up = srsdk.Upscaler(model, backend=backend)
+    except ModelError as error:
+        return str(error)
+    with up:
+        up(np.full((16, 24, 3), 128, np.uint8))
+    return ""
 
 
 def _tried() -> list[str]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from srsdk import tune_cache
 from srsdk.boundary import Boundary
 from srsdk.engines import Engine, Slot, choose_backend, open_engine
-from srsdk.errors import BackendError, UsageError
+from srsdk.errors import BackendError, ModelError, UsageError
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.tiles import Picture
 from srsdk.tune_cache import Choice, Trial
@@ -148,7 +148,7 @@ def _race(candidates: list[Candidate], backend: str, threads: int | None) -> lis
                 engine = _open(candidate, backend, threads, stack)
                 size = _fitting(PROBE_PX, candidate.manifest)
                 slots.append(stack.enter_context(_slot(engine, candidate.manifest, size)))
-            except BackendError as error:
+            except (BackendError, ModelError) as error:
                 if candidate is candidates[0]:
                     raise
                 slots.append(str(error))

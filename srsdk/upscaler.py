@@ -39,7 +39,8 @@ class Upscaler(Concurrent):
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a GPU.
         devices: numbers of several GPUs that share the work; instead of `device`.
         backend: `"auto"`, `"openvino"`, `"onnxruntime"` or `"tensorrt"`. A named backend is used
-            or it is an error; `auto` is decided once, logged once and shown by `repr()`.
+            or it is an error; `auto` is decided once, logged once and shown by `repr()`; what
+            OpenVINO refuses to open on this machine is opened by ONNX Runtime.
         tile: side of a tile in source pixels, (height, width), or `"auto"`. The result does not
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
@@ -107,18 +108,19 @@ class Upscaler(Concurrent):
         open_graph = partial(
             open_engine,
             path,
-            chosen,
             gpus=gpus,
             threads=threads,
             streams=streams,
             max_memory=limit,
             precision=self._settings.precision,
         )
-        self._engine: Engine = open_graph(graph=graph)
+        self._engine: Engine = open_graph(chosen, graph=graph, or_other=backend == "auto")
+        opened_by = self._engine.backend
+        self._refused_by = "" if opened_by == chosen else chosen
         try:
             self._manifest = m = manifest or infer_manifest(path, self._engine)
             planner = Planner(self._engine, m, self._tile, together, self._settings.tile_budgets_px)
-            deep = DeepTwin(path, graph, m, lambda derived: open_graph(graph=derived), wanted)
+            deep = DeepTwin(path, graph, m, lambda form: open_graph(opened_by, graph=form), wanted)
             self._pipeline = Pipeline(self._engine, m, planner, wanted, deep=deep, health=health)
         except SrsdkError:
             self._engine.close()
@@ -275,9 +277,10 @@ class Upscaler(Concurrent):
         if m.size_px is not None:
             tile = f"{m.size_px[0]}x{m.size_px[1]} (the model's)"
         inferred = ", no manifest: inferred" if m.family == "foreign" else ""
+        refused = f" ({self._refused_by} refuses this file)" if self._refused_by else ""
         return (
             f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}{self._settings.suffix}, "
-            f"{self.backend} on {self.device}, tile {tile}, overlap {m.radius_px} px, "
+            f"{self.backend} on {self.device}{refused}, tile {tile}, overlap {m.radius_px} px, "
             f"{m.channels} channels {m.dtype}{inferred}>"
         )
 

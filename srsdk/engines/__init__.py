@@ -179,6 +179,7 @@ def open_engine(
     max_memory: int | None = None,
     precision: str = "auto",
     graph: bytes | None = None,
+    or_other: bool = False,
 ) -> Engine:
     """Open a model file with a backend that `choose_backend` returned.
 
@@ -192,10 +193,12 @@ def open_engine(
         precision: `auto`, what the file says; or `bf16`, which OpenVINO computes a float32 file in
             where the processor has it.
         graph: what to open instead of an `.onnx` file's bytes: a form derived from them.
+        or_other: the user named no backend: on a CPU, a file that this one refuses is opened by
+            the other, which is logged.
 
     Raises:
         UsageError: `bf16` by another backend.
-        ModelError: the library cannot read the file.
+        ModelError: the library cannot read the file, or cannot run it on this machine.
         EngineMismatch: a TensorRT engine that cannot run here.
         BackendError: no GPU, or its libraries do not load.
     """
@@ -203,15 +206,17 @@ def open_engine(
         raise UsageError(f"precision {precision!r} needs backend openvino, got {backend}")
     if gpus:
         return _open_on_gpus(path, backend, gpus, max_memory, graph)
-    if backend == "openvino":
-        from srsdk.engines.openvino import OpenVinoEngine
+    from srsdk.engines.cpu import open_on_cpu
 
-        return OpenVinoEngine(
-            path, threads=threads, streams=streams, precision=precision, graph=graph
-        )
-    from srsdk.engines.onnxruntime import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(path, threads=threads, streams=streams, graph=graph)
+    return open_on_cpu(
+        path,
+        backend,
+        or_other=or_other,
+        threads=threads,
+        streams=streams,
+        precision=precision,
+        graph=graph,
+    )
 
 
 def _open_on_gpus(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import threading
 from collections import OrderedDict
@@ -26,12 +27,17 @@ else:
     import openvino as ov
 
 from srsdk.engines import Signature, latent_of, make_signature
+from srsdk.engines.cpu import advice
 from srsdk.errors import BackendError, ModelError
 
 MAX_COMPILED = 8
 """Shapes whose compiled models are kept; compiling one takes about 50 ms."""
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
+
+_COMPILES_ALL = platform.machine().lower() in ("x86_64", "amd64")
+"""Whether what OpenVINO reads it also compiles, as far as is known. On ARM64 OpenVINO 2026.4 reads,
+but does not compile, a quantized convolution of bytes that no QuantizeLinear has written."""
 
 _CORE = ov.Core()
 """The one of this process, never given back.
@@ -91,12 +97,17 @@ class OpenVinoEngine:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
+        if not _COMPILES_ALL:
+            # here, where another backend can still be chosen, and not with the first picture
+            with _translated(f"{path}: OpenVINO cannot run this model on this machine", ModelError):
+                _CORE.query_model(self._model, "CPU", self._config)
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def slot(self, input_shape: tuple[int, ...]) -> OpenVinoSlot:
         """Make a slot, compiling for its shape if that is new."""
-        with self._lock, _translated(f"{self._path}: OpenVINO refuses shape {input_shape}"):
+        refused = f"{self._path}: OpenVINO refuses shape {input_shape}"
+        with self._lock, _translated(refused, mend=f"; {advice(self.backend)}"):
             compiled = self._compiled.get(input_shape)
             if compiled is None:
                 model = self._model.clone()
@@ -180,10 +191,10 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def _translated(what: str, kind: type[Exception] = BackendError) -> Iterator[None]:
+def _translated(what: str, kind: type[Exception] = BackendError, mend: str = "") -> Iterator[None]:
     """Turn what OpenVINO raises, a RuntimeError, into ours, keeping the cause."""
     try:
         yield
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise kind(f"{what}: {lines[-1] if lines else error!r}") from error
+        raise kind(f"{what}: {lines[-1] if lines else error!r}{mend}") from error

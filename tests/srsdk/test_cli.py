@@ -300,6 +300,25 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"gpu", "models", "python"} <= {check["name"] for check in checks}
 
 
+def test_doctor_says_what_a_backend_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that opens some of the files works, and the others are named; none at all: it fails."""
+    asked: list[str] = []
+
+    def refusal(model: str, backend: str) -> str:
+        asked.append(model)
+        return "no such layer" if backend == "onnxruntime" or model.endswith("int8") else ""
+
+    monkeypatch.setattr("srsdk.doctor._refusal", refusal)
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert " on cpu; refuses gan_x2.int8, gan_x4.int8, which 'auto' opens by another" in text
+    assert "[--] backend onnxruntime: " in text
+    assert "fails: no such layer" in text
+    assert {"gan_x4", "gan_x4.int8"} <= set(asked)
+
+
 def test_doctor_names_the_command_that_mends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

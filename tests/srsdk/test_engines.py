@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 import srsdk
 from srsdk import engines
-from srsdk.engines import BACKENDS
+from srsdk.engines import BACKENDS, cpu, openvino
 from tests import networks
 from tests.conftest import make_picture
 
@@ -68,7 +70,7 @@ def test_no_image_model(tmp_path: Path, backend: str) -> None:
         srsdk.Upscaler(empty, backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
 def test_a_graph_that_the_library_refuses(tmp_path: Path, backend: str) -> None:
     """Whole to our reader, cut off within the graph: the library's reason is passed on."""
     whole = networks.nearest(tmp_path / "n.onnx").read_bytes()
@@ -89,6 +91,84 @@ def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "installed", lambda _: False)
     with pytest.raises(srsdk.BackendError, match=r"pip install 'srsdk\[cpu\]'"):
         engines.choose_backend("auto")
+
+
+class RefusingCore:
+    """OpenVINO on a machine where it reads a graph and does not run it."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def read_model(self, model: Any) -> Any:
+        """Read it, as the real one does."""
+        return self._real.read_model(model)
+
+    def get_property(self, *_: str) -> list[str]:
+        """Have everything."""
+        return ["FP32", "INT8", "BF16"]
+
+    def query_model(self, *_: Any) -> NoReturn:
+        """Refuse it."""
+        raise RuntimeError("in a pass:\nConvolution input precision should be single")
+
+    compile_model = query_model
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let OpenVINO refuse every file, as on ARM64 it does some: after it has read it."""
+    monkeypatch.setattr(openvino, "_COMPILES_ALL", False)
+    monkeypatch.setattr(openvino, "_CORE", RefusingCore(openvino._CORE))
+
+
+@pytest.mark.usefixtures("refusing")
+def test_auto_opens_by_the_other_what_openvino_refuses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decided once, at opening: said in one line of the log and in repr(), whatever follows."""
+    path = networks.nearest(tmp_path / "n.onnx", scale=3)
+    picture = make_picture(20, 30)
+    with caplog.at_level(logging.WARNING, "srsdk"), srsdk.Upscaler(path) as up:
+        assert (up.backend, up.device) == ("onnxruntime", "cpu")
+        assert "onnxruntime on cpu (openvino refuses this file)" in repr(up)
+        for _ in range(2):
+            np.testing.assert_array_equal(up(picture), picture.repeat(3, axis=0).repeat(3, axis=1))
+        assert up(picture.astype(np.uint16)).dtype == np.uint16
+    [record] = caplog.records
+    assert record.name == "srsdk"
+    for part in (str(path), "should be single", "onnxruntime"):
+        assert part in record.getMessage()
+
+
+@pytest.mark.usefixtures("refusing")
+def test_a_named_backend_that_refuses_is_an_error(tmp_path: Path) -> None:
+    """No file is opened by another backend than the named one; the error names the other."""
+    path = networks.nearest(tmp_path / "n.onnx")
+    with pytest.raises(srsdk.ModelError, match=r"single'?; try backend='onnxruntime'") as error:
+        srsdk.Upscaler(path, backend="openvino")
+    assert isinstance(error.value.__cause__, RuntimeError)
+    with pytest.raises(srsdk.ModelError, match="should be single"):
+        srsdk.Upscaler(path, precision="bf16")
+
+
+@pytest.mark.usefixtures("refusing")
+def test_what_nobody_else_can_open_is_the_first_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the other backend is not installed, `auto` is refused as the named one is."""
+    monkeypatch.setattr(cpu, "installed", lambda name: name == "openvino")
+    with pytest.raises(srsdk.ModelError, match="should be single"):
+        srsdk.Upscaler(networks.nearest(tmp_path / "n.onnx"))
+
+
+@pytest.mark.usefixtures("refusing")
+def test_a_refusal_with_the_first_picture_names_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is asked at opening, the error of the picture says what to try."""
+    monkeypatch.setattr(openvino, "_COMPILES_ALL", True)
+    with srsdk.Upscaler("gan_x2") as up:
+        assert "refuses" not in repr(up)
+        with pytest.raises(srsdk.BackendError, match="try backend='onnxruntime'"):
+            up(make_picture(20, 30))
 
 
 QUIET = """

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import srsdk
-from srsdk import models, tune, tune_cache
+from srsdk import engines, models, tune, tune_cache
 from srsdk.cli import main
 from srsdk.engines import openvino
 from tests.conftest import make_picture
@@ -60,6 +60,23 @@ def chosen(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         return real(candidate, 1.0 if candidate.name == name else 100.0, parity)
 
     monkeypatch.setattr(tune, "_judged", judged)
+
+
+def test_what_the_backend_refuses_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An INT8 file that the library does not open here loses with its reason, whatever its time."""
+    chosen(monkeypatch, "int8")
+    real = engines.open_engine
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if ".int8" in path.name:
+            raise srsdk.ModelError("no such layer here")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(tune, "open_engine", refuse)
+    choice = tune.tuned(models.find("gan_x2"), backend="onnxruntime")
+    assert choice.name == "fp32"
+    assert (choice.trials[-1].name, choice.trials[-1].passed) == ("int8", False)
+    assert choice.trials[-1].why == "no such layer here"
 
 
 def test_int8_is_the_int8_file(monkeypatch: pytest.MonkeyPatch) -> None:
