@@ -10,11 +10,17 @@ from benchmarks import compare, gate, history, peer_runs, restoration, runs, shi
 from benchmarks.compare import CompareError
 from benchmarks.environments import BuildError
 from benchmarks.gpu import check
+from benchmarks.peer_runs import PeersError
 from benchmarks.records import RecordError
 from benchmarks.restoration import RestorationError
 from benchmarks.worker import WorkerError
+from srsdk import SrsdkError
 
 EXIT_FAILED = 1
+MISTAKES = (
+    *(CompareError, BuildError, PeersError, RecordError, RestorationError, WorkerError),
+    SrsdkError,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-    except (CompareError, BuildError, RecordError, RestorationError, WorkerError) as error:
+    except MISTAKES as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return EXIT_FAILED
     return code

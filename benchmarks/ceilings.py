@@ -20,17 +20,33 @@ REPEATS = 5
 
 
 def measure(threads: int) -> dict[str, Any]:
-    """Return `flop_per_s` by precision and `bytes_per_s`; the best of a few repeats."""
+    """Return `flop_per_s` by precision and `bytes_per_s`; the best of a few repeats.
+
+    A precision that the processor lacks stands in `lacks`: OpenVINO would compute in another one.
+    """
+    lacks = {} if _has_bf16() else {"bf16": "this processor has no bfloat16"}
+    names = [name for name in ("fp32", "bf16", "int8") if name not in lacks]
     return {
-        "flop_per_s": {name: _product(name, threads) for name in ("fp32", "bf16", "int8")},
+        "flop_per_s": {name: _product(name, threads) for name in names},
+        "lacks": lacks,
         "bytes_per_s": _copy(threads),
         "raw": {"side": SIDE, "copy_bytes": COPY_BYTES, "repeats": REPEATS},
     }
 
 
-def _product(precision: str, threads: int) -> float:
+def _has_bf16() -> bool:
+    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _openvino() -> Any:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # it would phone home
-    import openvino as ov
+    import openvino
+
+    return openvino
+
+
+def _product(precision: str, threads: int) -> float:
+    ov = _openvino()
     from openvino import opset13 as ops
 
     random = np.random.default_rng(0)

@@ -87,7 +87,7 @@ def _figure(title: str, svg: str | None, below: str) -> str:
 def _source(found: Sequence[Record]) -> str:
     if not found:
         return "No results yet."
-    machines = {str(record["meta"]["machine"]["processor"]) for record in found}
+    machines = {records.machine_of(record) for record in found}
     first, last = (str(found[i]["meta"]["before"]["time"])[:10] for i in (0, -1))
     return f"{len(found)} results, {first} to {last}, on {', '.join(sorted(machines))}."
 

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from srsdk.processor import processor
+
 ROOT = Path(__file__).parents[1]
 LIBRARIES = (
     "numpy",
@@ -30,11 +32,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OP
 
 def describe() -> dict[str, Any]:
     """Return what does not change during a run: processor, system, code, versions."""
+    found = processor()
     return {
-        "processor": processor(),
+        "processor": found.name,
+        "processor_kind": found.kind,
+        "instruction_sets": list(found.instruction_sets),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": _memory_bytes(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "commit": commit(),
@@ -46,18 +51,12 @@ def describe() -> dict[str, Any]:
 
 
 def moment() -> dict[str, Any]:
-    """Return what does change: time, load, clocks in MHz (empty where the system hides them)."""
+    """Return what does change: time, load, clocks in MHz; empty where the system hides them."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "load": os.getloadavg(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else [],
         "clock_mhz": [float(value) for value in _cpuinfo("cpu MHz")],
     }
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    names = _cpuinfo("model name")
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
@@ -98,6 +97,23 @@ def command_line() -> str:
     """Return the command that runs now; of absolute paths, which are this machine's, the name."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python -m benchmarks", *words])
+
+
+def peak_bytes() -> int | None:
+    """Return the most memory that this process ever had; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, all others KiB
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _memory_bytes() -> int | None:
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _cpuinfo(key: str) -> list[str]:

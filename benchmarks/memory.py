@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 import srsdk
+from benchmarks import machine, records, worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,31 +30,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         for target in arguments.target or [".tiff"]:
             path = Path(folder) / f"result{target}"
             limit = arguments.max_memory_mib
-            found = _call("run", source, path, arguments.model, limit << 20)
-            sys.stdout.write(
-                f"| {target} | {limit or 'none'} | {found['peak'] / 2**20:.0f} | "
-                f"{(found['peak'] - found['start']) / 2**20:.0f} | {found['seconds']:.0f} | "
-                f"{path.stat().st_size:,} |\n"
-            )
+            sys.stdout.write(_row(source, path, arguments.model, limit))
             sys.stdout.flush()
-            path.unlink()
+            path.unlink(missing_ok=True)
     return 0
+
+
+def _row(source: Path, target: Path, model: str, limit_mib: int) -> str:
+    """Upscale into one target; one that cannot be written here is a row that says why."""
+    begin = f"| {target.suffix} | {limit_mib or 'none'} |"
+    try:
+        found = _call("run", source, target, model, limit_mib << 20)
+    except worker.WorkerError as error:
+        return f"{begin} {records.not_here(str(error))} | | | |\n"
+    return (
+        f"{begin} {found['peak'] / 2**20:.0f} | {(found['peak'] - found['start']) / 2**20:.0f} | "
+        f"{found['seconds']:.0f} | {target.stat().st_size:,} |\n"
+    )
 
 
 def _call(*words: object) -> dict[str, float]:
     call = [sys.executable, "-m", "benchmarks.memory", "--work", *map(str, words)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    result: dict[str, float] = json.loads(done.stdout or "{}")
-    return result
+    return worker.result_of(call)
 
 
 def _work(task: str, *words: str) -> int:
-    if task == "make":
-        _make(Path(words[0]), int(words[1]), int(words[2]), words[3])
-    else:
-        _run(Path(words[0]), Path(words[1]), words[2], int(words[3]))
+    with worker.failures_are_told():
+        if task == "make":
+            _make(Path(words[0]), int(words[1]), int(words[2]), words[3])
+        else:
+            _run(Path(words[0]), Path(words[1]), words[2], int(words[3]))
     return 0
 
 
@@ -85,7 +89,10 @@ def _run(source: Path, target: Path, model: str, limit_bytes: int) -> None:
 
 
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = machine.peak_bytes()
+    if peak is None:
+        raise SystemExit("benchmarks: Windows does not tell the peak memory of a process here")
+    return peak
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import argparse
 import random
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -16,8 +17,17 @@ from tqdm import tqdm
 import srsdk
 from benchmarks import machine, records, worker
 from benchmarks.machine import ROOT
-from benchmarks.peers import PEERS, Job, missing
+from benchmarks.peers import PEERS, Job, missing, no_gpu
 from benchmarks.statistics import median_interval, percentiles
+from benchmarks.worker import WorkerError
+
+Raw = dict[str, list[dict[str, Any]]]
+
+EXIT_MISSING = 1
+
+
+class PeersError(Exception):
+    """Pictures that are of no use."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,76 +63,136 @@ def _add_who(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run every peer in its own processes, in shuffled order; ratios are within a round."""
-    job = _job(arguments)
-    names = _names(arguments, job)
-    if _reference(job) not in names:
-        sys.stderr.write(f"benchmarks: nothing to compare with, {_reference(job)} is not there\n")
-        return 1
+    """Run every peer in its own processes, in shuffled order; ratios are within a round.
+
+    A peer that cannot run here is a row that says why; 1 if it was asked for by name.
+
+    Raises:
+        ModelError: no such model.
+    """
+    srsdk.models.find(arguments.model)
+    job, names = _job(arguments), _names(arguments)
     before, facts = machine.moment(), machine.describe()
-    raw = _rounds(names, job, arguments)
-    arguments.rounds = len(raw[_reference(job)])
-    after = machine.moment()
+    raw, lacks = _rounds(names, job, arguments)
+    arguments.rounds = max((len(found) for found in raw.values()), default=0)
+    after, reference = machine.moment(), _reference(arguments)
     for name in names:
         record = records.make(
             "peer",
-            _config(name, arguments, _reference(job)),
-            _result(raw, name, _reference(job)),
+            _config(name, arguments, reference),
+            {"missing": lacks[name]} if name in lacks else _result(raw, name, reference),
             facts,
             before,
             after,
             machine.command_line(),
         )
-        sys.stdout.write(line(record) + "\n")
-        if arguments.out:
-            records.append(arguments.out, record)
-    return 0
+        _tell(line(record), record, arguments)
+    return exit_code(lacks, arguments)
+
+
+def exit_code(lacks: Iterable[str], arguments: argparse.Namespace) -> int:
+    """Return 1 if somebody is missing whom the call names, or to whom all others are compared."""
+    named = {*(arguments.peers or []), _reference(arguments)}
+    return EXIT_MISSING if named.intersection(lacks) else 0
 
 
 def _rounds(
     names: list[str], job: Job, arguments: argparse.Namespace
-) -> dict[str, list[dict[str, Any]]]:
-    """Run whole rounds, as many as were asked for or as the budget has room for."""
-    raw: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+) -> tuple[Raw, dict[str, str]]:
+    """Run whole rounds, as many as were asked for or as the budget has room for.
+
+    Returns:
+        Results by peer, of one round each; and why the others have none.
+    """
+    lacks = {name: lack for name in names if (lack := missing(PEERS[name], job)) is not None}
+    raw: Raw = {name: [] for name in names if name not in lacks}
     config = {"job": asdict(job), "runs": arguments.runs, "seconds": arguments.seconds}
     began = time.monotonic()
     for number in range(arguments.rounds):
         round_began = time.monotonic()
-        order = _shuffled(names, arguments, number)
+        order = _shuffled(list(raw), arguments, number)
         for name in tqdm(order, unit="process", disable=not sys.stderr.isatty()):
-            raw[name].append(worker.call("peer", {"peer": name, **config}))
+            try:
+                raw[name].append(worker.call("peer", {"peer": name, **config}))
+            except WorkerError as error:
+                lacks[name] = str(error)
+                del raw[name]
         now = time.monotonic()
         if now - began + (now - round_began) > arguments.budget:
             break
-    return raw
+    return raw, lacks
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Score every peer that was trained on a folder of pictures."""
-    job, facts = _job(arguments), machine.describe()
-    folder = str(arguments.test.resolve())
-    for name in filter(lambda name: PEERS[name].trained, _names(arguments, job)):
-        config = {"peer": name, "job": asdict(job), "test": folder}
+    """Score every peer that was trained on a folder of pictures; 1 as for `run`.
+
+    Raises:
+        ModelError: no such model.
+        PeersError: a folder without pictures.
+    """
+    srsdk.models.find(arguments.model)
+    _check_pictures(arguments.test)
+    facts, lacks = machine.describe(), set()
+    for name in filter(lambda name: PEERS[name].trained, _names(arguments)):
         before = machine.moment()
-        found = worker.call("quality", config)
-        result = {key: found[key] for key in ("psnr_y_db", "ssim_y")}
+        result = _score(name, arguments)
         stored = {"peer": name, "model": arguments.model, "test": arguments.test.name}
         after, command = machine.moment(), machine.command_line()
         record = records.make("quality", stored, result, facts, before, after, command)
-        sys.stdout.write(f"{name}: {result['psnr_y_db']:.3f} dB / {result['ssim_y']:.4f}\n")
-        if arguments.out:
-            records.append(arguments.out, record)
-    return 0
+        if records.missing(record) is not None:
+            lacks.add(name)
+        _tell(quality_line(record), record, arguments)
+    return exit_code(lacks, arguments)
+
+
+def _score(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    job = _job(arguments)
+    lack = missing(PEERS[name], job)
+    if lack is not None:
+        return {"missing": lack}
+    config = {"peer": name, "job": asdict(job), "test": str(arguments.test.resolve())}
+    try:
+        found = worker.call("quality", config)
+    except WorkerError as error:
+        return {"missing": str(error)}
+    return {key: found[key] for key in ("psnr_y_db", "ssim_y")}
+
+
+def _check_pictures(folder: Path) -> None:
+    from training.data import find_pictures
+
+    try:
+        find_pictures(folder)
+    except ValueError as error:
+        raise PeersError(str(error)) from error
+
+
+def _tell(text: str, record: records.Record, arguments: argparse.Namespace) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    if arguments.out:
+        records.append(arguments.out, record)
 
 
 def line(record: records.Record) -> str:
     """Return a record in one line for people."""
-    config, result = record["config"], record["result"]
+    config, result, lack = record["config"], record["result"], records.missing(record)
+    if lack is not None:
+        return f"{config['title']}: {records.not_here(lack)}"
+    ratio = "" if result["ratio"] is None else f", {result['ratio']:.3f} of {config['reference']}"
+    peak = "" if result["peak_bytes"] is None else f", {result['peak_bytes'] / 2**20:.0f} MiB"
     return (
         f"{config['title']}: {result['median_ms']:.1f} ms "
-        f"({result['low_ms']:.1f} to {result['high_ms']:.1f}), {result['ratio']:.3f} of "
-        f"{config['reference']}, {result['peak_bytes'] / 2**20:.0f} MiB"
+        f"({result['low_ms']:.1f} to {result['high_ms']:.1f}){ratio}{peak}"
     )
+
+
+def quality_line(record: records.Record) -> str:
+    """Return a record of quality in one line for people."""
+    name, result, lack = record["config"]["peer"], record["result"], records.missing(record)
+    if lack is not None:
+        return f"{name}: {records.not_here(lack)}"
+    return f"{name}: {result['psnr_y_db']:.3f} dB / {result['ssim_y']:.4f}"
 
 
 def _job(arguments: argparse.Namespace) -> Job:
@@ -138,26 +208,21 @@ def _job(arguments: argparse.Namespace) -> Job:
     )
 
 
-def _reference(job: Job) -> str:
+def _reference(arguments: argparse.Namespace) -> str:
     """Return who takes part always and is what the others' ratios are to."""
-    return "srsdk" if job.engine is None else "srsdk-engine"
+    return "srsdk" if arguments.engine is None else "srsdk-engine"
 
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
 
 
-def _names(arguments: argparse.Namespace, job: Job) -> list[str]:
-    """Return who takes part; who is not there is named, with what mends it."""
-    asked = arguments.peers or [name for name, peer in PEERS.items() if not peer.slow]
-    names = []
-    for name in dict.fromkeys([_reference(job), *asked]):
-        lack = missing(PEERS[name], job)
-        if lack is None:
-            names.append(name)
-        else:
-            sys.stderr.write(f"benchmarks: without {name}: {lack}\n")
-    return names
+def _names(arguments: argparse.Namespace) -> list[str]:
+    """Return who is to take part: without names all but the slow ones, and GPUs where one is."""
+    with_gpu = arguments.engine is not None or no_gpu() is None
+    by_default = [n for n, peer in PEERS.items() if not peer.slow and (with_gpu or not peer.gpu)]
+    asked = arguments.peers or by_default
+    return list(dict.fromkeys([_reference(arguments), *asked]))
 
 
 def _shuffled(names: list[str], arguments: argparse.Namespace, number: int) -> list[str]:
@@ -180,22 +245,26 @@ def _config(name: str, arguments: argparse.Namespace, reference: str) -> dict[st
     }
 
 
-def _result(raw: dict[str, list[dict[str, Any]]], name: str, reference: str) -> dict[str, Any]:
-    """Medians over rounds; the ratio is to the reference in the same round."""
+def _result(raw: Raw, name: str, reference: str) -> dict[str, Any]:
+    """Medians over rounds; the ratio is to the reference in the same round, if it ran."""
     medians = [median(r["ms"]) for r in raw[name]]
-    theirs = [median(r["ms"]) for r in raw[reference]]
-    ratios = [a / b for a, b in zip(medians, theirs, strict=True)]
     low, high = median_interval(medians)
-    ratio_low, ratio_high = median_interval(ratios)
+    peaks = [r["peak_bytes"] for r in raw[name] if r["peak_bytes"] is not None]
     return {
         **percentiles([ms for r in raw[name] for ms in r["ms"]]),
         "median_ms": median(medians),
         "low_ms": low,
         "high_ms": high,
-        "ratio": median(ratios),
-        "ratio_low": ratio_low,
-        "ratio_high": ratio_high,
+        **_ratio(medians, [median(r["ms"]) for r in raw.get(reference, [])]),
         "open_ms": median(r["open_ms"] for r in raw[name]),
-        "peak_bytes": median(r["peak_bytes"] for r in raw[name]),
+        "peak_bytes": median(peaks) if peaks else None,
         "ms": [r["ms"] for r in raw[name]],
     }
+
+
+def _ratio(medians: list[float], theirs: list[float]) -> dict[str, float | None]:
+    if not theirs:
+        return dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
+    ratios = [a / b for a, b in zip(medians, theirs, strict=True)]
+    low, high = median_interval(ratios)
+    return {"ratio": median(ratios), "ratio_low": low, "ratio_high": high}

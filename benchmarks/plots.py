@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import PEERS
-from benchmarks.records import Record
+from benchmarks.records import Record, kind_of, machine_of, measured, processor_of
 
 Series = dict[str, list[Record]]
 
@@ -18,15 +18,19 @@ STAGES = ("decode", "stage", "h2d", "execute", "d2h", "lay", "encode", "rest")
 
 
 def latency_over_time(records: Sequence[Record]) -> str | None:
-    """Median latency by commit, p90 as a band; a panel for each scenario."""
+    """Median latency by commit, p90 as a band; a panel for each scenario.
+
+    A curve holds what one machine measured: its processor's kind and name stand in its label.
+    """
+    found = [record for record in measured(records) if record["kind"] == "scenario"]
     panels: dict[str, Series] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        if record["kind"] == "scenario":
-            c = record["config"]
-            panels[c["scenario"]][f"{c['model']} {c['workload']}"].append(record)
+    for record in found:
+        c = record["config"]
+        label = f"{c['model']} {c['workload']}, {machine_of(record)}"
+        panels[c["scenario"]][label].append(record)
     if not panels:
         return None
-    commits = list(dict.fromkeys(_commit(r) for r in records if r["kind"] == "scenario"))
+    commits = list(dict.fromkeys(_commit(record) for record in found))
 
     def draw(axes: Any) -> None:
         for panel, (name, series) in zip(axes, sorted(panels.items()), strict=True):
@@ -38,11 +42,11 @@ def latency_over_time(records: Sequence[Record]) -> str | None:
 def pareto(records: Sequence[Record]) -> str | None:
     """Quality against time of the newest run of each peer; the front is what nobody beats.
 
-    A panel for each size of pictures.
+    A panel for each size of pictures and kind of processor.
     """
-    sizes: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    sizes: dict[tuple[int, int, str], list[Record]] = defaultdict(list)
     for record in scored(records):
-        sizes[size_of(record)].append(record)
+        sizes[(*size_of(record), kind_of(record))].append(record)
     if not sizes:
         return None
 
@@ -54,22 +58,30 @@ def pareto(records: Sequence[Record]) -> str | None:
 
 
 def roofline(records: Sequence[Record]) -> str | None:
-    """Operations a second against operations a byte, under this machine's ceilings."""
-    ceilings = highest_ceilings(records)
-    points = [
-        record
-        for record in latest(records)
-        if record["kind"] == "scenario" and record["config"]["scenario"] == "SingleStream"
-        if "flop_per_s" in record["result"]
-    ]
-    if ceilings is None or not points:
+    """Operations a second against operations a byte, under the ceilings; a panel a machine."""
+    points: dict[str, list[Record]] = defaultdict(list)
+    for record in latest(records):
+        if record["kind"] == "scenario" and record["config"]["scenario"] == "SingleStream":
+            points[machine_of(record)].append(record)
+    panels = []
+    for name, found in sorted(points.items()):
+        ceilings = highest_ceilings([r for r in records if machine_of(r) == name])
+        found = [record for record in found if "flop_per_s" in record["result"]]
+        if ceilings is not None and found:
+            panels.append((name, ceilings, found))
+    if not panels:
         return None
-    return _figure("roofline", 1, lambda axes: _draw_roofline(axes, ceilings, points))
+
+    def draw(axes: Any) -> None:
+        for panel, (name, ceilings, found) in zip(axes, panels, strict=True):
+            _draw_roofline(panel, name, ceilings, found)
+
+    return _figure("roofline", len(panels), draw, panels=len(panels))
 
 
 def stage_bars(records: Sequence[Record]) -> str | None:
     """Where the time of one file goes, as shares of the whole."""
-    found = [record for record in latest(records) if record["kind"] == "stages"]
+    found = [record for record in measured(latest(records)) if record["kind"] == "stages"]
     if not found:
         return None
     height = max(0.5, 0.1 * len(found))
@@ -77,18 +89,31 @@ def stage_bars(records: Sequence[Record]) -> str | None:
 
 
 def latest(records: Sequence[Record]) -> list[Record]:
-    """Return the newest record of every question."""
+    """Return the newest record of every question, for each kind of processor.
+
+    Of two processors of one kind, the one that was measured last counts alone: what they measured
+    is not put side by side as if it were one machine's.
+    """
     newest_of: dict[str, Record] = {}
+    newest_processor: dict[str, str] = {}
+    asked = ("peer", "model", "workload", "scenario", "options", "height", "width", "threads")
     for record in records:
         c = record["config"]
-        asked = ("peer", "model", "workload", "scenario", "options", "height", "width", "threads")
-        newest_of[record["kind"] + str([c.get(key) for key in asked])] = record
-    return list(newest_of.values())
+        newest_of[_group(record) + str([c.get(key) for key in asked])] = record
+        newest_processor[_group(record)] = processor_of(record)
+    found = newest_of.values()
+    return [r for r in found if newest_processor[_group(r)] == processor_of(r)]
+
+
+def _group(record: Record) -> str:
+    """Name the table that a record belongs to."""
+    c = record["config"]
+    return str((record["kind"], kind_of(record), c.get("height"), c.get("width")))
 
 
 def highest_ceilings(records: Sequence[Record]) -> dict[str, Any] | None:
     """Return the best that each ceiling was ever measured at: a busy machine shows a lower one."""
-    found = [record["result"] for record in records if record["kind"] == "ceilings"]
+    found = [record["result"] for record in measured(records) if record["kind"] == "ceilings"]
     if not found:
         return None
     names = dict.fromkeys(name for one in found for name in one["flop_per_s"])
@@ -106,15 +131,25 @@ def size_of(record: Record) -> tuple[int, int]:
 
 
 def scored(records: Sequence[Record]) -> list[Record]:
-    """Return the newest records of peers, with their quality where it is known."""
-    quality = {name: {"psnr_y_db": p.others_db} for name, p in PEERS.items() if p.others_db}
-    quality |= {r["config"]["peer"]: r["result"] for r in records if r["kind"] == "quality"}
-    peers = [record for record in latest(records) if record["kind"] == "peer"]
-    return [
-        {**record, "result": {**quality[record["config"]["peer"]], **record["result"]}}
-        for record in peers
-        if record["config"]["peer"] in quality
-    ]
+    """Return the newest records of peers, with their quality where their kind of processor has it.
+
+    What INT8 loses depends on the processor: no quality is taken from another kind.
+    """
+    quality = {
+        (kind_of(r), r["config"]["peer"]): r["result"]
+        for r in measured(records)
+        if r["kind"] == "quality"
+    }
+    others = {name: {"psnr_y_db": p.others_db} for name, p in PEERS.items() if p.others_db}
+    found = []
+    for record in measured(latest(records)):
+        if record["kind"] != "peer":
+            continue
+        name = record["config"]["peer"]
+        score = quality.get((kind_of(record), name), others.get(name))
+        if score is not None:
+            found.append({**record, "result": {**score, **record["result"]}})
+    return found
 
 
 def _draw_latency(axes: Any, title: str, series: Series, commits: list[str]) -> None:
@@ -159,13 +194,13 @@ def _draw_pareto(axes: Any, rows: list[Record]) -> None:
         xscale="log",
         xlabel="ms a picture (median)",
         ylabel="PSNR-Y, dB",
-        title=f"{width}x{height} to {4 * width}x{4 * height}",
+        title=f"{width}x{height} to {4 * width}x{4 * height}, {machine_of(rows[0])}",
     )
     axes.margins(x=0.1, y=0.2)
     axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
-def _draw_roofline(axes: Any, ceilings: dict[str, Any], points: list[Record]) -> None:
+def _draw_roofline(axes: Any, title: str, ceilings: dict[str, Any], points: list[Record]) -> None:
     x = np.geomspace(1, 1000, 100)
     for name, flop_per_s in ceilings["flop_per_s"].items():
         roof = np.minimum(x * ceilings["bytes_per_s"], flop_per_s) / 1e9
@@ -175,7 +210,11 @@ def _draw_roofline(axes: Any, ceilings: dict[str, Any], points: list[Record]) ->
         label = f"{c['model']} {c['workload']}"
         axes.plot(result["flop_per_byte"], result["flop_per_s"] / 1e9, "o", label=label)
     axes.set(
-        xscale="log", yscale="log", xlabel="operations a byte", ylabel="10^9 operations a second"
+        xscale="log",
+        yscale="log",
+        xlabel="operations a byte",
+        ylabel="10^9 operations a second",
+        title=title,
     )
     axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
 
@@ -183,8 +222,8 @@ def _draw_roofline(axes: Any, ceilings: dict[str, Any], points: list[Record]) ->
 def _draw_stages(axes: Any, found: list[Record]) -> None:
     found = sorted(found, key=lambda r: (r["config"]["model"], r["result"]["median_ms"]["wall"]))
     names = [
-        f"{r['config']['model']} {r['config']['workload']}\n{r['result']['median_ms']['wall']:.0f}"
-        " ms"
+        f"{r['config']['model']} {r['config']['workload']}, {kind_of(r)}\n"
+        f"{r['result']['median_ms']['wall']:.0f} ms"
         for r in found
     ]
     left = np.zeros(len(found))

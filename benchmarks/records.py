@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from srsdk.processor import KINDS as PROCESSOR_KINDS
+from srsdk.processor import UNKNOWN
+
 SCHEMA = 1
 KINDS = (
     *("scenario", "stages", "startup", "ceilings", "video", "peer", "quality", "compare"),
@@ -72,6 +75,44 @@ def read_all(paths: Iterable[Path]) -> list[Record]:
     files = [f for p in paths for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
     records = [record for file in files for record in read(file)]
     return sorted(records, key=lambda record: str(record["meta"]["before"]["time"]))
+
+
+def missing(record: Record) -> str | None:
+    """Return why something could not be measured on its machine; None where it was measured."""
+    reason: str | None = record["result"].get("missing")
+    return reason
+
+
+def measured(found: Iterable[Record]) -> list[Record]:
+    """Return the records that hold figures."""
+    return [record for record in found if missing(record) is None]
+
+
+def not_here(reason: str) -> str:
+    """Say in a table or on the terminal that there is no figure, and why."""
+    return f"not on this machine: {reason}"
+
+
+def processor_of(record: Record) -> str:
+    """Return the name of the processor that a record was made on."""
+    return str(record["meta"]["machine"]["processor"])
+
+
+def kind_of(record: Record) -> str:
+    """Return the kind of that processor; records that others made before it was noted lack it."""
+    return str(record["meta"]["machine"].get("processor_kind", UNKNOWN))
+
+
+def machine_of(record: Record) -> str:
+    """Return kind and name of that processor."""
+    return f"{kind_of(record)} ({processor_of(record)})"
+
+
+def kinds(found: Iterable[Record]) -> list[str]:
+    """Return the kinds of processor that records were made on, in the order of tables."""
+    there = {kind_of(record) for record in found}
+    known = [kind for kind in PROCESSOR_KINDS if kind in there]
+    return known + sorted(there.difference(known))
 
 
 def rounded(value: Any) -> Any:

@@ -18,6 +18,7 @@ from benchmarks.records import Record
 from srsdk import Restorer, SrsdkError
 from srsdk.models import find, shipped
 
+EXIT_MISSING = 1
 CROP_PX = 192
 """Side of the central squares of training pictures on which NLM's strength is chosen."""
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sigma", type=float, nargs="*", default=[15, 25, 50], help="of noise")
     parser.add_argument("--quality", type=int, nargs="*", default=[10, 20, 40], help="of JPEG")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="all")
     parser.add_argument(
         "--pictures", type=int, default=0, help="of each folder, evenly spread; all if left out"
     )
@@ -52,28 +53,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Restore the same damaged pictures by every method, each in a process of its own.
 
+    A method that cannot run here is a row that says why; 1 if the call names it, or if it is ours.
+
     Raises:
         RestorationError: the model, a folder or a level is of no use.
-        WorkerError: a method failed.
     """
+    named = {"srsdk", *(arguments.methods or [])}
+    arguments.methods = arguments.methods or list(METHODS)
     arguments.model = _model(arguments.model)
     _check(arguments)
-    facts, made = machine.describe(), []
+    facts, made = machine.describe(), list[Record]()
     configs = list(_configs(arguments))
     for config in tqdm(configs, unit="measurement", disable=not sys.stderr.isatty()):
         before = machine.moment()
-        raw = worker.call("restoration", config)
+        result = _measured(config)
         after, command = machine.moment(), machine.command_line()
-        record = records.make(
-            "restoration", _stored(config), _result(raw), facts, before, after, command
-        )
+        record = records.make("restoration", _stored(config), result, facts, before, after, command)
         sys.stdout.write(line(record) + "\n")
         sys.stdout.flush()
         made.append(record)
         if arguments.out:
             records.append(arguments.out, record)
     sys.stdout.write("\n" + table(made))
-    return 0
+    lacks = {r["config"]["method"] for r in made if records.missing(r) is not None}
+    return EXIT_MISSING if named & lacks else 0
+
+
+def _measured(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of one method, or why it has none."""
+    lack = denoisers.missing(config["method"])
+    if lack is None:
+        try:
+            return _result(worker.call("restoration", config))
+        except worker.WorkerError as error:
+            lack = str(error)
+    return {"missing": lack, "pictures": _count(config)}
+
+
+def _count(config: dict[str, Any]) -> int:
+    from training.data import find_pictures
+
+    return len(denoisers.chosen(len(find_pictures(Path(config["test"]))), config["pictures"]))
 
 
 def _model(named: Path) -> Path:
@@ -109,15 +129,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _configs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the measurements; who is not there is named, with what mends it."""
-    names = []
-    for name in arguments.methods:
-        lack = denoisers.missing(name)
-        if lack is None:
-            names.append(name)
-        else:
-            sys.stderr.write(f"benchmarks: without {name}: {lack}\n")
-    strength = _strengths(arguments) if "nlm" in names else {}
+    """Yield the measurements, those that cannot be made here included."""
+    names = arguments.methods
+    has_nlm = "nlm" in names and denoisers.missing("nlm") is None
+    strength = _strengths(arguments) if has_nlm else {}
     damages = [("noise", level) for level in arguments.sigma]
     damages += [("jpeg", level) for level in arguments.quality]
     for folder in arguments.test:
@@ -127,7 +142,7 @@ def _configs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     yield {
                         "method": name,
                         **({"model": str(arguments.model.resolve())} if name == "srsdk" else {}),
-                        **({"strength": strength[level]} if name == "nlm" else {}),
+                        **({"strength": strength[level]} if name == "nlm" and has_nlm else {}),
                         "test": str(folder.resolve()),
                         "damage": damage,
                         "level": level,
@@ -194,7 +209,9 @@ def _result(raw: dict[str, Any]) -> dict[str, Any]:
 
 def line(record: Record) -> str:
     """Return a record in one line for people."""
-    c, result = record["config"], record["result"]
+    c, result, lack = record["config"], record["result"], records.missing(record)
+    if lack is not None:
+        return f"{c['test']}, {_damage(c)}, {c['title']}: {records.not_here(lack)}"
     return (
         f"{c['test']}, {_damage(c)}, {c['title']}: {result['psnr_before_db']:.2f} -> "
         f"{result['psnr_db']:.2f} dB, SSIM {result['ssim_before']:.4f} -> {result['ssim']:.4f}, "
@@ -209,22 +226,30 @@ def _damage(config: dict[str, Any]) -> str:
 
 
 def table(found: Sequence[Record]) -> str:
-    """Return the newest results: PSNR, SSIM and seconds a picture; a column for each method."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    """Return the newest results: PSNR, SSIM and seconds a picture; a column for each method.
+
+    Each kind of processor has rows of its own.
+    """
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
     for record in found:
-        if record["kind"] != "restoration":
-            continue
-        c, result = record["config"], record["result"]
-        cell = f"{result['psnr_db']:.2f} dB / {result['ssim']:.4f}"
-        cell += f" / {result['seconds']:.3g} s" if c["method"] != "none" else ""
-        row = rows.setdefault((f"{c['test']}, {result['pictures']}", _damage(c)), {})
-        row[c["title"]] = cell
+        if record["kind"] == "restoration":
+            c, pictures = record["config"], record["result"]["pictures"]
+            key = (records.kind_of(record), f"{c['test']}, {pictures}", _damage(c))
+            rows.setdefault(key, {})[c["title"]] = _cell(record)
     titles = list(dict.fromkeys(title for row in rows.values() for title in row))
     lines = [
-        f"| set, pictures | damage | {' | '.join(titles)} |",
-        "|---|---|" + "---|" * len(titles),
+        f"| processor | set, pictures | damage | {' | '.join(titles)} |",
+        "|---|---|---|" + "---|" * len(titles),
     ]
-    for (name, damage), row in rows.items():
-        cells = " | ".join(row.get(title, "") for title in titles)
-        lines.append(f"| {name} | {damage} | {cells} |")
+    for key, row in rows.items():
+        cells = (*key, *(row.get(title, "") for title in titles))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" if rows else ""
+
+
+def _cell(record: Record) -> str:
+    result, lack = record["result"], records.missing(record)
+    if lack is not None:
+        return records.not_here(lack)
+    seconds = f" / {result['seconds']:.3g} s" if record["config"]["method"] != "none" else ""
+    return f"{result['psnr_db']:.2f} dB / {result['ssim']:.4f}{seconds}"

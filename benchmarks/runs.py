@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from benchmarks.workloads import WORKLOADS
 
 Job = tuple[str, dict[str, Any]]
 
+MODELS = ("gan_x2", "gan_x4")
+EXIT_MISSING = 1
 SCALES = {"folder": ("gan_x4",), "video": ("gan_x2",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `run`."""
-    parser.add_argument("--models", nargs="+", default=["gan_x2", "gan_x4"], metavar="MODEL")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help=" ".join(MODELS))
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
     parser.add_argument("--backend", default="auto")
@@ -43,31 +46,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure everything that was asked for, in shuffled order, each in a process of its own."""
+    """Measure everything that was asked for, in shuffled order, each in a process of its own.
+
+    What cannot run here is a row that says why; 1 if the call names models, backend or precision.
+    """
+    named = arguments.models or (arguments.backend, arguments.precision) != ("auto", "auto")
+    arguments.models = arguments.models or MODELS
     if arguments.short:
         arguments.workloads, arguments.queries, arguments.frames = ["180p"], 6, 6
     jobs = list(_jobs(arguments))
     random.Random(arguments.seed).shuffle(jobs)
-    facts = machine.describe()
+    facts, lacks = machine.describe(), 0
     for task, config in tqdm(jobs, unit="measurement", disable=not sys.stderr.isatty()):
         record = measure(task, config, facts)
+        lacks += "model" in config and records.missing(record) is not None
         sys.stdout.write(line(record) + "\n")
         sys.stdout.flush()
         if arguments.out:
             records.append(arguments.out, record)
-    return 0
+    return EXIT_MISSING if named and lacks else 0
 
 
 def measure(task: str, config: dict[str, Any], facts: dict[str, Any]) -> records.Record:
-    """Run one job and make its record."""
+    """Run one job and make its record; one that cannot run here holds the reason."""
     before = machine.moment()
-    raw = startup.import_ms(config["times"]) if task == "import" else worker.call(task, config)
+    try:
+        raw = startup.import_ms(config["times"]) if task == "import" else worker.call(task, config)
+        result = _result(task, config, raw)
+    except worker.WorkerError as error:
+        result = {"missing": str(error)}
     after = machine.moment()
     if "model" in config:
-        path = srsdk.models.find(config["model"])
-        config = {**config, "model_sha256": machine.file_sha256(path)}
+        with contextlib.suppress(srsdk.SrsdkError):
+            path = srsdk.models.find(config["model"])
+            config = {**config, "model_sha256": machine.file_sha256(path)}
     kind = "startup" if task == "import" else task
-    result = _result(task, config, raw)
     return records.make(kind, config, result, facts, before, after, machine.command_line())
 
 
@@ -76,6 +89,9 @@ def line(record: records.Record) -> str:
     config, result = record["config"], record["result"]
     what = [record["kind"], *(str(config[k]) for k in ("model", "workload") if k in config)]
     what += [str(config["scenario"])] if "scenario" in config else []
+    lack = records.missing(record)
+    if lack is not None:
+        return f"{' '.join(what)}: {records.not_here(lack)}"
     numbers = [f"{k} {v:.4g}" for k, v in result.items() if isinstance(v, int | float)]
     return f"{' '.join(what)}: {', '.join(numbers)}"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import plots, records
 from benchmarks.machine import ROOT
-from benchmarks.records import Record, RecordError
+from benchmarks.records import Record, RecordError, kind_of
 
 BEGIN, END = "<!-- python -m benchmarks table: begin -->", "<!-- end -->"
 
@@ -63,13 +65,30 @@ def published(found: Sequence[Record]) -> str:
 
 
 def _of_size(found: Sequence[Record], rows: Sequence[Record]) -> str:
-    c, meta = rows[-1]["config"], rows[-1]["meta"]
+    """Return caption and table of one size; of several kinds of processor, each has columns."""
+    c = rows[-1]["config"]
+    size = f"{c['width']}x{c['height']} to {4 * c['width']}x{4 * c['height']}"
+    how = (
+        "each in its own processes, order shuffled; medians of rounds with their 95 % interval; "
+        "the ratio is within a round"
+    )
+    machines = [_machine([r for r in rows if kind_of(r) == kind]) for kind in records.kinds(rows)]
+    if len(machines) == 1:
+        where = f", {machines[0]} ({how}):"
+    else:
+        where = f" ({how}, on one machine):\n\n" + "\n".join(f"- {text}" for text in machines)
+    return f"{size}, uint8 array to uint8 array{where}\n\n{_rows(found, rows)}"
+
+
+def _machine(rows: Sequence[Record]) -> str:
+    """Say where, when and by what the results of one kind of processor were measured."""
+    last = (records.measured(rows) or rows)[-1]
+    c, meta = last["config"], last["meta"]
+    sets = ", ".join(meta["machine"].get("instruction_sets", []))
+    name = f"{records.processor_of(last)} (**{kind_of(last)}**{': ' * bool(sets)}{sets})"
     return (
-        f"{c['width']}x{c['height']} to {4 * c['width']}x{4 * c['height']}, uint8 array to uint8 "
-        f"array, {c['threads']} threads of {meta['machine']['processor']}, "
-        f"{str(meta['before']['time'])[:10]}, by `{meta['command']}` (each in its own processes, "
-        f"order shuffled; medians of {c['rounds']} rounds with their 95 % interval; the ratio is "
-        f"within a round):\n\n{_rows(found, rows)}"
+        f"{c['threads']} threads of {name}, {str(meta['before']['time'])[:10]}, "
+        f"{c['rounds']} rounds by `{meta['command']}`"
     )
 
 
@@ -92,41 +111,77 @@ def _by_size(rows: Sequence[Record]) -> list[list[Record]]:
 
 
 def _rows(found: Sequence[Record], rows: Sequence[Record]) -> str:
-    quality = {r["config"]["peer"]: r["result"] for r in plots.scored(found)}
-    lines = [
-        "| | ms | time over srsdk | peak memory, MiB | PSNR-Y, dB |",
-        "|---|---|---|---|---|",
-    ]
-    for record in sorted(rows, key=lambda r: float(r["result"]["median_ms"])):
-        c, result = record["config"], record["result"]
-        score = quality.get(c["peer"])
-        db = "" if c["trained"] else "random weights"
-        if score is not None:
-            db = f"{score['psnr_y_db']:.2f}{'' if c['trained'] else ' with weights of others'}"
-        title = f"**{c['title']}**" if c["peer"].startswith("srsdk") else c["title"]
-        lines.append(
-            f"| {title} | {result['median_ms']:.1f} ({result['low_ms']:.1f} to "
-            f"{result['high_ms']:.1f}) | {result['ratio']:.2f} "
-            f"| {result['peak_bytes'] / 2**20:.0f} | {db} |"
-        )
+    """Return one line a peer, fastest first; what is beside each other is of one machine."""
+    kinds = records.kinds(rows)
+    quality = {(kind_of(r), r["config"]["peer"]): r["result"] for r in plots.scored(found)}
+    of_peer: dict[str, dict[str, Record]] = {}
+    for record in rows:
+        of_peer.setdefault(record["config"]["peer"], {})[kind_of(record)] = record
+    columns = ("ms", "time over srsdk", "peak memory, MiB", "PSNR-Y, dB")
+    heads = [column for kind in kinds for column in _headed(columns, kind, len(kinds))]
+    lines = [f"| | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
+    for name, by_kind in sorted(of_peer.items(), key=lambda item: _times(item[1], kinds)):
+        title = next(iter(by_kind.values()))["config"]["title"]
+        cells = [_cells(by_kind.get(kind), quality.get((kind, name))) for kind in kinds]
+        title = f"**{title}**" if name.startswith("srsdk") else title
+        lines.append(f"| {title} | {' | '.join(cell for group in cells for cell in group)} |")
     return "\n".join(lines) + "\n"
 
 
+def _headed(columns: Sequence[str], kind: str, kinds: int) -> list[str]:
+    """Name the kind over the first of its columns, where there are several."""
+    return [f"{kind}: {columns[0]}" if kinds > 1 else columns[0], *columns[1:]]
+
+
+def _times(by_kind: dict[str, Record], kinds: Sequence[str]) -> list[float]:
+    """Return a peer's times, by which it is sorted; those without any come last."""
+    results = [by_kind[kind]["result"] if kind in by_kind else {} for kind in kinds]
+    return [float(result.get("median_ms", math.inf)) for result in results]
+
+
+def _cells(record: Record | None, score: dict[str, Any] | None) -> list[str]:
+    """Return the four cells of one peer on one kind of processor."""
+    if record is None:
+        return [""] * 4
+    c, result, lack = record["config"], record["result"], records.missing(record)
+    if lack is not None:
+        return [records.not_here(lack).replace("|", "\\|"), "", "", ""]
+    db = "" if c["trained"] else "random weights"
+    if score is not None:
+        db = f"{score['psnr_y_db']:.2f}{'' if c['trained'] else ' with weights of others'}"
+    return [
+        f"{result['median_ms']:.1f} ({result['low_ms']:.1f} to {result['high_ms']:.1f})",
+        "" if result["ratio"] is None else f"{result['ratio']:.2f}",
+        "" if result["peak_bytes"] is None else f"{result['peak_bytes'] / 2**20:.0f}",
+        db,
+    ]
+
+
 def startup(found: Sequence[Record]) -> str:
-    """Return what a user waits for before the first picture; empty where it was not measured."""
-    rows = [record for record in plots.latest(found) if record["kind"] == "startup"]
+    """Return what a user waits for before the first picture, by kind of processor.
+
+    Empty where it was not measured.
+    """
+    rows = [r for r in records.measured(plots.latest(found)) if r["kind"] == "startup"]
+    kinds = records.kinds(rows)
+    parts = [_startup([r for r in rows if kind_of(r) == kind]) for kind in kinds]
+    where = [f"{kind}: " if len(kinds) > 1 else "" for kind in kinds]
+    return "".join(f"\n{a}{b}\n" for a, b in zip(where, parts, strict=True) if b)
+
+
+def _startup(rows: Sequence[Record]) -> str:
     imports = [r["result"]["import_ms"] for r in rows if "import_ms" in r["result"]]
     firsts = [r for r in rows if r["config"].get("workload") == "360p"]
     if not imports or not firsts:
         return ""
-    lines = []
+    seconds = []
     for record in firsts:
         result = record["result"]
-        seconds = (result["load_ms"] + result["first_ms"]) / 1000
-        lines.append(f"`{record['config']['model']}` {seconds:.2f} s")
+        total = (result["load_ms"] + result["first_ms"]) / 1000
+        seconds.append(f"`{record['config']['model']}` {total:.2f} s")
     return (
-        f"\n`import srsdk` takes {imports[-1]:.0f} ms more than `import numpy, PIL`; opening a "
-        f"model and the first picture of 640x360: {', '.join(lines)}.\n"
+        f"`import srsdk` takes {imports[-1]:.0f} ms more than `import numpy, PIL`; opening a "
+        f"model and the first picture of 640x360: {', '.join(seconds)}."
     )
 
 
@@ -134,30 +189,41 @@ def scenarios(found: Sequence[Record]) -> str:
     """Return the newest results of all scenarios."""
     rows = [record for record in plots.latest(found) if record["kind"] == "scenario"]
     lines = [
-        "| | p50, ms | p90, ms | p99, ms | pictures/s | MP/s |",
-        "|---|---|---|---|---|---|",
+        "| | processor | p50, ms | p90, ms | p99, ms | pictures/s | MP/s |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for record in sorted(rows, key=_asked):
-        result = record["result"]
+    for record in sorted(rows, key=lambda r: (_asked(r), kind_of(r))):
+        begin, result = f"| {_asked(record)} | {kind_of(record)} |", record["result"]
+        lack = records.missing(record)
+        if lack is not None:
+            lines.append(f"{begin} {records.not_here(lack)} | | | | |")
+            continue
         ms = " | ".join(f"{result[f'p{p}_ms']:.1f}" for p in (50, 90, 99))
         pixels = f"{result['mp_per_s']:.1f}" if "mp_per_s" in result else ""
-        lines.append(f"| {_asked(record)} | {ms} | {result['pictures_per_s']:.2f} | {pixels} |")
+        lines.append(f"{begin} {ms} | {result['pictures_per_s']:.2f} | {pixels} |")
     return "\n".join(lines) + "\n" if rows else ""
 
 
 def comparisons(found: Sequence[Record]) -> str:
     """Return all comparisons of versions."""
     rows = [record for record in found if record["kind"] == "compare"]
-    lines = ["| | time over base | interval | tolerance | slower |", "|---|---|---|---|---|"]
+    lines = [
+        "| | processor | time over base | interval | tolerance | slower |",
+        "|---|---|---|---|---|---|",
+    ]
     for record in rows:
         c, result = record["config"], record["result"]
         ratio = result["ratio"]
         name = c.get("case") or f"{c['head']['version']} over {c['base']['version']}"
-        lines.append(
-            f"| {name}, {c['model']} {c['workload']} | {ratio['value']:.3f} | {ratio['low']:.3f} "
-            f"to {ratio['high']:.3f} | {c['tolerance']:.0%} | {'yes' if result['slower'] else 'no'}"
-            " |"
+        cells = (
+            f"{name}, {c['model']} {c['workload']}",
+            kind_of(record),
+            f"{ratio['value']:.3f}",
+            f"{ratio['low']:.3f} to {ratio['high']:.3f}",
+            f"{c['tolerance']:.0%}",
+            "yes" if result["slower"] else "no",
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" if rows else ""
 
 

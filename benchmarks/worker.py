@@ -6,48 +6,90 @@ Two candidates in one process would disturb each other: an engine's idle threads
 from __future__ import annotations
 
 import json
-import resource
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceilings, scenarios, stages, startup, video, workloads
+from benchmarks import ceilings, machine, scenarios, stages, startup, video, workloads
+from srsdk.errors import SrsdkError
 
 WARM_UP_RUNS = 3
 LIBRARY_PICTURES = 4
 MIN_QUERIES = 3
+MOST_CHARACTERS = 300
 
 Config = dict[str, Any]
 
 
 class WorkerError(Exception):
-    """A measurement that failed in its process."""
+    """A measurement that failed in its process; the message is one line that says why."""
 
 
 def call(task: str, config: Config) -> dict[str, Any]:
     """Run one task in a new process.
 
     Raises:
-        WorkerError: it failed; holds the last line of what it said.
+        WorkerError: it failed, or its process died.
     """
     text = json.dumps({"task": task, **config})
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.worker", text],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-    )
+    return result_of([sys.executable, "-m", "benchmarks.worker", text], machine.ROOT)
+
+
+def result_of(command: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
+    """Run a command whose last line of output is a JSON object; no output is an empty one.
+
+    Raises:
+        WorkerError: it failed, or its process died.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise WorkerError(f"{task} {config} ended with code {done.returncode}: {last[0]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        raise WorkerError(_why(done))
+    result: dict[str, Any] = json.loads((done.stdout.splitlines() or ["{}"])[-1])
     return result
+
+
+@contextmanager
+def failures_are_told() -> Iterator[None]:
+    """Write a failure as a line that `result_of` reads in another process, and go on failing."""
+    try:
+        yield
+    except Exception as error:
+        sys.stdout.write("\n" + json.dumps({"failed": reason(error)}) + "\n")
+        raise
+
+
+def reason(error: Exception) -> str:
+    """Say in one line why something failed: no path of this machine, no text without an end."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{error.name} is not installed"
+    ours = isinstance(error, SrsdkError)
+    return _one_line(str(error) if ours else f"{type(error).__name__}: {error}")
+
+
+def _why(done: subprocess.CompletedProcess[str]) -> str:
+    """Read the reason that `main` wrote; a process that died wrote none."""
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith('{"failed":'):
+            return str(json.loads(line)["failed"])
+    if done.returncode < 0:
+        return f"its process was killed by {signal.Signals(-done.returncode).name}"
+    last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+    return _one_line(f"its process ended with code {done.returncode}: {last[0]}")
+
+
+def _one_line(text: str) -> str:
+    without_folders = re.sub(r"(?<![\w./])(?:/[\w.+~-]+)+/", "", " ".join(text.split()))
+    if len(without_folders) <= MOST_CHARACTERS:
+        return without_folders
+    return without_folders[: MOST_CHARACTERS - 3] + "..."
 
 
 def _scenario(config: Config) -> dict[str, Any]:
@@ -159,10 +201,11 @@ TASKS: dict[str, Callable[[Config], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Run the task that the only argument describes."""
+    """Run the task that the only argument describes; a failure is a line, and a traceback."""
     config = json.loads(sys.argv[1])
-    result = TASKS[config.pop("task")](config)
-    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with failures_are_told():
+        result = TASKS[config.pop("task")](config)
+    result["peak_bytes"] = machine.peak_bytes()
     sys.stdout.write(json.dumps(result) + "\n")
 
 

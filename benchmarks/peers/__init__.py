@@ -58,8 +58,8 @@ class Peer:
     """For tables."""
     adapter: str
     """Module of this package and function in it, `module:function`."""
-    needs: tuple[str, ...]
-    """Packages that it imports."""
+    needs: tuple[str, ...] = ()
+    """Packages that it imports; none where srsdk chooses its backend."""
     file: str | None = None
     """File that must lie in the folder of the peers' files."""
     same_model: bool = False
@@ -78,9 +78,7 @@ class Peer:
 
 
 PEERS = {
-    "srsdk": Peer(
-        title="srsdk, default", adapter="ours:default", needs=("openvino",), same_model=True
-    ),
+    "srsdk": Peer(title="srsdk, default", adapter="ours:default", same_model=True),
     "srsdk-onnxruntime": Peer(
         title="srsdk, ONNX Runtime",
         adapter="ours:onnxruntime",
@@ -90,20 +88,13 @@ PEERS = {
     "srsdk-bf16": Peer(
         title='srsdk, `precision="bf16"`', adapter="ours:bf16", needs=("openvino",), same_model=True
     ),
-    "srsdk-int8": Peer(
-        title="srsdk, INT8 file", adapter="ours:int8", needs=("openvino",), same_model=False
-    ),
-    "srsdk-quality": Peer(
-        title="srsdk, `gan_x4_quality`", adapter="ours:quality", needs=("openvino",)
-    ),
+    "srsdk-int8": Peer(title="srsdk, INT8 file", adapter="ours:int8", same_model=False),
+    "srsdk-quality": Peer(title="srsdk, `gan_x4_quality`", adapter="ours:quality"),
     "srsdk-quality-int8": Peer(
         title="srsdk, `gan_x4_quality`, INT8 file",
         adapter="ours:quality_int8",
-        needs=("openvino",),
     ),
-    "srsdk-tuned": Peer(
-        title="srsdk, `tune=True`", adapter="ours:tuned", needs=("openvino",), same_model=False
-    ),
+    "srsdk-tuned": Peer(title="srsdk, `tune=True`", adapter="ours:tuned", same_model=False),
     "onnxruntime": Peer(
         title="bare ONNX Runtime",
         adapter="bare_onnxruntime:open_it",
@@ -238,10 +229,11 @@ def missing(peer: Peer, job: Job) -> str | None:
         return f"{peer.file} is not there: --files FOLDER that holds it"
     if peer.engine and job.engine is None:
         return "no engine: --engine FILE.engine, of the same model"
-    return _no_gpu() if peer.gpu else None
+    return no_gpu() if peer.gpu else None
 
 
-def _no_gpu() -> str | None:
+def no_gpu() -> str | None:
+    """Say why nothing can be computed on an NVIDIA GPU, or None."""
     try:
         device_count(load_runtime())
     except SrsdkError as error:
