@@ -22,14 +22,49 @@ pytest.importorskip("matplotlib")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 META = {
     "command": "python -m benchmarks x",
-    "machine": {"processor": "a processor", "commit": "0123456789"},
+    "machine": {
+        "processor": "a processor",
+        "processor_kind": "AVX-512 VNNI",
+        "instruction_sets": ["avx2", "avx512", "avx512_vnni"],
+        "commit": "0123456789",
+    },
     "before": {"time": "2026-01-02T00:00:00+00:00"},
+}
+
+
+SEEN_BY_AVX2: dict[str, Any] = {
+    "median_ms": 50.0,
+    "p50_ms": 50.0,
+    "low_ms": 49.0,
+    "high_ms": 51.0,
+    "ratio": 2.5,
 }
 
 
 def record(kind: str, config: dict[str, Any], result: dict[str, Any]) -> Record:
     """Make a record of a machine that does not exist."""
     return {"schema": 1, "kind": kind, "config": config, "result": result, "meta": META}
+
+
+def elsewhere(found: Record, kind: str = "AVX2", name: str = "another", **result: Any) -> Record:
+    """Return the same measurement on another processor, later."""
+    made = copy.deepcopy(found)
+    made["result"].update(result)
+    made["meta"]["machine"].update(
+        processor=name, processor_kind=kind, instruction_sets=["avx", "avx2"]
+    )
+    made["meta"]["before"]["time"] = "2026-01-03T00:00:00+00:00"
+    return made
+
+
+def without(found: Record, reason: str) -> Record:
+    """Return the same measurement, which could not be made."""
+    return {**copy.deepcopy(found), "result": {"missing": reason}}
+
+
+def of_kind(found: list[Record], kind: str) -> list[Record]:
+    """Return the records of one kind of measurement."""
+    return [r for r in found if r["kind"] == kind]
 
 
 @pytest.fixture
@@ -60,7 +95,10 @@ def test_table_between_the_marks(results: list[Record]) -> None:
     """All of it comes from the results; what stands around it stays."""
     text = tables.published(results)
     assert "640x360 to 2560x1440" in text
-    assert "2 threads of a processor, 2026-01-02" in text
+    assert (
+        "2 threads of a processor (**AVX-512 VNNI**: avx2, avx512, avx512_vnni), 2026-01-02, "
+        "5 rounds by `python -m benchmarks x`"
+    ) in text
     assert "| **the srsdk** | 10.0 (9.0 to 11.0) | 1.00 | 1 | 30.10 |" in text
     document = f"above\n{tables.BEGIN}\nold\n{tables.END}\nbelow\n"
     assert tables.replaced(document, text, "x") == (
@@ -116,6 +154,83 @@ def test_a_ceiling_is_the_highest_that_was_seen(results: list[Record]) -> None:
     busy = record("ceilings", {}, {"flop_per_s": {"fp32": 1e11}, "bytes_per_s": 4e10})
     expected = {"flop_per_s": {"fp32": 4e11}, "bytes_per_s": 4e10}
     assert plots.highest_ceilings([*results, busy]) == expected
+
+
+def test_kinds_of_processor_stand_side_by_side(results: list[Record]) -> None:
+    """Columns for each; a ratio is the one that its own machine measured."""
+    srsdk, other = of_kind(results, "peer")
+    on_avx2 = [elsewhere(srsdk, median_ms=20.0, ratio=1.0), elsewhere(other, **SEEN_BY_AVX2)]
+    text = tables.published([*results, *on_avx2])
+    assert text.count("640x360 to 2560x1440") == 1
+    assert "- 2 threads of another (**AVX2**: avx, avx2), 2026-01-03" in text
+    assert "- 2 threads of a processor (**AVX-512 VNNI**: " in text
+    assert "| | AVX2: ms | time over srsdk | " in text
+    assert "| AVX-512 VNNI: ms | time over srsdk | " in text
+    # its quality was scored on one kind only, and is not said of the other
+    assert (
+        "| **the srsdk** | 20.0 (9.0 to 11.0) | 1.00 | 1 |  "
+        "| 10.0 (9.0 to 11.0) | 1.00 | 1 | 30.10 |"
+    ) in text
+    assert "| the other | 50.0 (49.0 to 51.0) | 2.50 | 1 |  | 30.0 (9.0 to 11.0) | 1.00 |" in text
+
+
+def test_a_peer_of_one_kind_only_leaves_the_others_empty(results: list[Record]) -> None:
+    """No figure is borrowed."""
+    text = tables.published([*results, elsewhere(of_kind(results, "peer")[0])])
+    assert "| the other |  |  |  |  | 30.0 (9.0 to 11.0) | 1.00 | 1 | 30.30 |" in text
+
+
+def test_two_processors_of_one_kind_are_not_mixed(results: list[Record]) -> None:
+    """The one that was measured last has the table alone."""
+    newer = elsewhere(of_kind(results, "peer")[0], kind="AVX-512 VNNI", median_ms=7.0)
+    text = tables.published([*results, newer])
+    assert "| **the srsdk** | 7.0 (9.0 to 11.0)" in text
+    assert "the other" not in text
+    assert "a processor" not in text
+
+
+def test_what_cannot_run_is_a_row(results: list[Record]) -> None:
+    """It says why, comes last, and is in no plot."""
+    lack = without(of_kind(results, "peer")[1], "x | is not installed")
+    text = tables.published([*results, lack])
+    assert "| the other | not on this machine: x \\| is not installed |  |  |  |\n" in text
+    assert text.index("the srsdk") < text.index("the other")
+    assert [r["config"]["peer"] for r in plots.scored([*results, lack])] == ["srsdk"]
+    scenario = without(of_kind(results, "scenario")[0], "no bfloat16")
+    row = "| m 360p SingleStream | AVX-512 VNNI | not on this machine: no bfloat16 |"
+    assert row in tables.scenarios([*results, scenario])
+    stages = without(of_kind(results, "stages")[0], "no bfloat16")
+    page = history.page([*results, lack, scenario, stages])
+    assert "not on this machine: no bfloat16" in page
+
+
+def test_without_the_reference_there_is_no_ratio(results: list[Record]) -> None:
+    """The time stands alone."""
+    alone = copy.deepcopy(of_kind(results, "peer")[1])
+    alone["result"].update(ratio=None, peak_bytes=None)
+    assert "| the other | 30.0 (9.0 to 11.0) |  |  | 30.30 |" in tables.published([*results, alone])
+
+
+def test_a_curve_and_a_panel_for_each_kind(results: list[Record]) -> None:
+    """Latency, quality, roofline and stages tell the machines apart."""
+    page = history.page([*results, *(elsewhere(r) for r in results)])
+    assert "AVX-512 VNNI (a processor), AVX2 (another)" in page
+    latency = str(plots.latency_over_time([*results, *map(elsewhere, results)]))
+    assert "m 360p, AVX2 (another)" in latency
+    assert "m 360p, AVX-512 VNNI (a processor)" in latency
+    both = [*results, *map(elsewhere, results)]
+    for draw in (plots.pareto, plots.roofline):
+        svg = str(draw(both))
+        assert "AVX2 (another)" in svg
+        assert "AVX-512 VNNI (a processor)" in svg
+    assert "m 360p, AVX2" in str(plots.stage_bars(both))
+
+
+def test_every_tracked_result_names_its_kind() -> None:
+    """Those from before it was noted were given it."""
+    assert "unknown" not in records.kinds(records.read_all([records.RESULTS]))
+    old = record("peer", {}, {})
+    assert records.kind_of({**old, "meta": {"machine": {"processor": "x"}}}) == "unknown"
 
 
 def test_no_results_is_a_page_too() -> None:

@@ -7,21 +7,26 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
-from benchmarks import records
+from benchmarks import records, tables, worker
 from benchmarks.__main__ import main
 from benchmarks.peers import PEERS, Job, missing, open_peer, pytorch_gpu, spandrel_onnx
 from benchmarks.peers.tensorrt_loop import Loop
+from benchmarks.worker import WorkerError
 from srsdk.engines.cuda import NoDriverError, device_count, load_runtime
+from srsdk.processor import processor
 from tests import faketrt
 from tests.conftest import make_picture
 from tests.fakecuda import FakeRuntime
 
+SMALL = ("--height", "24", "--width", "32")
 SAME = [
     name
     for name, peer in PEERS.items()
@@ -68,17 +73,109 @@ def test_peers_upscale_by_four(
 
 
 def test_a_short_contest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The reference takes part always; a peer that is not there is named and left out."""
+    """The reference takes part always; a peer that is named and not there is a row, and code 1."""
     out = tmp_path / "peers.jsonl"
-    call = ["peers", "--peers", "openvino", "ncnn-animevideov3", "--height", "24", "--width", "32"]
-    assert main([*call, "--rounds", "2", "--runs", "2", "--out", str(out)]) == 0
-    found = {r["config"]["peer"]: r["result"] for r in records.read(out)}
-    assert set(found) == {"srsdk", "openvino"}
+    call = ["peers", "--peers", "openvino", "ncnn-animevideov3", *SMALL]
+    assert main([*call, "--rounds", "2", "--runs", "2", "--out", str(out)]) == 1
+    made = list(records.read(out))
+    found = {r["config"]["peer"]: r["result"] for r in made}
+    assert set(found) == {"srsdk", "openvino", "ncnn-animevideov3"}
     assert found["srsdk"]["ratio"] == 1
     assert [len(ms) for ms in found["openvino"]["ms"]] == [2, 2]
-    said = capsys.readouterr()
-    if importlib.util.find_spec("ncnn") is not None:
-        assert "without ncnn-animevideov3: realesr-animevideov3-x4.param is not there" in said.err
+    why = "realesr-animevideov3-x4.param is not there: --files FOLDER that holds it"
+    if importlib.util.find_spec("ncnn") is None:
+        why = "ncnn is not installed: pip install 'srsdk[peers]'"
+    assert found["ncnn-animevideov3"] == {"missing": why}
+    said = capsys.readouterr().out
+    assert f"ncnn, realesr-animevideov3: not on this machine: {why}\n" in said
+    machine = made[0]["meta"]["machine"]
+    assert machine["processor_kind"] == processor().kind
+    assert machine["instruction_sets"] == list(processor().instruction_sets)
+    assert f"not on this machine: {why} |" in tables.published(made)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, lacks: dict[str, str]) -> None:
+    """Measure nothing: peers of `lacks` fail in their process, the others take 10 ms."""
+
+    def call(task: str, config: dict[str, Any]) -> dict[str, Any]:
+        if config["peer"] in lacks:
+            raise WorkerError(lacks[config["peer"]])
+        if task == "quality":
+            return {"psnr_y_db": 30.0, "ssim_y": 0.9, "peak_bytes": 1}
+        return {"ms": [10.0, 10.0], "open_ms": 1.0, "peak_bytes": 2**20}
+
+    monkeypatch.setattr("benchmarks.worker.call", call)
+
+
+def test_who_fails_takes_nobody_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody was named: all others are measured in every round, and the code is 0."""
+    no_bf16 = "this processor has no bfloat16"
+    stand_in(monkeypatch, {"srsdk-bf16": no_bf16, "torch-eager": "its process was killed"})
+    out = tmp_path / "peers.jsonl"
+    assert main(["peers", *SMALL, "--rounds", "3", "--out", str(out)]) == 0
+    found = {r["config"]["peer"]: r["result"] for r in records.read(out)}
+    assert found["srsdk-bf16"] == {"missing": no_bf16}
+    assert found["torch-eager"] == {"missing": "its process was killed"}
+    assert [len(found[name]["ms"]) for name in ("srsdk", "openvino", "srsdk-int8")] == [3, 3, 3]
+    assert '`precision="bf16"`: not on this machine: this processor' in capsys.readouterr().out
+    assert main(["peers", *SMALL, "--rounds", "1", "--peers", "srsdk-bf16"]) == 1
+
+
+def test_without_srsdk_itself_there_are_times_and_no_ratios(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all are compared to counts as named."""
+    stand_in(monkeypatch, {"srsdk": "no backend"})
+    out = tmp_path / "peers.jsonl"
+    call = ["peers", *SMALL, "--rounds", "2", "--peers", "openvino", "--out", str(out)]
+    assert main(call) == 1
+    found = {r["config"]["peer"]: r["result"] for r in records.read(out)}
+    assert found["srsdk"] == {"missing": "no backend"}
+    assert found["openvino"]["median_ms"] == 10
+    assert found["openvino"]["ratio"] is None
+
+
+def test_quality_of_who_cannot_run_is_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are scored; a folder without pictures is a mistake of the call."""
+    stand_in(monkeypatch, {"srsdk-int8": "the backend refuses the file"})
+    Image.fromarray(make_picture(24, 24)).save(tmp_path / "a.png")
+    out = tmp_path / "quality.jsonl"
+    call = ["quality", "--test", str(tmp_path), "--out", str(out)]
+    assert main(call) == 0
+    found = {r["config"]["peer"]: r["result"] for r in records.read(out)}
+    assert found["srsdk-int8"] == {"missing": "the backend refuses the file"}
+    assert found["openvino"]["psnr_y_db"] == 30
+    assert "srsdk-int8: not on this machine: the backend refuses" in capsys.readouterr().out
+    assert main([*call, "--peers", "srsdk-int8"]) == 1
+    assert main(["quality", "--test", str(tmp_path / "none")]) == 1
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_process_says_why_it_failed(tmp_path: Path) -> None:
+    """The error's own sentence, in one line, without this machine's folders; or the signal."""
+    with pytest.raises(WorkerError, match="nothing") as failed:
+        worker.call("startup", {"model": "nothing", "workload": "tile", "options": {}})
+    assert "\n" not in str(failed.value)
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(WorkerError, match="its process was killed by SIGKILL"):
+        worker.result_of([sys.executable, "-c", code])
+    with pytest.raises(WorkerError, match="ended with code 3: it said nothing"):
+        worker.result_of([sys.executable, "-c", "raise SystemExit(3)"])
+    error = ValueError(f"{tmp_path}/x.onnx:\n  is no {'long ' * 100}file")
+    told = worker.reason(error)
+    assert told.startswith("ValueError: x.onnx: is no long")
+    assert len(told) == worker.MOST_CHARACTERS
+    assert worker.reason(ModuleNotFoundError(name="ncnn")) == "ncnn is not installed"
+
+
+def test_an_unknown_model_is_a_mistake_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence, before anything is measured."""
+    assert main(["peers", "--model", "nothing"]) == 1
+    assert "nothing" in capsys.readouterr().err
 
 
 def test_peers_on_a_gpu_say_what_is_missing(
@@ -96,8 +193,11 @@ def test_peers_on_a_gpu_say_what_is_missing(
         for name, peer in PEERS.items():
             if peer.gpu:
                 assert missing(peer, with_engine) is not None, name
-        assert main(["peers", "--peers", "openvino", "--engine", "gan_x4.engine"]) == 1
-        assert "srsdk-engine is not there" in capsys.readouterr().err
+        call = ["peers", *SMALL, "--rounds", "1", "--runs", "2", "--peers", "openvino"]
+        assert main([*call, "--engine", "gan_x4.engine"]) == 1
+        said = capsys.readouterr().out
+        assert "srsdk, TensorRT engine: not on this machine: " in said
+        assert "bare OpenVINO, FP32: " in said
 
 
 @pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks import records, restoration
 from benchmarks.__main__ import main
 from benchmarks.peers import denoisers
+from benchmarks.worker import WorkerError
 from tests import networks
 from tests.conftest import Picture, make_picture
 from tests.training.test_assess import saved
@@ -133,17 +134,21 @@ def test_the_command_writes_records_and_a_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One record a method and damage, means of what each picture got; who is missing is named."""
+    """One record a method and damage, means of what each picture got; who is missing is a row."""
     monkeypatch.setitem(sys.modules, "bm3d", None)
     model = networks.identity(tmp_path / "same.onnx")
     out = tmp_path / "found.jsonl"
     call = ["restoration", str(model), "--test", str(folder), "--sigma", "25", "--quality", "10"]
     call += ["--methods", "none", "srsdk", "bm3d", "--pictures", "2", "--out", str(out)]
-    assert main(call) == 0
+    # it was asked for by name
+    assert main(call) == 1
     found = list(records.read(out))
     asked = [(r["config"]["damage"], r["config"]["method"]) for r in found]
-    assert asked == [("noise", "none"), ("noise", "srsdk"), ("jpeg", "none"), ("jpeg", "srsdk")]
-    for record in found:
+    noise = [("noise", "none"), ("noise", "srsdk"), ("noise", "bm3d")]
+    assert asked == [*noise, ("jpeg", "none"), ("jpeg", "srsdk")]
+    lack = "bm3d is not installed: pip install 'srsdk[peers]'"
+    assert found[2]["result"] == {"missing": lack, "pictures": 2}
+    for record in records.measured(found):
         result = record["result"]
         assert result["psnr_db"] == pytest.approx(np.mean(result["each"]["psnr_db"]), rel=1e-5)
         assert result["pictures"] == 2
@@ -151,10 +156,54 @@ def test_the_command_writes_records_and_a_table(
     assert found[1]["config"]["model"] == "same"
     assert len(found[1]["config"]["model_sha256"]) == 64
     said = capsys.readouterr()
-    assert "without bm3d: bm3d is not installed: pip install 'srsdk[peers]'" in said.err
-    before = found[0]["result"]["psnr_db"]
-    assert f"| drawn, 2 | noise, sigma 25 (RGB) | {before:.2f} dB / " in said.out
+    assert f"drawn, noise, sigma 25 (RGB), BM3D: not on this machine: {lack}\n" in said.out
+    before, kind = found[0]["result"]["psnr_db"], records.kind_of(found[0])
+    assert f"| {kind} | drawn, 2 | noise, sigma 25 (RGB) | {before:.2f} dB / " in said.out
+    assert f"| not on this machine: {lack} |\n" in said.out
     assert restoration.table(found) in said.out
+
+
+def test_who_is_missing_and_was_not_named_is_no_failure(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All methods were asked for: code 0; ours is the subject, and without it the code is 1."""
+    keys = ("psnr_before_db", "psnr_db", "ssim_before", "ssim", "seconds", "cpu_seconds")
+    asked = []
+
+    def fail(name: str) -> None:
+        def call(_: str, config: dict[str, object]) -> dict[str, object]:
+            asked.append(config["method"])
+            if config["method"] == name:
+                raise WorkerError("died")
+            return {"peak_bytes": 1, **{key: [1.0] for key in keys}}
+
+        monkeypatch.setattr("benchmarks.worker.call", call)
+
+    monkeypatch.setattr("benchmarks.peers.denoisers.missing", lambda _: None)
+    model = networks.identity(tmp_path / "same.onnx")
+    words = ["restoration", str(model), "--test", str(folder), "--sigma", "25", "--quality"]
+    for name, code in (("nlm", 0), ("srsdk", 1)):
+        fail(name)
+        assert main(words) == code
+    assert asked == ["none", "srsdk", "nlm", "bm3d"] * 2
+
+
+def test_kinds_of_processor_have_rows_of_their_own() -> None:
+    """Seconds of one stand beside nothing of the other."""
+    c = {"method": "srsdk", "title": "srsdk", "test": "Set5", "damage": "noise", "level": 25}
+    result = {"psnr_db": 30.0, "ssim": 0.9, "seconds": 1.0, "pictures": 5}
+    found = [
+        {
+            "kind": "restoration",
+            "config": c,
+            "result": result,
+            "meta": {"machine": {"processor": "x", "processor_kind": kind}},
+        }
+        for kind in ("AVX2", "AVX-512 VNNI")
+    ]
+    text = restoration.table(found)
+    for kind in ("AVX2", "AVX-512 VNNI"):
+        assert f"| {kind} | Set5, 5 | noise, sigma 25 (RGB) | 30.00 dB / 0.9000 / 1 s |" in text
 
 
 def test_mistakes_are_one_sentence(
@@ -169,8 +218,10 @@ def test_mistakes_are_one_sentence(
     ):
         call = ["restoration", str(path), "--test", str(data), "--sigma", "--methods", "srsdk"]
         assert main(call) == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert message in line
+        said = capsys.readouterr()
+        lines = [text for text in (said.err + said.out).splitlines() if message in text]
+        assert lines
+        assert "Traceback" not in said.err
 
 
 def test_mistakes_are_said_before_anything_is_measured(

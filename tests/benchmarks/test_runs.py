@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import srsdk
-from benchmarks import cost, records, scenarios, video, workloads
+from benchmarks import ceilings, cost, records, scenarios, video, worker, workloads
 from benchmarks.__main__ import main
 
 pytestmark = pytest.mark.skipif(
@@ -31,12 +32,55 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert scenario["config"]["model_sha256"]
     machine = scenario["meta"]["machine"]
     assert {"processor", "cores", "commit", "code_sha256", "versions"} <= set(machine)
+    assert {"processor_kind", "instruction_sets"} <= set(machine)
     assert len(scenario["meta"]["before"]["load"]) == len(scenario["meta"]["after"]["load"]) == 3
     stages = found["stages"]["result"]["median_ms"]
     steps = {"decode", "stage", "h2d", "execute", "d2h", "lay", "encode"}
     assert steps | {"rest", "wall"} == set(stages)
-    assert set(found["ceilings"]["result"]["flop_per_s"]) == {"fp32", "bf16", "int8"}
+    best = found["ceilings"]["result"]
+    assert {*best["flop_per_s"], *best["lacks"]} == {"fp32", "bf16", "int8"}
     assert "scenario gan_x2 180p SingleStream: p50_ms" in capsys.readouterr().out
+
+
+def test_what_cannot_run_is_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are measured; the code is 1 only where the call names what it was."""
+
+    def call(task: str, config: dict[str, Any]) -> dict[str, Any]:
+        if config.get("model") == "gan_x4":
+            raise worker.WorkerError("this processor has no bfloat16")
+        found: dict[str, dict[str, Any]] = {
+            "scenario": {"ms": [1.0], "pictures": 1, "seconds": 1.0},
+            "stages": {"ms": {"wall": [1.0]}},
+        }
+        return found.get(task, {"load_ms": 1.0})
+
+    monkeypatch.setattr("benchmarks.worker.call", call)
+    monkeypatch.setattr("benchmarks.startup.import_ms", lambda _: {"import_ms": 1.0})
+    out = tmp_path / "results.jsonl"
+    words = ["run", "--short", "--scenarios", "SingleStream", "--out", str(out)]
+    assert main(words) == 0
+    lacks = [r["config"]["model"] for r in records.read(out) if records.missing(r) is not None]
+    assert lacks == ["gan_x4"] * 3
+    assert [r["config"].get("model") for r in records.measured(records.read(out))].count(
+        "gan_x2"
+    ) == 3
+    said = capsys.readouterr().out
+    assert "SingleStream: not on this machine: this processor has no bfloat16" in said
+    assert main([*words, "--models", "gan_x2"]) == 0
+    assert main([*words, "--models", "gan_x2", "gan_x4"]) == 1
+    assert main([*words, "--precision", "bf16"]) == 1
+
+
+def test_a_ceiling_in_a_precision_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out and said: OpenVINO would measure float32 under its name."""
+    monkeypatch.setattr(ceilings, "_has_bf16", lambda: False)
+    monkeypatch.setattr(ceilings, "_product", lambda *_: 1.0)
+    monkeypatch.setattr(ceilings, "_copy", lambda _: 1.0)
+    found = ceilings.measure(1)
+    assert found["flop_per_s"] == {"fp32": 1.0, "int8": 1.0}
+    assert found["lacks"] == {"bf16": "this processor has no bfloat16"}
 
 
 @pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
