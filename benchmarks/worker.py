@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import ceilings, machine, scenarios, stages, startup, video, workloads
 from srsdk.errors import SrsdkError
+from srsdk.processor import processor
 
 WARM_UP_RUNS = 3
 LIBRARY_PICTURES = 4
@@ -39,7 +40,7 @@ def call(task: str, config: Config) -> dict[str, Any]:
     Raises:
         WorkerError: it failed, or its process died.
     """
-    text = json.dumps({"task": task, **config})
+    text = json.dumps({"task": task, "processor_kind": processor().kind, **config})
     return result_of([sys.executable, "-m", "benchmarks.worker", text], machine.ROOT)
 
 
@@ -70,7 +71,7 @@ def reason(error: Exception) -> str:
     """Say in one line why something failed: no path of this machine, no text without an end."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{error.name} is not installed"
-    ours = isinstance(error, SrsdkError)
+    ours = isinstance(error, SrsdkError | WorkerError)
     return _one_line(str(error) if ours else f"{type(error).__name__}: {error}")
 
 
@@ -200,10 +201,21 @@ TASKS: dict[str, Callable[[Config], dict[str, Any]]] = {
 }
 
 
+def _same_processor(expected: str) -> None:
+    """Refuse to measure for a record that would name another processor.
+
+    An emulator may replace the processor of a command and not that of the processes it starts.
+    """
+    found = processor().kind
+    if found != expected:
+        raise WorkerError(f"its process runs on {found}, and the command on {expected}")
+
+
 def main() -> None:
     """Run the task that the only argument describes; a failure is a line, and a traceback."""
     config = json.loads(sys.argv[1])
     with failures_are_told():
+        _same_processor(config.pop("processor_kind"))
         result = TASKS[config.pop("task")](config)
     result["peak_bytes"] = machine.peak_bytes()
     sys.stdout.write(json.dumps(result) + "\n")

@@ -172,6 +172,15 @@ def test_a_process_says_why_it_failed(tmp_path: Path) -> None:
     assert worker.reason(ModuleNotFoundError(name="ncnn")) == "ncnn is not installed"
 
 
+def test_a_process_on_another_processor_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures would stand under a kind that they are not of."""
+    here = processor().kind
+    other = dataclasses.replace(processor(), kind="SSE4.2")
+    monkeypatch.setattr(worker, "processor", lambda: other)
+    with pytest.raises(WorkerError, match=f"^its process runs on {here}, and the command on SSE4"):
+        worker.call("ceilings", {"threads": 1})
+
+
 def test_an_unknown_model_is_a_mistake_for_all(capsys: pytest.CaptureFixture[str]) -> None:
     """One sentence, before anything is measured."""
     assert main(["peers", "--model", "nothing"]) == 1
