@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import logging
 import os
@@ -77,13 +78,24 @@ def _run(argv: Sequence[str] | None) -> int:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.showwarning = _show_warning
     if argv is None:
-        # what stops a container or a service leaves as much behind as Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _prepare_process()
     if arguments.verbose:
         logging.getLogger("srsdk").setLevel(logging.INFO)
     code: int = arguments.run(arguments)
     sys.stdout.flush()
     return code
+
+
+def _prepare_process() -> None:
+    """Set up what belongs to the whole process, and so to the program alone."""
+    # what stops a container, a service or (SIGBREAK) a console of Windows leaves as much behind as
+    # Ctrl-C
+    for name in ("SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    # on Windows a pipe takes the characters of one code page; the error stream escapes by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _interrupted(error: BaseException | None) -> bool:

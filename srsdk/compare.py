@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from srsdk import pictures
 from srsdk.errors import OutputError
 from srsdk.pixels import to_depth
+from srsdk.system import discard
 from srsdk.terminal import plain
 
 GAP_PX = 8
@@ -110,4 +111,4 @@ def _write_text(text: str, target: Path) -> None:
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)

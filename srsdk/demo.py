@@ -43,7 +43,9 @@ def serve(
         SrsdkError: as `Upscaler` does.
     """
     gradio = _gradio()
-    with _open(model, options) as up, tempfile.TemporaryDirectory(prefix="srsdk-demo-") as folder:
+    # on Windows a file that a library still has open stays; the picture is done all the same
+    kept = tempfile.TemporaryDirectory(prefix="srsdk-demo-", ignore_cleanup_errors=True)
+    with _open(model, options) as up, kept as folder:
         page = _page(gradio, up, Path(folder))
         try:
             _, address, _ = page.launch(

@@ -20,6 +20,7 @@ from srsdk.errors import OutputError, SrsdkError, UsageError
 from srsdk.metadata import Carried, pillow_options, warn_of_loss
 from srsdk.options import PictureOptions
 from srsdk.pixels import Pixels, to_depth, to_image
+from srsdk.system import bad_name, discard
 
 log = logging.getLogger("srsdk")
 
@@ -83,6 +84,8 @@ def check_target(target: Path, *, overwrite: bool, options: PictureOptions | Non
     suffix = target.suffix.lower()
     if Image.EXTENSION.get(suffix) not in Image.SAVE:
         raise OutputError(f"{target}: {suffix or 'no suffix'!r} is no picture format to write")
+    if why := bad_name(target.name):
+        raise OutputError(f"{target} cannot be written: {why}")
     try:
         _check_place(target, overwrite=overwrite)
     except (OSError, ValueError) as error:
@@ -182,7 +185,7 @@ def replacing(target: Path) -> Iterator[Path]:
     except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def _as_deep_as(pixels: Pixels, target: Path, kind: str) -> Pixels:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from srsdk.call import Call
 from srsdk.errors import BackendError
+from srsdk.system import result_of
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -110,7 +111,7 @@ def window(
             if not waiting:
                 pull.finish()
                 return
-            yield waiting.popleft().result()
+            yield result_of(waiting.popleft())
     finally:
         for future in waiting:
             future.cancel()

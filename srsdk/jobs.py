@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from srsdk.errors import OutputError, UsageError
+from srsdk.system import folded, ignores_case, is_same_file
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,12 @@ def _jobs(source: Path, output: Path, recursive: bool, problems: list[str]) -> I
 
 def _walk(source: Path, output: Path) -> Iterator[Path]:
     """Yield all files below a folder, but not the results of an earlier run."""
-    own = output.resolve()
     for folder, folders, files in os.walk(source):
         here = Path(folder)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (here / name).resolve() != own
+            name
+            for name in folders
+            if not name.startswith(".") and not is_same_file(here / name, output)
         )
         for name in sorted(files):
             yield here / name
@@ -109,10 +111,15 @@ def _make_folder(folder: Path) -> None:
 
 def _check(jobs: list[Job]) -> None:
     sources: dict[Path, Path] = {}
+    twins: dict[str, Job] = {}
     for job in jobs:
+        twin = twins.setdefault(folded(job.target), job)
         if job.target in sources:
             both = f"{sources[job.target]} and {job.source}"
             raise UsageError(f"{both} would both be written to {job.target}")
-        if job.target.resolve() == job.source.resolve():
+        if twin is not job and ignores_case(job.target.parent):
+            both = f"{twin.source} and {job.source}"
+            raise UsageError(f"{both} would both be written to {job.target}: case does not count")
+        if is_same_file(job.target, job.source):
             raise UsageError(f"{job.source} would be replaced by its own result; choose another -o")
         sources[job.target] = job.source

@@ -128,14 +128,15 @@ def _windows() -> int | None:
     kernel = ctypes.CDLL("kernel32")
     if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
         return None
-    return min(int(status.free), int(status.free_virtual))
+    # what may be promised to all processes together ends before the address space does
+    return min(int(status.free), int(status.free_page), int(status.free_virtual))
 
 
 def _physical_half() -> int | None:
     """Half of what is built in: macOS tells what is free in no simple way."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):
         return None
 
 

@@ -150,7 +150,7 @@ class Upscale:
         )
 
     def _through_copies(self, source: str, target: str) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="srsdk-") as folder:
+        with tempfile.TemporaryDirectory(prefix="srsdk-", ignore_cleanup_errors=True) as folder:
             small = Path(folder) / "in" / storage.name(source)
             large = Path(folder) / "out" / storage.name(target)
             small.parent.mkdir()

@@ -9,6 +9,7 @@ from contextlib import closing
 
 from srsdk import folder
 from srsdk.errors import UsageError
+from srsdk.system import TICK_S
 from srsdk.terminal import progress, say
 
 EXIT_FAILED = 1
@@ -70,7 +71,10 @@ def show_demo(arguments: argparse.Namespace, model: str) -> int:
     options = {
         name: getattr(arguments, name) for name in ("device", "backend", "tile", "threads", "tune")
     }
+    ended = threading.Event()
     with demo.serve(model, port=arguments.port, **options) as address:
         say(f"{address} (Ctrl-C ends it)")
-        threading.Event().wait()
+        # with an end, again and again: on Windows nothing interrupts any other wait
+        while not ended.wait(TICK_S):
+            pass
     return 0

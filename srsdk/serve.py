@@ -100,7 +100,7 @@ class Service:
         return list(await asyncio.gather(*work))
 
     def _answer(self, body: bytes, kind: str) -> bytes | SrsdkError:
-        with tempfile.TemporaryDirectory(prefix="srsdk-") as folder:
+        with tempfile.TemporaryDirectory(prefix="srsdk-", ignore_cleanup_errors=True) as folder:
             # Pillow looks into a file and not at its name
             small, large = Path(folder) / "picture", Path(folder) / f"large{SUFFIXES[kind]}"
             small.write_bytes(body)

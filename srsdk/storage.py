@@ -11,7 +11,8 @@ from typing import Any
 
 from srsdk.errors import BackendError, OutputError, UsageError
 
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)([^?]*)(\?.*)?")
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/?]*)([^?]*)(\?.*)?")
+"""A single letter would be a drive of Windows."""
 
 WHOLE_OBJECTS = ("s3", "gs", "gcs", "abfs", "az")
 """Stores in which an object appears when its upload is complete, so that renaming (there a copy)
@@ -31,9 +32,12 @@ class Found:
 
 
 def absolute(address: str | os.PathLike[str]) -> str:
-    """Return an address that means the same in every process: URIs stay, paths become absolute."""
+    """Return an address that means the same in every process: URIs stay, paths become absolute.
+
+    Paths have slashes on Windows too, as Arrow has them.
+    """
     text = os.fspath(address)
-    return text if _URI.fullmatch(text) else os.path.abspath(text)
+    return text if _URI.fullmatch(text) else _slashes(os.path.abspath(text))
 
 
 def is_local(address: str) -> bool:
@@ -45,7 +49,7 @@ def join(folder: str, *relative: str) -> str:
     """Return the address of what lies below a folder; a URI keeps its query."""
     match = _URI.fullmatch(folder)
     if match is None:
-        return os.path.join(folder, *relative)
+        return "/".join([_slashes(folder).rstrip("/"), *relative])
     scheme, host, path, query = match.groups()
     return f"{scheme}://{host}{'/'.join([path.rstrip('/'), *relative])}{query or ''}"
 
@@ -53,7 +57,7 @@ def join(folder: str, *relative: str) -> str:
 def name(address: str) -> str:
     """Return the last part of an address, without a query."""
     match = _URI.fullmatch(address)
-    return (match[3] if match else address).rstrip("/").rpartition("/")[2]
+    return (match[3] if match else _slashes(address)).rstrip("/").rpartition("/")[2]
 
 
 def public(address: str) -> str:
@@ -131,6 +135,10 @@ def delete(address: str) -> None:
     _delete(*_opened(address))
 
 
+def _slashes(path: str) -> str:
+    return path.replace(os.sep, "/")
+
+
 def _delete(system: Any, path: str) -> None:
     try:
         system.delete_file(path)
@@ -141,7 +149,7 @@ def _delete(system: Any, path: str) -> None:
 def _opened(address: str) -> tuple[Any, str]:
     match = _URI.fullmatch(address)
     if match is None:
-        return _system(None), address
+        return _system(None), _slashes(address)
     scheme, host, path, query = match.groups()
     system, base = _system(f"{scheme}://{host}/{query or ''}")
     return system, f"{base.rstrip('/')}/{path.strip('/')}"

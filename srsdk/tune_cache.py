@@ -7,16 +7,18 @@ import importlib.metadata
 import json
 import logging
 import os
-import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from srsdk.processor import processor
+from srsdk.system import cache_folder
+
 log = logging.getLogger("srsdk")
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,7 @@ class Choice:
 def folder() -> Path:
     """Return where choices are kept: `SRSDK_CACHE`, or the system's cache folder of this user."""
     named = os.environ.get("SRSDK_CACHE")
-    if named:
-        return Path(named)
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "srsdk" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srsdk"
+    return Path(named) if named else cache_folder()
 
 
 def key(files: Sequence[Path], backend: str, threads: int | None) -> str:
@@ -73,7 +71,7 @@ def key(files: Sequence[Path], backend: str, threads: int | None) -> str:
     asked = {
         "schema": SCHEMA,
         "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
-        "processor": _processor(),
+        "processor": str(processor()),
         "cores": _cores(),
         "versions": [importlib.metadata.version(backend)],
         "backend": backend,
@@ -100,12 +98,7 @@ def save(name: str, choice: Choice) -> None:
     """Remember a choice; a folder that cannot be written costs a warning, not the choice."""
     path = _path(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(asdict(choice), file, indent=1)
-        Path(file.name).replace(path)
+        write(path, json.dumps(asdict(choice), indent=1))
     except OSError as error:
         log.warning(
             "tune: the choice cannot be kept in %s and is measured anew next time: %s; "
@@ -115,18 +108,23 @@ def save(name: str, choice: Choice) -> None:
         )
 
 
+def write(path: Path, text: str) -> None:
+    """Write a small file whole or not at all; makes its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+
+
 def _path(name: str) -> Path:
     return folder() / f"tune-{name}.json"
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -24,6 +24,7 @@ from srsdk.media.encoding import Encoding
 from srsdk.media.muxing import assemble, check_container
 from srsdk.media.parts import Parts, PartWriter, key_of
 from srsdk.media.source import Frame, Source, frames, probe
+from srsdk.system import bad_name, result_of
 from srsdk.upscaler import Upscaler
 
 DECODED_AHEAD = 4
@@ -147,7 +148,7 @@ class _Run:
                     self.done += 1
                     if progress is not None:
                         progress(self.done, self._source.frames)
-            encoder.submit(self._writer.finish).result()
+            result_of(encoder.submit(self._writer.finish))
         except BaseException as error:
             self._stopped.set()
             for future in self._flying:
@@ -197,6 +198,8 @@ def _is_frame(frame: Frame | None) -> bool:
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
     folder = target.parent
+    if why := bad_name(target.name):
+        raise OutputError(f"{target} cannot be written: {why}")
     if not target.suffix:
         raise OutputError(f"{target} has no suffix that names a video format, such as .mkv")
     if not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -6,9 +6,10 @@ import hashlib
 import logging
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
+
+from srsdk.system import cache_folder, discard
 
 log = logging.getLogger("srsdk")
 
@@ -57,18 +58,14 @@ def store(path: Path | None, content: bytes) -> None:
     except OSError as error:
         log.warning("the cache %s cannot be written: %s", path, error.strerror)
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            discard(Path(temporary))
 
 
 def _folder() -> Path | None:
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         return Path(chosen) if chosen else None
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "srsdk" / "rtx"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "srsdk" / "rtx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srsdk" / "rtx"
+    return cache_folder() / "rtx"
 
 
 def _is_private(path: Path) -> bool:

@@ -6,7 +6,7 @@ import heapq
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from srsdk.media import import_av, translated
 from srsdk.media.encoding import Encoding, add_encoder
 from srsdk.media.parts import read_part
 from srsdk.media.source import Source, open_input
+from srsdk.system import discard
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -37,10 +38,9 @@ def check_container(target: Path, source: Source, encoding: Encoding) -> None:
     try:
         with open_input(source.path) as original:
             output, _ = _begin(temporary, target, original, source, encoding)
-            with suppress(Exception):  # an empty file has no trailer, and needs none
-                output.close()
+            _close(output)
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def assemble(
@@ -72,7 +72,7 @@ def assemble(
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 Timed = tuple[float, int, Any]
@@ -88,23 +88,42 @@ def _begin(
     hint = "" if target.suffix == ".mkv" else "; a target named .mkv holds everything"
     with translated(f"{target} cannot hold this video{hint}", OutputError):
         output: OutputContainer = av.open(str(temporary), "w")
-        for stream in original.streams:
-            if stream.index == source.stream:
-                video = add_encoder(output, source, encoding)
-                if source.rotation:
-                    video.set_display_rotation(source.rotation)
-                made: Stream = video
-            elif stream.type in COPIED or _is_cover(stream):
-                made = copies[stream.index] = output.add_stream_from_template(stream)
-            else:
-                continue
-            made.metadata.update(stream.metadata)
-            made.disposition = stream.disposition
-        kept = {k: v for k, v in original.metadata.items() if k not in _CONTAINERS_OWN}
-        output.metadata.update(kept)
-        output.set_chapters(original.chapters())
-        output.start_encoding()
+        with ExitStack() as opened:
+            # or Windows could not remove the file
+            opened.callback(_close, output)
+            _add_streams(output, copies, original, source, encoding)
+            output.start_encoding()
+            opened.pop_all()
     return output, copies
+
+
+def _add_streams(
+    output: OutputContainer,
+    copies: dict[int, Stream],
+    original: InputContainer,
+    source: Source,
+    encoding: Encoding,
+) -> None:
+    for stream in original.streams:
+        if stream.index == source.stream:
+            video = add_encoder(output, source, encoding)
+            if source.rotation:
+                video.set_display_rotation(source.rotation)
+            made: Stream = video
+        elif stream.type in COPIED or _is_cover(stream):
+            made = copies[stream.index] = output.add_stream_from_template(stream)
+        else:
+            continue
+        made.metadata.update(stream.metadata)
+        made.disposition = stream.disposition
+    kept = {k: v for k, v in original.metadata.items() if k not in _CONTAINERS_OWN}
+    output.metadata.update(kept)
+    output.set_chapters(original.chapters())
+
+
+def _close(output: OutputContainer) -> None:
+    with suppress(Exception):  # an empty file has no trailer, and needs none
+        output.close()
 
 
 def _upscaled(parts: Sequence[Path], source: Source, stream: VideoStream) -> Iterator[Timed]:

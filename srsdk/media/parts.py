@@ -138,7 +138,8 @@ class PartWriter:
             self._mux(container, stream.encode(None))
             container.close()
         path = target if whole else target.with_suffix(".short")
-        self._temporary().rename(path)
+        # and not `rename`, which on Windows replaces nothing: a killed run may have left one
+        self._temporary().replace(path)
         self._open, self._frames, self._number = None, 0, self._number + 1
         return path
 

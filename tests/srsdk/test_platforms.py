@@ -1,0 +1,278 @@
+"""What Windows and macOS do differently, shown on the system at hand by taking its place."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import srsdk
+from srsdk import encode, jobs, memory, settings, storage, system, tune_cache
+from srsdk.cli import main
+from srsdk.engines import runtime_cache
+from tests import networks
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the place of Windows, as far as `srsdk.system` says what it is."""
+    monkeypatch.setattr(system, "WINDOWS", True)
+
+
+@pytest.fixture
+def folding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every folder take `A.png` and `a.png` for one file."""
+    monkeypatch.setattr(jobs, "ignores_case", lambda _: True)
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a:b.png", "has no ':'"),
+        ("what?.png", r"has no '\?'"),
+        ("line\n.png", "file names"),
+        ("NUL.png", "device"),
+        ("com1.tar.png", "device"),
+        ("aux .png", "device"),
+    ],
+)
+def test_a_name_that_windows_does_not_have(tmp_path: Path, name: str, why: str) -> None:
+    """Refused before any work, with the reason; there it would be written elsewhere."""
+    with pytest.raises(srsdk.OutputError, match=why):
+        encode.check_target(tmp_path / name, overwrite=False)
+
+
+@pytest.mark.usefixtures("windows")
+def test_names_that_windows_has() -> None:
+    """What only looks like a device is a file; a dot or space at the end is dropped."""
+    for name in ("console.png", "com10.png", "a b.png", "größe.png", "nul_.png"):
+        assert system.bad_name(name) == ""
+    assert "end of a file name" in system.bad_name("a.png ")
+
+
+def test_every_name_is_one_elsewhere(tmp_path: Path) -> None:
+    """Other systems take what Windows refuses."""
+    for name in ("a:b.png", "nul.png"):
+        encode.check_target(tmp_path / name, overwrite=False)
+        assert system.bad_name(name) == ""
+
+
+@pytest.mark.usefixtures("folding")
+def test_two_names_of_one_file(tmp_path: Path) -> None:
+    """Where case does not count, two sources are not written over each other."""
+    sources = [tmp_path / "a" / "Photo.png", tmp_path / "b" / "PHOTO.png"]
+    with pytest.raises(srsdk.UsageError, match=r"both be written to .*: case does not count"):
+        jobs.plan(sources, tmp_path / "out")
+    accents = [tmp_path / "a" / "caf\u00e9.png", tmp_path / "b" / "cafe\u0301.png"]
+    with pytest.raises(srsdk.UsageError, match="both be written to"):
+        jobs.plan(accents, tmp_path / "out")
+
+
+def test_two_names_of_two_files(tmp_path: Path) -> None:
+    """Where case counts, as the folder itself shows, both are written."""
+    if system.ignores_case(tmp_path):
+        pytest.skip("this folder takes A.png and a.png for one file")
+    sources = [tmp_path / "a" / "Photo.png", tmp_path / "b" / "PHOTO.png"]
+    assert len(jobs.plan(sources, tmp_path / "out").jobs) == 2
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_folder_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written, the system's habit counts."""
+
+    def refuse(**_: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    for is_mac in (True, False):
+        monkeypatch.setattr(system, "MACOS", is_mac)
+        assert system.ignores_case(tmp_path) is (is_mac or system.WINDOWS)
+
+
+def test_one_file_by_two_names(tmp_path: Path) -> None:
+    """Names that differ in case alone are asked for their file; other hard links are others."""
+    one = tmp_path / "a.png"
+    one.write_bytes(b"x")
+    for name in ("A.png", "b.png"):
+        os.link(one, tmp_path / name)
+    assert system.is_same_file(one, tmp_path / "A.png")
+    assert not system.is_same_file(one, tmp_path / "b.png")
+    assert not system.is_same_file(one, tmp_path / "c.png")
+    assert system.is_same_file(tmp_path / "c.png", tmp_path / "x" / ".." / "c.png")
+
+
+def test_caches_lie_where_the_system_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both caches, on all three systems, with and without the variable that moves them."""
+    for name in ("SRSDK_CACHE", "SRSDK_CACHE_DIR", "LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for on_windows, on_mac, expected in (
+        (True, False, tmp_path / "AppData" / "Local" / "srsdk"),
+        (False, True, tmp_path / "Library" / "Caches" / "srsdk"),
+        (False, False, tmp_path / ".cache" / "srsdk"),
+    ):
+        monkeypatch.setattr(system, "WINDOWS", on_windows)
+        monkeypatch.setattr(system, "MACOS", on_mac)
+        assert tune_cache.folder() == expected
+        file = runtime_cache.cache_file(b"", "1", "gpu", "1")
+        assert file is not None
+        assert file.parent == expected / "rtx"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert tune_cache.folder() == tmp_path / "x" / "srsdk"
+    monkeypatch.setattr(system, "WINDOWS", True)
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert tune_cache.folder() == tmp_path / "local" / "srsdk"
+
+
+def test_a_file_that_is_still_open_hides_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows does not remove what a library has open: the failure before it is what is told."""
+
+    def in_use(_: Path, **__: bool) -> None:
+        raise PermissionError(13, "in use by another process")
+
+    def write() -> None:
+        with encode.replacing(tmp_path / "a.png") as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "unlink", in_use)
+    with pytest.raises(srsdk.OutputError, match="disk full"):
+        write()
+
+
+def test_addresses_have_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths of Windows become what Arrow and the ledger hold; a drive is no store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "sep", "\\")
+    assert storage.absolute("in\\a.png") == f"{tmp_path}/in/a.png"
+    assert storage.name("C:\\in\\a.png") == "a.png"
+    assert storage.join("C:\\out", "b", "a.png") == "C:/out/b/a.png"
+    assert storage.join("s3://bucket/out/?k=v", "a.png") == "s3://bucket/out/a.png?k=v"
+    assert storage.is_local("C://in/a.png")
+    assert not storage.is_local("s3://bucket/a.png")
+
+
+def test_the_program_stops_by_every_signal_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Break on Windows is heeded as SIGTERM is; where a signal does not exist it is let be."""
+    monkeypatch.setattr(sys, "argv", ["srsdk", "models"])
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    stand_in = signal.SIGINT  # is there everywhere
+    try:
+        signal.signal(stand_in, signal.SIG_IGN)
+        monkeypatch.setattr(signal, "SIGBREAK", stand_in, raising=False)
+        assert main() == 0
+        assert signal.getsignal(stand_in) is signal.default_int_handler
+        monkeypatch.delattr(signal, "SIGBREAK")
+        monkeypatch.delattr(signal, "SIGTERM")
+        assert main() == 0
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def test_a_pipe_with_a_code_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that the output's encoding lacks is written with escapes, and no traceback."""
+    networks.nearest(tmp_path / "\u7d75.onnx")
+    before = signal.getsignal(signal.SIGTERM)
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "cp1252"))
+    monkeypatch.setattr(sys, "argv", ["srsdk", "models", str(tmp_path)])
+    try:
+        assert main() == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert b"\\u7d75.onnx" in raw.getvalue()
+
+
+def test_no_wait_is_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows Ctrl-C ends no wait: so each ends by itself and begins anew."""
+    waits: list[float | None] = []
+    future: Future[int] = Future()
+
+    def wait(_: Any, timeout: float | None = None) -> None:
+        waits.append(timeout)
+        if len(waits) == 3:
+            future.set_result(7)
+
+    monkeypatch.setattr("concurrent.futures.wait", wait)
+    assert system.result_of(future) == 7
+    assert waits == [system.TICK_S] * 3
+    failed: Future[int] = Future()
+    failed.set_exception(srsdk.DeadlineExceeded("late"))
+    with pytest.raises(srsdk.DeadlineExceeded):
+        system.result_of(failed)
+
+
+def test_the_demo_waits_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page stays open until Ctrl-C, which is looked for again and again."""
+    waited: list[float | None] = []
+
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            if len(waited) == 3:
+                raise KeyboardInterrupt
+            return False
+
+    class Page:
+        def __enter__(self) -> str:
+            return "http://127.0.0.1:7860"
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("srsdk.demo.serve", lambda *_, **__: Page())
+    monkeypatch.setattr("srsdk.scale_cli.threading.Event", Ended)
+    assert main(["demo"]) == 130
+    assert waited == [system.TICK_S] * 3
+
+
+def test_memory_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least of free memory, of what may still be promised, and of the address space."""
+    values = {"free": 8 << 30, "free_page": 3 << 30, "free_virtual": 100 << 30}
+
+    class Kernel:
+        answers = 1
+
+        def GlobalMemoryStatusEx(self, reference: Any) -> int:  # noqa: N802 - as Windows calls it
+            status = reference._obj
+            assert status.length == ctypes.sizeof(status)
+            for name, value in values.items():
+                setattr(status, name, value)
+            return self.answers
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Kernel())
+    assert memory._windows() == 3 << 30
+    monkeypatch.setattr(Kernel, "answers", 0)
+    assert memory._windows() is None
+
+
+def test_memory_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what is built in; unknown where even that is not told."""
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 16384}.__getitem__)
+    assert memory.available_bytes() == 1000 * 16384 // 2
+    monkeypatch.delattr(os, "sysconf")
+    assert memory.available_bytes() is None
+
+
+def test_cores_where_affinity_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Windows nor macOS says which cores a process may use."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert settings.cpu_count() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert settings.cpu_count() == 1
