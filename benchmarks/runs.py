@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import sys
 from collections.abc import Iterator
@@ -49,9 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure everything that was asked for, in shuffled order, each in a process of its own.
 
     What cannot run here is a row that says why; 1 if the call names models, backend or precision.
+
+    Raises:
+        ModelError: no such model.
     """
     named = arguments.models or (arguments.backend, arguments.precision) != ("auto", "auto")
     arguments.models = arguments.models or MODELS
+    for model in arguments.models:
+        srsdk.models.find(model)
     if arguments.short:
         arguments.workloads, arguments.queries, arguments.frames = ["180p"], 6, 6
     jobs = list(_jobs(arguments))
@@ -77,9 +81,8 @@ def measure(task: str, config: dict[str, Any], facts: dict[str, Any]) -> records
         result = {"missing": str(error)}
     after = machine.moment()
     if "model" in config:
-        with contextlib.suppress(srsdk.SrsdkError):
-            path = srsdk.models.find(config["model"])
-            config = {**config, "model_sha256": machine.file_sha256(path)}
+        path = srsdk.models.find(config["model"])
+        config = {**config, "model_sha256": machine.file_sha256(path)}
     kind = "startup" if task == "import" else task
     return records.make(kind, config, result, facts, before, after, machine.command_line())
 

@@ -88,7 +88,7 @@ def _machine(rows: Sequence[Record]) -> str:
     name = f"{records.processor_of(last)} (**{kind_of(last)}**{': ' * bool(sets)}{sets})"
     return (
         f"{c['threads']} threads of {name}, {str(meta['before']['time'])[:10]}, "
-        f"{c['rounds']} rounds by `{meta['command']}`"
+        f"{c['rounds']} round{'s' * (c['rounds'] != 1)} by `{meta['command']}`"
     )
 
 

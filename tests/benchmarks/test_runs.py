@@ -71,6 +71,8 @@ def test_what_cannot_run_is_a_row(
     assert main([*words, "--models", "gan_x2"]) == 0
     assert main([*words, "--models", "gan_x2", "gan_x4"]) == 1
     assert main([*words, "--precision", "bf16"]) == 1
+    assert main([*words, "--models", "nothing"]) == 1
+    assert "'nothing' is no shipped model" in capsys.readouterr().err
 
 
 def test_a_ceiling_in_a_precision_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
