@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
+import pytest
 from PIL import Image, ImageCms
 
 from tests.conftest import Picture
 
 HEIGHT, WIDTH = 26, 38
+NEEDS_VIPS = "needs pyvips: pip install 'srsdk[vips]'"
 
 Deep = npt.NDArray[np.uint16]
 
@@ -177,6 +178,7 @@ def _eight_bits(folder: Path, found: dict[str, Odd]) -> None:
     ):
         image.save(folder / name)
         found[name] = Odd(folder / name, shown, 8, bands)
+    pyvips = pytest.importorskip("pyvips", reason=NEEDS_VIPS)
     picture = pyvips.Image.new_from_array(rgb).copy(interpretation="srgb")
     picture.pngsave(str(folder / "interlaced.png"), interlace=True)
     picture.jpegsave(str(folder / "progressive.jpg"), interlace=True, Q=100)
@@ -225,6 +227,7 @@ def _deep(folder: Path, found: dict[str, Odd]) -> None:
                 path = folder / f"{name}_{tag}.tiff"
                 path.write_bytes(tiff16(array, order))
                 found[path.name] = Odd(path, shown, 16, array.shape[2])
+    pyvips = pytest.importorskip("pyvips", reason=NEEDS_VIPS)
     picture = pyvips.Image.new_from_array(rgb).copy(interpretation="rgb16")
     picture.pngsave(str(folder / "deep_interlaced.png"), interlace=True)
     picture.tiffsave(str(folder / "deep_tiled.tiff"), tile=True, compression="lzw")

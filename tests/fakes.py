@@ -37,7 +37,7 @@ class FakeSlot:
             raise BackendError("the fake failed as told")
         assert self._busy, "nothing was submitted"
         if self._engine.gate is not None:
-            assert self._engine.gate.acquire(timeout=20), "the test forgot the gate"
+            assert self._engine.gate.acquire(timeout=120), "the test forgot the gate"
         self._busy = False
         self._engine.waited += 1
         scale = self._engine.scale

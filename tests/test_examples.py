@@ -20,8 +20,7 @@ from PIL import Image
 import srsdk
 from tests.conftest import make_picture
 from tests.fakecuda import FakeRuntime
-from tests.srsdk.gpu_fixtures import open_upscaler, write_engine
-from tests.srsdk.test_neighbours import OnGpu
+from tests.srsdk.gpu_fixtures import OnGpu, open_upscaler, write_engine
 
 
 def load(repository: Path, name: str) -> Any:

@@ -16,7 +16,8 @@ from srsdk.engines.tensorrt import open_tensorrt
 from srsdk.engines.trt_library import Library, make_logger
 from srsdk.manifest import Manifest
 from tests import faketrt
-from tests.fakecuda import FakeRuntime
+from tests.conftest import Picture
+from tests.fakecuda import FakeRuntime, Op
 
 PROFILE = (1, 32, 48)
 
@@ -79,3 +80,41 @@ def open_upscaler(
 
     patch.setattr(upscaler_module, "open_engine", open_engine)
     return srsdk.Upscaler(path, **options)
+
+
+class OnGpu:
+    """An array of somebody's on the fake GPU, whose content comes late on its stream."""
+
+    def __init__(
+        self, cuda: FakeRuntime, pixels: Picture, *, stream: int = 1, pitch: int = 0
+    ) -> None:
+        self.cuda, self.shape = cuda, pixels.shape
+        line = pixels.shape[1] * pixels.shape[2]
+        self.pitch = max(pitch, line)
+        self.address = cuda.cudaMalloc(self.pitch * pixels.shape[0])[1]
+        cuda.push(stream, Op(lambda: self.write(pixels)))
+
+    def rows(self) -> Any:
+        """The live memory."""
+        line = self.shape[1] * self.shape[2]
+        size = self.pitch * self.shape[0]
+        return self.cuda.array(self.address, size).reshape(-1, self.pitch)[:, :line]
+
+    def write(self, pixels: Picture) -> None:
+        """Fill it."""
+        self.rows()[:] = pixels.reshape(self.shape[0], -1)
+
+    def read(self, stream: int = 1) -> Picture:
+        """What somebody sees who reads on a stream."""
+        seen: list[Picture] = []
+        self.cuda.push(stream, Op(lambda: seen.append(self.rows().copy())))
+        self.cuda.cudaStreamSynchronize(stream)
+        return seen[0].reshape(self.shape)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        strides = (self.pitch, self.shape[2], 1)
+        return {
+            "shape": self.shape, "typestr": "|u1", "data": (self.address, False),
+            "strides": strides, "stream": None, "version": 3,
+        }  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pyvips
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 import srsdk
@@ -86,6 +85,7 @@ def test_orientations(tmp_path: Path, up: srsdk.Upscaler, orientation: int) -> N
     """All eight are applied and reset; libvips, which turns by itself, is the judge."""
     picture = make_picture(24, 40)
     Image.fromarray(picture).save(tmp_path / "in.png", exif=exif(orientation))
+    pyvips = pytest.importorskip("pyvips", reason=corpus.NEEDS_VIPS)
     turned = pyvips.Image.new_from_file(str(tmp_path / "in.png")).autorot().numpy()
     up.upscale_file(tmp_path / "in.png", tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as result:
@@ -189,6 +189,7 @@ def test_texts_and_colour_chunks_of_a_png(
 
 def test_all_of_it_in_a_png_of_16_bits(tmp_path: Path, up: srsdk.Upscaler) -> None:
     """Written by libvips, with our chunks."""
+    pyvips = pytest.importorskip("pyvips", reason=corpus.NEEDS_VIPS)
     data = corpus.png16(corpus.smooth16())
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (corpus.WIDTH, corpus.HEIGHT)

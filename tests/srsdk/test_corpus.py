@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import pyvips
 from PIL import Image
 
 import srsdk
 from tests import corpus
+
+pyvips = pytest.importorskip("pyvips", reason=corpus.NEEDS_VIPS)
 
 NAMES = sorted(
     [

@@ -145,7 +145,7 @@ def test_a_deadline_ends_a_hang(monkeypatch: pytest.MonkeyPatch, at: int) -> Non
     hanging.set()
     for thread in threading.enumerate():
         if thread.name == "srsdk-wait":
-            thread.join(20)
+            thread.join(120)
     assert up._pipeline._pool._idle[(1, 16, 16, 3)].count(engine.slots[0]) == 1
     assert len(up._pipeline._pool._idle[(1, 16, 16, 3)]) == len(engine.slots) == 2
     up.close()

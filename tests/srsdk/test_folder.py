@@ -113,7 +113,7 @@ def test_a_bad_file_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_jobs_overlap_and_keep_their_order(tmp_path: Path) -> None:
     """As many jobs as threads run at the same time; outcomes come in the order of the jobs."""
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=120)
 
     def work(job: Job, _: Progress | None) -> None:
         together.wait()
@@ -147,7 +147,7 @@ def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
     jobs = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(50)]
     outcomes = folder.run(jobs, work, threads=2, skip=False)
     next(outcomes)
-    assert running.wait(20)
+    assert running.wait(120)
     outcomes.close()
     assert ended.is_set()
     assert len(begun) <= 4
@@ -172,7 +172,7 @@ def test_signals(tmp_path: Path, with_signal: str) -> None:
             break
         time.sleep(0.02)
     process.send_signal(getattr(signal, with_signal))
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     if with_signal != "SIGKILL":
         assert process.returncode == 130
         assert "stopped" in error

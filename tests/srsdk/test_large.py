@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import pyvips
 from PIL import Image
 
 import srsdk
@@ -16,6 +15,8 @@ from srsdk import PictureOptions, large, memory, vips
 from tests import corpus
 from tests.conftest import make_picture
 from tests.srsdk.test_carried import exif
+
+pyvips = pytest.importorskip("pyvips", reason=corpus.NEEDS_VIPS)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.utils.dlpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,46 +18,8 @@ from srsdk import dlpack
 from srsdk.device_arrays import DeviceArray, borrow, is_on_gpu, stream_handle
 from srsdk.engines.cuda import Device
 from tests.conftest import Picture, make_picture
-from tests.fakecuda import FakeRuntime, Op
-from tests.srsdk.gpu_fixtures import open_upscaler, write_engine
-
-
-class OnGpu:
-    """An array of somebody's on the fake GPU, whose content comes late on its stream."""
-
-    def __init__(
-        self, cuda: FakeRuntime, pixels: Picture, *, stream: int = 1, pitch: int = 0
-    ) -> None:
-        self.cuda, self.shape = cuda, pixels.shape
-        line = pixels.shape[1] * pixels.shape[2]
-        self.pitch = max(pitch, line)
-        self.address = cuda.cudaMalloc(self.pitch * pixels.shape[0])[1]
-        cuda.push(stream, Op(lambda: self.write(pixels)))
-
-    def rows(self) -> Any:
-        """The live memory."""
-        line = self.shape[1] * self.shape[2]
-        size = self.pitch * self.shape[0]
-        return self.cuda.array(self.address, size).reshape(-1, self.pitch)[:, :line]
-
-    def write(self, pixels: Picture) -> None:
-        """Fill it."""
-        self.rows()[:] = pixels.reshape(self.shape[0], -1)
-
-    def read(self, stream: int = 1) -> Picture:
-        """What somebody sees who reads on a stream."""
-        seen: list[Picture] = []
-        self.cuda.push(stream, Op(lambda: seen.append(self.rows().copy())))
-        self.cuda.cudaStreamSynchronize(stream)
-        return seen[0].reshape(self.shape)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        strides = (self.pitch, self.shape[2], 1)
-        return {
-            "shape": self.shape, "typestr": "|u1", "data": (self.address, False),
-            "strides": strides, "stream": None, "version": 3,
-        }  # fmt: skip
+from tests.fakecuda import FakeRuntime
+from tests.srsdk.gpu_fixtures import OnGpu, open_upscaler, write_engine
 
 
 def seen_at(cuda: FakeRuntime, array: DeviceArray, stream: int = 1) -> Picture:
@@ -196,11 +156,12 @@ def test_streams_of_everybody() -> None:
             stream_handle(wrong)
 
 
-@pytest.mark.parametrize("library", [np, torch])
-def test_dlpack_borrows_from_real_libraries(library: Any) -> None:
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_dlpack_borrows_from_real_libraries(name: str) -> None:
     """Address, shape, strides and device of numpy's and torch's own capsules; they live on."""
+    library = pytest.importorskip(name, reason=f"needs {name}")
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    tensor = pixels.copy() if library is np else torch.from_numpy(pixels.copy())
+    tensor = pixels.copy() if library is np else library.from_numpy(pixels.copy())
     view = tensor[:, 1:]
     found = dlpack.borrow(view, None)
     assert (found.shape, found.strides, found.device[0]) == ((2, 2, 3), (9, 3, 1), dlpack.CPU)
@@ -215,9 +176,10 @@ def test_dlpack_borrows_from_real_libraries(library: Any) -> None:
         dlpack.borrow(wide, None)
 
 
-@pytest.mark.parametrize("consumer", [np.from_dlpack, torch.utils.dlpack.from_dlpack])
-def test_dlpack_lends_to_real_libraries(consumer: Any) -> None:
+@pytest.mark.parametrize("name", ["numpy", "torch.utils.dlpack"])
+def test_dlpack_lends_to_real_libraries(name: str) -> None:
     """They see our memory, and our owner lives until the last of them is gone."""
+    consumer = pytest.importorskip(name, reason=f"needs {name}").from_dlpack
     memory = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     address = memory.ctypes.data
     gone: list[bool] = []
@@ -266,9 +228,14 @@ def test_dlpack_of_another_gpu_is_refused() -> None:
 
 
 def test_what_is_on_the_cpu_is_not_on_a_gpu() -> None:
-    """numpy, torch on the CPU, paths and classes."""
-    for thing in (np.zeros(3), torch.zeros(3), "a.png", OnGpu, None, 3):
+    """Arrays of numpy, paths and classes."""
+    for thing in (np.zeros(3), "a.png", OnGpu, None, 3):
         assert not is_on_gpu(thing)
+
+
+def test_a_tensor_on_the_cpu_is_not_on_a_gpu() -> None:
+    """PyTorch's tensors have the protocol of arrays on a GPU wherever they are."""
+    assert not is_on_gpu(pytest.importorskip("torch", reason="needs torch").zeros(3))
 
 
 def test_out_on_the_host() -> None:

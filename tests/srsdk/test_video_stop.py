@@ -189,7 +189,7 @@ def test_signals(
             break
         time.sleep(0.05)
     process.send_signal(getattr(signal, with_signal))
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert not target.exists()
     if with_signal == "SIGKILL":
         assert process.returncode == -signal.SIGKILL
