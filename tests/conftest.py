@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
+from tests.last_line import pytest_sessionfinish as pytest_sessionfinish
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # threads that spin while they wait starve a shared machine; read when torch is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
