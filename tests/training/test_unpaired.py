@@ -71,7 +71,7 @@ def test_it_begins_as_bicubic_and_learns_the_other_domain() -> None:
         objective.step(source.draw(), step)
     with torch.no_grad():
         after = objective.degrader(batch.hr, noise)
-    # the real pictures have about a third of bicubic's detail; ten seeds: 0.43 to 0.62 of it is left
+    # the real pictures have a third of bicubic's detail; with ten seeds 0.43 to 0.62 of it is left
     assert detail(after) < 0.8 * detail(before)
     low = torch.nn.functional.avg_pool2d(after - before.detach(), 8)
     # and the colors stay: 0.03 to 0.09 with ten seeds, where a gray picture would be off by 0.14
