@@ -32,6 +32,12 @@ def open_fake(
     return srsdk.Upscaler("gan_x4", **options)
 
 
+def psnr_db(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Return the peak signal-to-noise ratio of two pictures that differ."""
+    error = np.mean((a.astype(float) - b) ** 2)
+    return float(10 * np.log10(255**2 / error))
+
+
 def largest_difference(a: Picture, b: Picture) -> int:
     """Return the largest difference in levels."""
     assert a.shape == b.shape
@@ -169,13 +175,15 @@ def test_backends_agree(model: str, picture: Picture) -> None:
 @pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_int8_is_near_float(model: str, backend: str, picture: Picture) -> None:
-    """The INT8 files give nearly the picture of the float ones, tiled or not."""
+    """The INT8 files are as near to the float ones as they say, on any processor, tiled or not."""
     with srsdk.Upscaler(model, backend=backend) as up:
         expected = up(picture).astype(float)
     with srsdk.Upscaler(f"{model}.int8", backend=backend) as up:
         assert "int8" in repr(up)
-        whole = up(picture)
-    assert np.mean((whole - expected) ** 2) < 4
+        whole, promised_db = up(picture), up.manifest.parity_db
+    assert promised_db is not None
+    # 3 dB less than on its test set: this picture is half noise
+    assert psnr_db(whole, expected) > promised_db - 3
     with srsdk.Upscaler(f"{model}.int8", backend=backend, tile=40) as up:
         assert largest_difference(up(picture), whole) <= 1
 
