@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests.last_line import pytest_sessionfinish as pytest_sessionfinish
+from tests.optional import pytest_make_collect_report as pytest_make_collect_report
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # threads that spin while they wait starve a shared machine; read when torch is loaded

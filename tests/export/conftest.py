@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.conftest import make_picture
-from training import checkpoint, networks
 from training.recipe import recipe_from_dict
 
 RECIPE = recipe_from_dict(
@@ -20,6 +18,10 @@ RECIPE = recipe_from_dict(
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small random net: 8 channels, 3 convolutions between head and tail."""
+    import torch
+
+    from training import checkpoint, networks
+
     torch.manual_seed(1)
     net = networks.build(RECIPE.network, 2)
     with torch.no_grad():
