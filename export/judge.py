@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 Scores = MappingProxyType[str, MappingProxyType[str, float]]
 
-MAX_LOSS_DB = MappingProxyType({"cpu": {2: 0.07, 4: 0.05}, "gpu": {2: 0.15, 4: 0.10}})
+MAX_LOSS_DB = MappingProxyType({"cpu": {2: 0.06, 4: 0.03}, "gpu": {2: 0.15, 4: 0.10}})
 """By flavour and scale; other scales take the one of x4. Signed activations cost a bit."""
 FOREIGN_PATCH_LSB = 8
 """Inside flat patches of other people's networks: realesr-animevideov3 reaches 6."""

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.layers import conv_layers
 from export.onnx_file import ExportError
+from export.saturation import PAIR_LIMIT, pair_sums, saturating_rows
 
 MIN_OPSET, MIN_OPSET_HALF_QDQ, MAX_OPSET = 13, 19, 26
 UINT8_NEIGHBOURS = ("Cast", "Identity")
@@ -51,10 +52,7 @@ def check(model: onnx.ModelProto, sms: tuple[int, ...] = ()) -> None:
     Raises:
         LintError: names every node that breaks a rule.
     """
-    found = list(findings(model, sms))
-    if found:
-        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-        raise LintError(f"lint: {' | '.join(map(str, found[:3]))}{more}")
+    _refuse(list(findings(model, sms)))
 
 
 def findings(model: onnx.ModelProto, sms: tuple[int, ...] = ()) -> Iterator[Finding]:
@@ -71,6 +69,42 @@ def findings(model: onnx.ModelProto, sms: tuple[int, ...] = ()) -> Iterator[Find
             "one Turing target turns every INT8 convolution of the whole engine into float16",
             "leave 75 out of --sm, or give it an engine of --precision fp16",
         )
+
+
+def check_saturation(model: onnx.ModelProto) -> None:
+    """Hold the weights of a file for CPUs against `export.saturation`'s bound.
+
+    Raises:
+        LintError: names every convolution that a processor without VNNI would compute wrongly.
+    """
+    _refuse(list(saturating(model)))
+
+
+def saturating(model: onnx.ModelProto) -> Iterator[Finding]:
+    """Yield the convolutions whose int8 weights a CPU's kernels may saturate."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        source = makers.get(node.input[1]) if node.op_type == "Conv" else None
+        stored = constants.get(source.input[0]) if source is not None else None
+        if stored is None or stored.data_type != TensorProto.INT8:
+            continue
+        codes = numpy_helper.to_array(stored)
+        if len(rows := saturating_rows(codes)):
+            largest = int(pair_sums(codes).max())
+            yield Finding(
+                _name(node),
+                f"{len(rows)} of {len(codes)} output channels have neighboring weights of one sign "
+                f"that sum up to {largest}, expected {PAIR_LIMIT} at most: a processor without "
+                "VNNI saturates",
+                "quantize the float32 network with python -m export SOURCE --precision int8",
+            )
+
+
+def _refuse(found: list[Finding]) -> None:
+    if found:
+        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+        raise LintError(f"lint: {' | '.join(map(str, found[:3]))}{more}")
 
 
 def _opset(model: onnx.ModelProto) -> Iterator[Finding]:

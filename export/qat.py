@@ -25,11 +25,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from export import quantise
 from export.calibrate import Calibration
 from export.layers import Flavour, conv_layers, quantisable, weights_of
 from export.onnx_file import ExportError
 from export.options import UsageError
-from export.quantise import activation_scale, float_type_of, smallest
+from export.quantise import activation_scale, float_type_of
 from export.sources import Source, TorchSource
 from training.data import Batch, Pair, Patches, decode, find_pictures, make_pair, refuse
 from training.networks import PlainNet
@@ -78,12 +79,11 @@ def fake_quantise(x: Tensor, step: Tensor, zero: Tensor, least: int, most: int) 
     return result
 
 
-def weight_step(weight: Tensor, float_type: npt.DTypeLike = np.float32) -> Tensor:
-    """Return (out, 1, 1, 1): the steps of `export.quantise.quantise_weight`, as float32."""
-    step = weight.detach().abs().flatten(1).amax(dim=1) / 127
-    if np.dtype(float_type) == np.float16:
-        step = step.half().float()
-    return step.clamp(min=float(smallest(float_type)))[:, None, None, None]
+def weight_step(weight: Tensor, flavour: Flavour, float_type: npt.DTypeLike) -> Tensor:
+    """Return (out, 1, 1, 1): the steps that `export.quantise.insert` takes, as float32."""
+    exact = weight.detach().numpy()
+    step = quantise.weight_step(exact, float_type, bounded=flavour == "cpu")
+    return torch.from_numpy(step.astype(np.float32))[:, None, None, None]
 
 
 class FakeConv(nn.Module):
@@ -107,6 +107,7 @@ class FakeConv(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = conv
+        self._flavour: Flavour = flavour
         self._float_type = float_type
         self._codes = (0, 255) if flavour == "cpu" else (-128, 127)
         scale = activation_scale(*bounds, flavour, float_type)
@@ -118,13 +119,14 @@ class FakeConv(nn.Module):
         """Convolve (N, in, H, W) float32."""
         conv = self.conv
         assert conv.bias is not None
-        step, zero = weight_step(conv.weight, self._float_type), torch.zeros(())
+        zero = torch.zeros(())
+        step = weight_step(conv.weight, self._flavour, self._float_type)
         weight = fake_quantise(conv.weight, step, zero, -127, 127)
         # as the inserter does; its gradient would be 0, because rounding passes it straight through
         bias = conv.bias + (conv.weight - weight).detach().sum(dim=(2, 3)) @ self._means
-        # in both forms: ONNX Runtime, which judges, rounds the float biases of the one for GPUs too
-        limit = np.iinfo(np.int32).max
-        bias = fake_quantise(bias, self._step * step.flatten(), zero, -limit, limit)
+        if self._flavour == "cpu":
+            limit = np.iinfo(np.int32).max
+            bias = fake_quantise(bias, self._step * step.flatten(), zero, -limit, limit)
         read = fake_quantise(x, self._step, self._zero, *self._codes)
         return F.conv2d(read, weight, bias, padding=conv.padding)
 

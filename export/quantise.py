@@ -7,7 +7,7 @@ calibration because the engines disagree:
 
 - `cpu`: unsigned activations with a zero point (after a ReLU all 256 levels are used), and biases
   in INT32. x86 kernels multiply unsigned by signed bytes; another form is not fused and runs slower
-  than float32.
+  than float32. Without VNNI they saturate, so the weights are bounded (`export.saturation`).
 - `gpu`: signed activations, every zero point 0, float biases. TensorRT parses nothing else.
 
 Sources: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html and
@@ -27,7 +27,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.calibrate import Calibration
 from export.layers import Flavour, Layer, conv_layers, quantisable, weights_of
-from export.rounding import rounded
+from export.rounding import STEPS, rounded
+from export.saturation import pair_sums
 
 TINY = 1e-12
 """A channel of zeros still needs a scale above 0."""
@@ -71,8 +72,7 @@ def insert(
         float_type = float_type_of(graph, layer.weight)
         activation = activation_scale(*calibration.ranges[layer.name], flavour, float_type)
         exact = weights_of(model, layer.weight)
-        weight, weight_scale = quantise_weight(exact, float_type)
-        weight, shift = _with_feedback(layer, exact, weight, weight_scale, calibration)
+        weight, weight_scale, shift = _weights(layer, exact, flavour, calibration, float_type)
         if layer.source not in quantised:
             quantised[layer.source] = _pair(graph, added, layer.source, activation)
         node.input[0] = quantised[layer.source]
@@ -94,18 +94,26 @@ def insert(
     return result
 
 
-def _with_feedback(
+def _weights(
     layer: Layer,
     exact: npt.NDArray[np.float32],
-    nearest: npt.NDArray[np.int8],
-    scale: Scale,
+    flavour: Flavour,
     calibration: Calibration,
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return the weights, and what their rounding adds to the bias."""
+    float_type: npt.DTypeLike,
+) -> tuple[npt.NDArray[np.int8], Scale, npt.NDArray[np.float32]]:
+    """Return the weights, their scale, and what their rounding adds to the bias."""
+    bounded = flavour == "cpu"
     moments = calibration.moments.get(layer.name)
     if moments is None:
-        return nearest, bias_shift(exact, nearest, scale, calibration.means[layer.name])
-    return rounded(exact, scale.step, moments if layer.bias else moments[:-1, :-1])
+        nearest, scale = quantise_weight(exact, float_type, bounded=bounded)
+        means = calibration.means[layer.name]
+        return nearest, scale, bias_shift(exact, nearest, scale, means)
+    moments = moments if layer.bias else moments[:-1, :-1]
+    steps = weight_step(exact, float_type)[None]
+    if bounded:
+        steps = (steps * STEPS[:, None]).astype(float_type)
+    found = rounded(exact, steps, moments, bounded=bounded)
+    return found.codes, Scale(found.step, np.zeros(found.step.shape, np.int8)), found.bias_shift
 
 
 def activation_scale(
@@ -120,12 +128,38 @@ def activation_scale(
     return Scale(step, np.asarray(np.clip(np.round(-low / float(step)), 0, 255), np.uint8))
 
 
-def quantise_weight(
-    weight: npt.NDArray[np.float32], float_type: npt.DTypeLike = np.float32
-) -> tuple[npt.NDArray[np.int8], Scale]:
-    """Return (out, in, kh, kw) int8 and one scale for each output channel, zero point 0."""
+def weight_step(
+    weight: npt.NDArray[np.float32],
+    float_type: npt.DTypeLike = np.float32,
+    *,
+    bounded: bool = False,
+) -> npt.NDArray[Any]:
+    """Return (out,): the step that lets the largest weight of each output channel be 127.
+
+    Args:
+        weight: (out, in, kh, kw).
+        float_type: in which it is stored.
+        bounded: let the largest sum of two neighbors be 127 too; rounded to the nearest they then
+            stay within `export.saturation`'s bound, which is 128.
+    """
     largest = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
-    step = np.maximum(np.asarray(largest / 127, float_type), smallest(float_type))
+    if bounded:
+        largest = np.maximum(largest, pair_sums(weight))
+    step: npt.NDArray[Any] = np.maximum(np.asarray(largest / 127, float_type), smallest(float_type))
+    return step
+
+
+def quantise_weight(
+    weight: npt.NDArray[np.float32],
+    float_type: npt.DTypeLike = np.float32,
+    *,
+    bounded: bool = False,
+) -> tuple[npt.NDArray[np.int8], Scale]:
+    """Return (out, in, kh, kw) int8 and one scale for each output channel, zero point 0.
+
+    Args are those of `weight_step`.
+    """
+    step = weight_step(weight, float_type, bounded=bounded)
     # divided by the step as it is stored: a float16 step differs from the float32 one
     scaled = weight / step.astype(np.float32)[:, None, None, None]
     values = np.clip(np.round(scaled), -127, 127).astype(np.int8)

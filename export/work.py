@@ -16,7 +16,7 @@ import onnx
 import torch
 
 import srsdk
-from export import rounding
+from export import lint, rounding
 from export.better import Referee, quantise_better
 from export.calibrate import (
     CROPS,
@@ -28,6 +28,7 @@ from export.calibrate import (
     calibrate,
     draw_crops,
 )
+from export.channel_order import reordered
 from export.engine import Library, build_engine, seconds_since
 from export.equalise import chains, equalised, factors
 from export.held_out import held_out, pairs
@@ -38,10 +39,12 @@ from export.lint import precision_of
 from export.onnx_file import ExportError, attach, write
 from export.options import Artefact, Options
 from export.parity import Parity, check
+from export.probes import make_probe
 from export.qat import patches, tuned
 from export.record import Made, Report
 from export.sources import Source, TorchSource, session_run
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.probe import Probe
 from training.data import find_pictures
 
 log = logging.getLogger(__name__)
@@ -80,6 +83,8 @@ class Work:
         if (found := precision_of(model)) != artefact.precision:
             # precision lives in the graph: no builder would notice
             raise ExportError(f"{artefact.path.name}: the graph came out {found}")
+        if artefact.flavour == "cpu":
+            lint.check_saturation(model)
         parity, scores = self._judged(artefact, model, flavour)
         manifest = self._manifest(artefact, parity, scores)
         if artefact.is_engine:
@@ -179,13 +184,17 @@ class Work:
                 raise ExportError(
                     "the float16 graph joins its layers otherwise than the float32 one"
                 )
-            graph = equalised(graph, self.divisors)
-            self.report.quantised[flavour] = self._quantised(graph, flavour)
+            graph, calibration = equalised(graph, self.divisors), self.calibration
+            if flavour == "cpu":
+                graph, calibration = reordered(graph, calibration)
+            self.report.quantised[flavour] = self._quantised(graph, calibration, flavour)
         return self.report.quantised[flavour].model
 
-    def _quantised(self, graph: onnx.ModelProto, flavour: Flavour) -> Quantised:
+    def _quantised(
+        self, graph: onnx.ModelProto, calibration: Calibration, flavour: Flavour
+    ) -> Quantised:
         """Quantise a graph whose channels were evened out; before that, tune it if asked to."""
-        calibration, steps = self.calibration, self.options.qat
+        steps = self.options.qat
         if not steps:
             return quantise(graph, calibration, flavour, self.judge, self.base_db)
         log.info("tuning (%s)", flavour)
@@ -223,11 +232,7 @@ class Work:
         return parity
 
     def _scored(self, artefact: Artefact, flavour: Flavour) -> Scores:
-        model = self._graphs.get(artefact.precision)
-        if artefact.precision == "int8":
-            model = self.report.quantised[flavour].model
-        assert model is not None
-        scores = self.judge.scores(session_run(model))
+        scores = self.judge.scores(session_run(self._model(artefact)))
         if artefact.precision != "int8":
             return scores
         losses = self.report.quantised[flavour].losses_db
@@ -237,6 +242,28 @@ class Work:
                 for name, score in scores.items()
             }
         )
+
+    def _probe(self, artefact: Artefact) -> Probe:
+        """Return what a file of this kind must compute wherever it runs."""
+        f = self.source.facts
+        size = f.size_px
+        if artefact.is_engine:
+            size = min((height, width) for _, height, width in self._profiles())
+        return make_probe(
+            self.source.reference,
+            session_run(self._model(artefact)),
+            artefact.precision,
+            "cpu" if artefact.flavour == "cpu" else "gpu",
+            size_px=size,
+            multiple_px=f.multiple_px,
+            channels=f.channels,
+        )
+
+    def _model(self, artefact: Artefact) -> onnx.ModelProto:
+        """Return the graph of a file that was made."""
+        if artefact.precision == "int8":
+            return self.report.quantised["cpu" if artefact.flavour == "cpu" else "gpu"].model
+        return self._graphs[artefact.precision]
 
     def _profiles(self) -> Sequence[tuple[int, int, int]]:
         size = self.source.facts.size_px
@@ -269,6 +296,7 @@ class Work:
             parity_lsb=parity.max_lsb,
             parity_of="graph" if engine else "file",
             scores=scores,
+            probe=self._probe(artefact),
             weights_sha256=f.sha256,
             texture=self.options.texture,
             licence=self.options.licence,

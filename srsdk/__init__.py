@@ -18,6 +18,7 @@ from srsdk.errors import (
     OutOfMemoryError,
     OutputError,
     PictureError,
+    SelfTestError,
     SrsdkError,
     UsageError,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "PictureOptions",
     "Restorer",
     "Sampler",
+    "SelfTestError",
     "SrsdkError",
     "Upscaler",
     "UsageError",

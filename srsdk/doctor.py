@@ -15,7 +15,8 @@ import srsdk
 from srsdk import models
 from srsdk.engines import BACKENDS, installed
 from srsdk.engines.cuda import Device
-from srsdk.errors import ModelError, SrsdkError
+from srsdk.errors import ModelError, SelfTestError, SrsdkError
+from srsdk.processor import processor
 
 GPU_LIBRARIES = (
     ("cuda-bindings", "rtx", "memory, streams and graphs of every GPU engine"),
@@ -54,8 +55,9 @@ def examine() -> list[Check]:
         Check("python", True, f"{platform.python_version()} on {platform.platform()}"),
         Check("srsdk", True, srsdk.__version__),
         *(Check(name, True, _version(name) or "?") for name in ("numpy", "pillow")),
-        Check("cpu", True, f"{os.cpu_count()} logical cores"),
+        Check("cpu", True, f"{os.cpu_count()} logical cores, {processor()}"),
         *(_backend(name) for name in BACKENDS),
+        *_self_tests(),
         *_gpus(),
         *_gpu_libraries(),
         _one_onnxruntime(),
@@ -86,6 +88,41 @@ def _backend(name: str) -> Check:
         return Check(title, False, f"{version}, fails: {', '.join(refused.values())}")
     but = f"; refuses {', '.join(refused)}, which 'auto' opens by another" if refused else ""
     return Check(title, True, f"{version}, ran {', '.join(ran)} on cpu{but}")
+
+
+def _self_tests() -> list[Check]:
+    """Hold every shipped file for CPUs against its promise, in each backend that opens it."""
+    found = [_self_test(backend) for backend in BACKENDS if installed(backend)]
+    return [check for check in found if check is not None]
+
+
+def _self_test(backend: str) -> Check | None:
+    title = f"self-test {backend}"
+    passed: list[tuple[float, str]] = []
+    wrong = []
+    for name in models.shipped():
+        if name.endswith(".int8.gpu"):
+            continue
+        try:
+            with srsdk.Upscaler(name, backend=backend, self_test=False) as up:
+                agreement = up.self_test()
+        except SelfTestError as error:
+            wrong.append(str(error))
+        except (SrsdkError, ImportError):
+            # the backend's own line says why it does not run
+            continue
+        else:
+            passed += [] if agreement is None else [(agreement.psnr_db, name)]
+    if wrong:
+        return Check(title, False, "; ".join(wrong), "use another backend: backend='...'")
+    if not passed:
+        return None
+    worst_db, worst = min(passed)
+    found = (
+        f"{len(passed)} shipped files compute what they promise; the farthest from its float32 "
+        f"network is {worst}, {worst_db:.1f} dB on its probe"
+    )
+    return Check(title, True, found)
 
 
 def _refusal(model: str, backend: str) -> str:

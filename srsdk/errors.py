@@ -26,6 +26,10 @@ class EngineMismatch(ModelError):  # noqa: N818 - the name that the field's user
     """A sound engine file that this machine cannot run: other GPU, library or version."""
 
 
+class SelfTestError(ModelError):
+    """A sound file that computes something else on this machine than it promises."""
+
+
 class BackendError(SrsdkError):
     """A backend that is not installed, or that failed."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from srsdk._plan import PLAN_SUFFIX, read_plan_text
 from srsdk._protobuf import read_onnx_metadata
 from srsdk.errors import ManifestError
+from srsdk.probe import Probe
 
 SCHEMA = 1
 METADATA_KEY = "srsdk.manifest"
@@ -72,6 +73,9 @@ class Manifest:
         default_factory=lambda: MappingProxyType({})
     )
     """By test set: `psnr_y_db` and `ssim_y` of this very file, measured at export."""
+    probe: Probe | None = None
+    """What the float32 network makes of a small picture, and how near this file comes to it; None:
+    it promises nothing that could be checked (`srsdk.self_test`)."""
     weights_sha256: str = ""
     """Of the weights that the file was exported from; of a mixture, of the adversarial ones."""
     texture: float | None = None
@@ -143,6 +147,7 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
     values = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
     values["scores"] = {name: dict(score) for name, score in manifest.scores.items()}
     values["built_with"] = dict(manifest.built_with)
+    values["probe"] = None if manifest.probe is None else manifest.probe.to_dict()
     return values
 
 
@@ -241,6 +246,16 @@ def _check_versions(source: str, name: str, value: Any) -> MappingProxyType[str,
     return MappingProxyType(dict(value))
 
 
+def _check_probe(source: str, name: str, value: Any) -> Probe | None:
+    if value is None:
+        return None
+    try:
+        return Probe.parse(value)
+    except (ValueError, TypeError, KeyError) as error:
+        allowed = "null or size_px, samples (base64), min_psnr_db and max_lsb"
+        raise _wrong(source, name, value, f"{allowed}: {error}") from error
+
+
 def _check_scores(
     source: str, name: str, value: Any
 ) -> MappingProxyType[str, MappingProxyType[str, float]]:
@@ -261,6 +276,7 @@ _CHECKS = {
     "parity_db": _check_number,
     "parity_lsb": _check_lsb,
     "scores": _check_scores,
+    "probe": _check_probe,
     "weights_sha256": _check_text,
     "texture": _check_share,
     "licence": _check_text,

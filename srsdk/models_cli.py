@@ -129,6 +129,10 @@ def flat(values: dict[str, Any], manifest: Manifest) -> list[tuple[str, str]]:
     rows = [(name, str(value)) for name, value in values.items() if not isinstance(value, dict)]
     for name, score in manifest.scores.items():
         rows.append((name, ", ".join(f"{key} {value:g}" for key, value in score.items())))
+    if (probe := manifest.probe) is not None:
+        height, width = probe.size_px
+        promise = f"{probe.min_psnr_db:g} dB or more and {probe.max_lsb} levels or fewer"
+        rows.append(("probe", f"{width}x{height}: {promise} from the float32 network"))
     for name, value in values.get("plan", {}).items():
         rows.append((f"plan header: {name}", str(value)))
     rows += [(f"built with {name}", version) for name, version in manifest.built_with.items()]

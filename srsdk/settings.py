@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from srsdk.errors import UsageError
-from srsdk.manifest import read_manifest
+from srsdk.manifest import Manifest, read_manifest
 from srsdk.memory_plan import TILE_BUDGETS_PX
 
 Precision = Literal["auto", "bf16"]
@@ -38,6 +38,7 @@ def settle(
         UsageError: an unknown precision, bfloat16 for a file that is not float32, or a precision
             beside `tune`, which chooses one.
         ModelError, BackendError: a trial cannot run.
+        SelfTestError: the file computes something else here than it promises.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
@@ -53,6 +54,20 @@ def settle(
         have = "an engine" if manifest is None else manifest.precision
         raise UsageError(f"precision 'bf16' is for float32 files, {path.name} is {have}")
     return Settings(path, "bf16", suffix=" in bf16")
+
+
+def refuse_gpu_form(path: Path, manifest: Manifest | None) -> None:
+    """Refuse the INT8 form for GPUs on a CPU, where its integers saturate or are emulated.
+
+    Raises:
+        UsageError: names the file for CPUs.
+    """
+    if manifest is not None and manifest.flavour == "gpu" and manifest.precision == "int8":
+        name = path.name.replace(".int8.gpu", ".int8")
+        raise UsageError(
+            f"{path.name} is the INT8 form for GPUs, and this runs on a CPU: open "
+            f"{name.removesuffix('.onnx')}, the form for CPUs of the same weights"
+        )
 
 
 def _tuned(path: Path, backend: str, threads: int | None) -> Settings:

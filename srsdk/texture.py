@@ -46,6 +46,7 @@ def mix(
     return graph, dataclasses.replace(
         manifest,
         texture=float(texture),
+        probe=None,
         parity_db=None,
         parity_lsb=None,
         scores=MappingProxyType({}),

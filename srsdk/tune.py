@@ -2,7 +2,8 @@
 
 Candidates are the file as it is, the same file computed in bfloat16 where the processor has it and
 the result stays within `MIN_PARITY_DB` of float32, and the INT8 file of the same weights where one
-lies beside it: that one passed its own gate when it was exported. Then comes the size of tiles.
+lies beside it. Each must first hold on this machine what its manifest promises
+(`srsdk.self_test`). Then comes the size of tiles.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from srsdk.boundary import Boundary
 from srsdk.engines import Engine, Slot, choose_backend, open_engine
 from srsdk.errors import BackendError, ModelError, UsageError
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.self_test import require
+from srsdk.settings import refuse_gpu_form
 from srsdk.tiles import Picture
 from srsdk.tune_cache import Choice, Trial
 
@@ -100,6 +103,7 @@ def parity_db(a: Picture, b: Picture) -> float:
 
 def _candidates(path: Path, backend: str) -> Iterator[Candidate]:
     manifest = read_manifest(path)
+    refuse_gpu_form(path, manifest)
     if manifest is None or manifest.size_px is not None:
         what = "carries no manifest" if manifest is None else f"accepts {manifest.size_px} only"
         raise UsageError(f"{path} {what}, so there is nothing to tune: leave tune away")
@@ -146,6 +150,8 @@ def _race(candidates: list[Candidate], backend: str, threads: int | None) -> lis
         for candidate in candidates:
             try:
                 engine = _open(candidate, backend, threads, stack)
+                # an INT8 file may be fast and wrong here
+                require(candidate.path, engine, candidate.manifest, candidate.precision)
                 size = _fitting(PROBE_PX, candidate.manifest)
                 slots.append(stack.enter_context(_slot(engine, candidate.manifest, size)))
             except (BackendError, ModelError) as error:

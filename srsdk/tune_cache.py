@@ -83,9 +83,9 @@ def key(files: Sequence[Path], backend: str, threads: int | None) -> str:
 def load(name: str) -> Choice | None:
     """Return a remembered choice; None where there is none, or none that can be read."""
     path = _path(name)
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         trials = tuple(Trial(**trial) for trial in values.pop("trials"))
         return Choice(trials=trials, **values)

@@ -25,8 +25,10 @@ from srsdk.memory_plan import MemoryPlan, Planner, checked_tile, parse_bytes, po
 from srsdk.options import PictureOptions
 from srsdk.pipeline import Pipeline
 from srsdk.precision import DeepTwin
+from srsdk.probe import Agreement
 from srsdk.profile import CallTimings
-from srsdk.settings import settle, streams_of
+from srsdk.self_test import check_once, require
+from srsdk.settings import refuse_gpu_form, settle, streams_of
 from srsdk.texture import mix
 
 
@@ -59,10 +61,14 @@ class Upscaler(Concurrent):
             ends in `_texture`); None: the model as it is.
         health: hold some tiles of each picture against bicubic, and raise `HealthError` where
             they cannot be right.
+        self_test: at the first open of a file on this machine, compute the small picture in its
+            manifest and compare it with what the float32 network makes of it. What passed is
+            remembered (`SRSDK_CACHE` names another folder); on a GPU each process asks once.
 
     Raises:
         UsageError: an argument that can never work.
         ModelError: the file is no usable model.
+        SelfTestError: it computes something else on this machine than it promises.
         BackendError: the backend is not installed.
 
     One Upscaler serves many threads, and belongs to the process that opened it. `close()`, or the
@@ -86,6 +92,7 @@ class Upscaler(Concurrent):
         tune: bool = False,
         texture: float | None = None,
         health: bool = True,
+        self_test: bool = True,
     ) -> None:
         self._tile = checked_tile(tile)
         if threads is not None:
@@ -104,6 +111,8 @@ class Upscaler(Concurrent):
         self._settings = settle(path, precision, tune=tune, backend=chosen, threads=threads)
         path = self._settings.path
         manifest = read_manifest(path)
+        if not gpus:
+            refuse_gpu_form(path, manifest)
         graph, manifest = mix(path, manifest, texture)
         open_graph = partial(
             open_engine,
@@ -122,6 +131,8 @@ class Upscaler(Concurrent):
             planner = Planner(self._engine, m, self._tile, together, self._settings.tile_budgets_px)
             deep = DeepTwin(path, graph, m, lambda form: open_graph(opened_by, graph=form), wanted)
             self._pipeline = Pipeline(self._engine, m, planner, wanted, deep=deep, health=health)
+            if self_test:
+                check_once(path, self._engine, m, self._settings.precision)
         except SrsdkError:
             self._engine.close()
             raise
@@ -244,6 +255,20 @@ class Upscaler(Concurrent):
             OutOfMemoryError: all that is smaller was tried before and did not fit.
         """
         return self._pipeline.plan(positive("height", height), positive("width", width))
+
+    def self_test(self) -> Agreement | None:
+        """Compute the probe of the model file here, and compare it with the float32 network.
+
+        Returns:
+            How near the result comes; None: the file has no probe, or was mixed with another.
+
+        Raises:
+            SelfTestError: the file computes something else here than it promises.
+            BackendError: the backend failed, or the Upscaler is closed or of another process.
+        """
+        self._check_open()
+        settings = self._settings
+        return require(settings.path, self._engine, self._manifest, settings.precision)
 
     def profile(self) -> AbstractContextManager[list[CallTimings]]:
         """Collect the timings of the calls within a `with` block, of all threads.

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from tests.last_line import pytest_sessionfinish as pytest_sessionfinish
 from tests.optional import pytest_make_collect_report as pytest_make_collect_report
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# what a test finds out about this machine is not remembered for the user
+_cache = tempfile.TemporaryDirectory(prefix="srsdk-tests-", ignore_cleanup_errors=True)
+os.environ["SRSDK_CACHE"] = _cache.name
 # threads that spin while they wait starve a shared machine; read when torch is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -115,6 +115,7 @@ def test_public_surface() -> None:
         "PictureOptions",
         "Restorer",
         "Sampler",
+        "SelfTestError",
         "SrsdkError",
         "Upscaler",
         "UsageError",
@@ -180,9 +181,10 @@ def test_shipped_models_say_what_they_are() -> None:
         assert (manifest.precision, manifest.flavour) == FORMS[form]
         assert set(manifest.scores) == SHIPPED[base]
         for score in manifest.scores.values():
-            # the goals of INT8: dB lost to the float32 network; texture at x2 misses them
+            # the goals of INT8: dB lost to the float32 network; texture at x2 misses one
             missed = base.startswith("gan_x2") and base.endswith("texture")
-            most = {"int8": 0.05, "int8.gpu": 0.12} if missed else {"int8": 0.04, "int8.gpu": 0.08}
+            cpu = 0.06 if manifest.scale == 2 else 0.03
+            most = {"int8": cpu, "int8.gpu": 0.12 if missed else 0.08}
             assert score.get("loss_db", 0.0) <= most.get(form, 0.02), name
         assert manifest.licence
         assert manifest.training_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,11 @@ def test_the_bound_is_torchs() -> None:
     posterior = Normal(mean, torch.exp(0.5 * log_variance))
     kl = kl_divergence(posterior, Normal(torch.zeros(1), torch.ones(1))).sum(dim=1).mean()
     samples = picture[0].numel()
-    torch.testing.assert_close(losses["nll"] * samples, -density.sum(dim=(1, 2, 3)).mean())
-    torch.testing.assert_close(losses["kl"] * samples, kl)
-    torch.testing.assert_close(losses["loss"], losses["nll"] + 0.5 * losses["kl"])
+    # sums of thousands of float32 values, in an order that each kernel chooses for itself
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-3)
+    close(losses["nll"] * samples, -density.sum(dim=(1, 2, 3)).mean())
+    close(losses["kl"] * samples, kl)
+    close(losses["loss"], losses["nll"] + 0.5 * losses["kl"])
 
 
 def test_what_is_hidden_is_grey_and_the_rest_is_not_touched() -> None:
