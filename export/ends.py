@@ -131,7 +131,7 @@ def _open_head(graph: onnx.GraphProto) -> str:
         return ""
     unit, planes = str(turn.output[0]), "boundary.planes"
     if any(node.op_type == "Conv" and not _copies(graph, node) for node in readers(graph, unit)):
-        # ONNX Runtime would quantise this float head by itself, coarsely (1.31: 0.08 dB on Set5)
+        # ONNX Runtime would quantise this float head by itself, coarsely (1.32: 0.08 dB on Set5)
         return ""
     turn.input[0], turn.output[0] = image.name, planes
     add(graph, "DequantizeLinear", "boundary.head", [planes, *_levels(graph)], [unit])
