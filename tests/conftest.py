@@ -43,6 +43,12 @@ def pytest_runtest_call() -> Generator[None]:
         raise
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    """The same for fixtures."""
+    yield from pytest_runtest_call()
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout."""
