@@ -140,7 +140,15 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
         if name not in values and (spec.default, spec.default_factory) == required:
             raise ManifestError(f"{source}: manifest field {name} is missing")
     checked = {name: _check(source, name, value) for name, value in values.items()}
-    return Manifest(**checked)
+    return _agreeing(source, Manifest(**checked))
+
+
+def _agreeing(source: str, manifest: Manifest) -> Manifest:
+    """Refuse a probe of a size that the file itself does not take."""
+    only, probe = manifest.size_px, manifest.probe
+    if probe is not None and only not in (None, probe.size_px):
+        raise _wrong(source, "probe.size_px", probe.size_px, f"{only}, the file's only size")
+    return manifest
 
 
 def _plain(manifest: Manifest) -> dict[str, Any]:

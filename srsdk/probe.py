@@ -80,12 +80,11 @@ class Probe:
 
     def compare(self, output: npt.NDArray[np.uint8]) -> Agreement:
         """Hold an output (H * scale, W * scale, C) uint8 against the float32 network's samples."""
-        wanted = self._levels().astype(np.int16)
-        # another size has been refused before; a probe of too few samples compares what it has
-        difference = output.ravel()[positions(output.size)][: len(wanted)] - wanted
-        error = float(np.mean(difference.astype(np.float64) ** 2))
-        psnr_db = EQUAL_DB if error == 0 else 10 * float(np.log10(255**2 / error))
-        return Agreement(psnr_db, int(np.abs(difference).max()))
+        got, wanted = output.ravel()[positions(output.size)], self._levels()
+        # a manifest may hold fewer samples than there could be, or more
+        count = min(len(got), len(wanted))
+        got, wanted = got[:count], wanted[:count]
+        return Agreement(psnr_db(got, wanted), int(np.abs(got.astype(np.int16) - wanted).max()))
 
     def holds(self, agreement: Agreement) -> bool:
         """Say whether an agreement is what the file promises."""
@@ -96,6 +95,12 @@ class Probe:
             return np.frombuffer(base64.b64decode(self.samples, validate=True), np.uint8)
         except binascii.Error as error:
             raise ValueError(f"samples are not base64: {error}") from error
+
+
+def psnr_db(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
+    """Return the PSNR between two arrays of levels, dB; `EQUAL_DB` where they are equal."""
+    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return EQUAL_DB if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 def positions(size: int) -> npt.NDArray[np.intp]:

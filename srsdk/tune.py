@@ -24,6 +24,7 @@ from srsdk.boundary import Boundary
 from srsdk.engines import Engine, Slot, choose_backend, open_engine
 from srsdk.errors import BackendError, ModelError, UsageError
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.probe import psnr_db
 from srsdk.self_test import require
 from srsdk.settings import refuse_gpu_form
 from srsdk.tiles import Picture
@@ -95,12 +96,6 @@ def probe(height: int, width: int, channels: int) -> Picture:
     return levels
 
 
-def parity_db(a: Picture, b: Picture) -> float:
-    """Return the PSNR between two uint8 pictures, dB; 99 where they are equal."""
-    error = float(np.mean((a.astype(np.float64) - b) ** 2))
-    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
-
-
 def _candidates(path: Path, backend: str) -> Iterator[Candidate]:
     manifest = read_manifest(path)
     refuse_gpu_form(path, manifest)
@@ -165,7 +160,7 @@ def _race(candidates: list[Candidate], backend: str, threads: int | None) -> lis
         return [
             Trial(c.name, 0.0, 0.0, False, slot)
             if isinstance(slot, str)
-            else _judged(c, next(ms), parity_db(next(pictures), reference))
+            else _judged(c, next(ms), psnr_db(next(pictures), reference))
             for c, slot in zip(candidates, slots, strict=True)
         ]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from srsdk.processor import processor
-from srsdk.system import cache_folder
+from srsdk.system import cache_folder, discard
 
 log = logging.getLogger("srsdk")
 
@@ -112,14 +112,19 @@ def write(path: Path, text: str) -> None:
     """Write a small file whole or not at all; makes its folder.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
+    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed before it is renamed or removed
         "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    )
+    try:
+        with file:
+            file.write(text)
+        Path(file.name).replace(path)
+    except BaseException:
+        discard(Path(file.name))
+        raise
 
 
 def _path(name: str) -> Path:

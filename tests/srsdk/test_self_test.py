@@ -87,6 +87,8 @@ def test_compared_by_hand() -> None:
     spike.ravel()[positions(spike.size)[5]] = 104
     assert not probe.holds(probe.compare(spike))
     assert not probe.holds(Agreement(47.9, 1))
+    # a manifest may come from anybody: more samples than the output has are no crash
+    assert probe.compare(wanted[:2, :2]) == Agreement(EQUAL_DB, 0)
 
 
 def test_in_the_manifest_and_back() -> None:
@@ -101,6 +103,11 @@ def test_in_the_manifest_and_back() -> None:
     assert first is not None
     values = json.loads(first.to_json())
     good = values["probe"]
+    fixed = json.dumps({**values, "size_px": [24, 24]})
+    with pytest.raises(
+        srsdk.ManifestError, match=r"probe.size_px is .* \(24, 24\), the file's only"
+    ):
+        parse_manifest(fixed, source="x")
     for wrong in (
         "abc",
         {**good, "samples": "?"},
@@ -232,6 +239,31 @@ def test_doctor_tells(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not bad.works
     assert "broken.int8.onnx computes something else here" in bad.found
     assert bad.mend
+
+
+def test_doctor_tells_what_was_not_run_and_what_is_wrong(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that computes something else is opened by no other backend, and is not called so."""
+    monkeypatch.setattr(models, "shipped", lambda: ["gan_x2", "gone"])
+    line = doctor._self_test("onnxruntime")
+    assert line is not None
+    assert line.works
+    assert "not run: gone (" in line.found
+    monkeypatch.setattr(models, "find", lambda _: damaged)
+    assert doctor._refusal("gan_x2", "onnxruntime") == ""
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        tune_cache.write(tmp_path / "cache" / "x.json", "{}")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_files_without_a_probe_are_let_through(tmp_path: Path, runs: list[str]) -> None:
