@@ -1,1 +1,1 @@
-"""How fast srsdk is: run as ``python -m benchmarks``; nothing here goes into the wheel."""
+"""Benchmark srsdk with `python -m benchmarks`; not part of the wheel."""

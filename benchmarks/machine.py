@@ -1,4 +1,4 @@
-"""The machine, the code and the versions that a figure belongs to."""
+"""Describe the machine, code and library versions behind a measurement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from srsdk.processor import processor
+from srsdk.system.processor import processor
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = (
@@ -51,7 +51,7 @@ def describe() -> dict[str, Any]:
 
 
 def moment() -> dict[str, Any]:
-    """Return what does change: time, load, clocks in MHz; empty where the system hides them."""
+    """Return what changes during a run: time, load, clocks in MHz; empty if unavailable."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "load": os.getloadavg() if hasattr(os, "getloadavg") else [],
@@ -65,7 +65,7 @@ def usable_cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that are installed."""
+    """Return the versions of the installed libraries."""
     found = {}
     for name in LIBRARIES:
         try:
@@ -76,17 +76,17 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the checkout's commit, or nothing outside a checkout."""
+    """Return the checkout's commit; empty outside a checkout."""
     return _git("rev-parse", "HEAD")
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hash of one file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return one hash of all Python files of a folder, names included."""
+    """Return one SHA-256 over names and contents of all Python files of a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
@@ -94,13 +94,13 @@ def folder_sha256(folder: Path) -> str:
 
 
 def command_line() -> str:
-    """Return the command that runs now; of absolute paths, which are this machine's, the name."""
+    """Return the current command; absolute paths are reduced to file names."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python -m benchmarks", *words])
 
 
 def peak_bytes() -> int | None:
-    """Return the most memory that this process ever had; None on Windows."""
+    """Return the peak memory of this process; None on Windows."""
     try:
         import resource
     except ImportError:

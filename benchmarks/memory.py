@@ -1,4 +1,4 @@
-"""`python -m benchmarks.memory`: peak memory of upscaling files, each in its own process."""
+"""Measure the peak memory of upscaling a file, each target format in its own process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import numpy as np
 from PIL import Image
 
 import srsdk
-from benchmarks import machine, records, worker
+from benchmarks import machine, records
+from benchmarks.measure import worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make a picture, upscale it into each target, print a table."""
+    """Create a picture, upscale it to each target format, and print a table."""
     arguments = _parser().parse_args(argv)
     if arguments.work:
         return _work(*arguments.work)
-    sys.stdout.write("| target | limit, MiB | peak, MiB | beyond start | seconds | bytes |\n")
+    sys.stdout.write("| target | limit, MiB | peak, MiB | above start | seconds | bytes |\n")
     sys.stdout.write("|---|---|---|---|---|---|\n")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         source = Path(folder) / f"source{arguments.source}"
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(source: Path, target: Path, model: str, limit_mib: int) -> str:
-    """Upscale into one target; one that cannot be written here is a row that says why."""
+    """Upscale to one target format; if that fails, the row gives the reason."""
     begin = f"| {target.suffix} | {limit_mib or 'none'} |"
     try:
         found = _call("run", source, target, model, limit_mib << 20)
@@ -55,7 +56,7 @@ def _call(*words: object) -> dict[str, float]:
 
 
 def _work(task: str, *words: str) -> int:
-    with worker.failures_are_told():
+    with worker.report_failures():
         if task == "make":
             _make(Path(words[0]), int(words[1]), int(words[2]), words[3])
         else:
@@ -64,7 +65,7 @@ def _work(task: str, *words: str) -> int:
 
 
 def _make(path: Path, height: int, width: int, mode: str) -> None:
-    """Write waves of all lengths with a little noise: neither flat nor incompressible."""
+    """Write waves of many lengths with some noise: neither flat nor incompressible."""
     random = np.random.default_rng(0)
     y, x = (np.arange(side, dtype=np.float32) for side in (height, width))
     planes = []
@@ -91,7 +92,7 @@ def _run(source: Path, target: Path, model: str, limit_bytes: int) -> None:
 def _peak_bytes() -> int:
     peak = machine.peak_bytes()
     if peak is None:
-        raise SystemExit("benchmarks: Windows does not tell the peak memory of a process here")
+        raise SystemExit("benchmarks: peak memory cannot be measured on Windows")
     return peak
 
 
@@ -99,13 +100,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     add = parser.add_argument
     add("--model", default="gan_x4.int8", help="a shipped model's name or a file")
-    add("--height", type=int, default=6000)
-    add("--width", type=int, default=8000)
-    add("--mode", choices=("RGB", "RGBA"), default="RGB")
-    add("--source", default=".png", help="suffix of the source (.png)")
-    add("--target", action="append", help="suffix of a target; several (.tiff)")
-    add("--max-memory-mib", type=int, default=0, help="what a picture may take (0: as it is)")
-    add("--folder", type=Path, help="where the files lie meanwhile; a disk with room")
+    add("--height", type=int, default=6000, help="source height in pixels (default: 6000)")
+    add("--width", type=int, default=8000, help="source width in pixels (default: 8000)")
+    add("--mode", choices=("RGB", "RGBA"), default="RGB", help="source mode (default: RGB)")
+    add("--source", default=".png", help="file suffix of the source (default: .png)")
+    add("--target", action="append", help="file suffix of a target (default: .tiff); repeatable")
+    add(
+        "--max-memory-mib",
+        type=int,
+        default=0,
+        help="limit per picture (0: four fifths of free memory)",
+    )
+    add("--folder", type=Path, help="parent of the temporary folder; needs free disk space")
     add("--work", nargs="+", help=argparse.SUPPRESS)
     return parser
 

@@ -1,4 +1,4 @@
-"""Results as JSON lines: one measurement a line, with all that is needed to repeat it."""
+"""Read and write benchmark results as JSON lines, each with what is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from srsdk.processor import KINDS as PROCESSOR_KINDS
-from srsdk.processor import UNKNOWN
+from srsdk.system.processor import KINDS as PROCESSOR_KINDS
+from srsdk.system.processor import UNKNOWN
 
 SCHEMA = 1
 KINDS = (
@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 class RecordError(Exception):
-    """A line that is no result."""
+    """An invalid results file, or a document without the expected markers."""
 
 
 def make(
@@ -33,13 +33,13 @@ def make(
     after: dict[str, Any],
     command: str,
 ) -> Record:
-    """Put a record together; `.meta` holds what is needed to repeat it."""
+    """Create a record; its `meta` holds what is needed to repeat the measurement."""
     meta = {"command": command, "machine": machine, "before": before, "after": after}
     return {"schema": SCHEMA, "kind": kind, "config": config, "result": result, "meta": meta}
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line to a file, made if missing."""
+    """Append a record to a file, creating the file if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(rounded(record), separators=(",", ":")) + "\n")
@@ -49,7 +49,7 @@ def read(path: Path) -> Iterator[Record]:
     """Yield the records of a file.
 
     Raises:
-        RecordError: names file and line.
+        RecordError: a line is not a valid record; the message names file and line.
     """
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -57,7 +57,7 @@ def read(path: Path) -> Iterator[Record]:
         except ValueError as error:
             raise RecordError(f"{path}, line {number}: not JSON: {error}") from error
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-            raise RecordError(f"{path}, line {number}: no result of schema {SCHEMA}")
+            raise RecordError(f"{path}, line {number}: not a record of schema {SCHEMA}")
         if record.get("kind") not in KINDS:
             kind = record.get("kind")
             raise RecordError(
@@ -70,7 +70,7 @@ def read_all(paths: Iterable[Path]) -> list[Record]:
     """Read files and folders of `.jsonl` files, oldest measurement first.
 
     Raises:
-        RecordError: a line that is no result.
+        RecordError: a line is not a valid record.
     """
     files = [f for p in paths for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
     records = [record for file in files for record in read(file)]
@@ -78,45 +78,45 @@ def read_all(paths: Iterable[Path]) -> list[Record]:
 
 
 def missing(record: Record) -> str | None:
-    """Return why something could not be measured on its machine; None where it was measured."""
+    """Return why a measurement could not run on its machine; None if it ran."""
     reason: str | None = record["result"].get("missing")
     return reason
 
 
 def measured(found: Iterable[Record]) -> list[Record]:
-    """Return the records that hold figures."""
+    """Return the records that contain measurements."""
     return [record for record in found if missing(record) is None]
 
 
 def not_here(reason: str) -> str:
-    """Say in a table or on the terminal that there is no figure, and why."""
+    """Format the reason for a missing measurement, for tables and the terminal."""
     return f"not on this machine: {reason}"
 
 
 def processor_of(record: Record) -> str:
-    """Return the name of the processor that a record was made on."""
+    """Return the name of the processor that a record was measured on."""
     return str(record["meta"]["machine"]["processor"])
 
 
 def kind_of(record: Record) -> str:
-    """Return the kind of that processor; records that others made before it was noted lack it."""
+    """Return the kind of that processor; `unknown` in older records, which lack the field."""
     return str(record["meta"]["machine"].get("processor_kind", UNKNOWN))
 
 
 def machine_of(record: Record) -> str:
-    """Return kind and name of that processor."""
+    """Return the kind and name of that processor."""
     return f"{kind_of(record)} ({processor_of(record)})"
 
 
 def kinds(found: Iterable[Record]) -> list[str]:
-    """Return the kinds of processor that records were made on, in the order of tables."""
-    there = {kind_of(record) for record in found}
-    known = [kind for kind in PROCESSOR_KINDS if kind in there]
-    return known + sorted(there.difference(known))
+    """Return the kinds of processor in the records, in table order."""
+    present = {kind_of(record) for record in found}
+    known = [kind for kind in PROCESSOR_KINDS if kind in present]
+    return known + sorted(present.difference(known))
 
 
 def rounded(value: Any) -> Any:
-    """Shorten floats to 6 digits: a clock does not tell more."""
+    """Round floats to 6 significant digits; timers are no more precise."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What is upscaled: pictures made from numbers alone, equal on every machine."""
+"""Benchmark inputs: synthetic pictures, folders and videos, identical on every machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Workload:
     """Pictures of one size, or a folder or a video of them."""
 
     name: str
-    """As it is called on the command line."""
+    """Name on the command line."""
     height: int
-    """Of a source picture, pixels."""
+    """Height of a source picture, pixels."""
     width: int
-    """Of a source picture, pixels."""
+    """Width of a source picture, pixels."""
     kind: str = "pictures"
     """`pictures` (arrays), `folder` (files of mixed sizes) or `video` (frames)."""
 
@@ -53,7 +53,7 @@ def picture(height: int, width: int, seed: int = 0) -> Picture:
     canvas = np.full((height, width, 3), 128, np.float32)
     smallest, largest = 4, max(min(height, width) / 3, 8)
     for _ in range(400):
-        # radii by an inverse cube law
+        # radii follow an inverse cube law
         u = random.random()
         radius = 1 / np.sqrt(u / largest**2 + (1 - u) / smallest**2)
         y, x = random.random() * height, random.random() * width
@@ -76,7 +76,7 @@ def pictures(workload: Workload, count: int) -> list[Picture]:
 
 
 def write_folder(folder: Path) -> list[Path]:
-    """Write pictures of mixed sizes and formats into a folder; returns their paths."""
+    """Write pictures of mixed sizes and formats into a folder; return their paths."""
     paths = []
     for seed, (height, width) in enumerate(FOLDER_SIZES_PX):
         path = folder / f"{seed}.{('png', 'jpg')[seed % 2]}"

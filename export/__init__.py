@@ -1,5 +1,4 @@
-"""Turn trained weights into model files that carry what they are and how good they are.
+"""Export trained weights to ONNX files and TensorRT engines with embedded metadata and scores.
 
-Run as ``python -m export WEIGHTS -o gan_x4.onnx``. Needs torch and onnx; nothing here goes into the
-wheel.
+Run as ``python -m export WEIGHTS -o gan_x4.onnx``. Needs torch and onnx; not part of the wheel.
 """

@@ -1,4 +1,4 @@
-"""`python -m export`: see `export.cli`."""
+"""Entry point of `python -m export`; see `export.cli`."""
 
 import sys
 

@@ -1,8 +1,16 @@
-"""`python -m export SOURCE -o gan_x4.onnx`.
+"""Export a network to ONNX files and TensorRT engines.
 
-Exit codes: 0 all files are there, 1 a source, a folder or a library is unusable, 2 a wrong call,
-3 a gate does not hold (parity, INT8, lint), 130 stopped by Ctrl-C. Unless it is 0, nothing was
-written.
+Example: python -m export weights.safetensors -o gan_x4.onnx
+
+The graph of every file is compared with the float32 network before it is written.
+
+Exit codes:
+  0    all files are written or up to date
+  1    a source, folder or library is unusable
+  2    usage error
+  3    a quality gate failed (parity, INT8 loss, lint)
+  130  stopped by Ctrl-C
+No model file is written unless all of them pass.
 """
 
 from __future__ import annotations
@@ -16,39 +24,40 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# threads that spin while they wait cost a shared machine most of its time; before torch is loaded
+# set before torch is loaded: spinning threads waste most of a shared machine's time
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import srsdk
-from export.lint import LintError
-from export.onnx_file import ExportError
-from export.options import PRECISIONS, TARGETS, Options, UsageError, parse_profiles
-from export.parity import GateError
+from export.errors import ExportError, GateError, UsageError
+from export.evaluation.speed import SpeedComparison, compare_speed
+from export.options import PRECISIONS, TARGETS, Options, parse_profiles
 from export.pipeline import export
 from export.record import Report
 from export.report import table
-from export.triton import write_repository
-from export.verdict import Verdict, verdict
+from export.targets.lint import LintError
+from export.targets.triton import write_repository
 from training.checkpoint import CheckpointError
-from training.data import DataError
-from training.recipe import RecipeError
+from training.data.pictures import DataError
+from training.recipe.schema import RecipeError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export; return the exit code, after one sentence on stderr where it is not 0."""
+    """Run the export and return the exit code; print one sentence on stderr if it fails."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(format="export: %(message)s", level=logging.WARNING)
     if argv is None:
-        # what stops a container or a service leaves as much behind as Ctrl-C
+        # SIGTERM, which stops containers and services, cleans up as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.verbose:
         logging.getLogger("export").setLevel(logging.INFO)
     try:
         options = _options(arguments)
         if arguments.triton is not None and options.data is None:
-            raise UsageError("--triton warms servers up on real tiles: name a folder with --data")
+            raise UsageError(
+                "--triton needs real tiles for the server's warm-up: name a folder with --data"
+            )
         report = export(arguments.source, arguments.output, options, force=arguments.force)
         if arguments.triton is not None:
             write_repository(report.made, arguments.triton, options, force=arguments.force)
@@ -59,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ExportError, DataError, RecipeError, CheckpointError, srsdk.SrsdkError) as error:
         return _failed(error, EXIT_FAILED)
     except OSError as error:
-        # a full disk says only what, and not where
+        # the error of a full disk names no path
         where = "" if error.filename else f"{arguments.output} cannot be written: "
         return _failed(f"{where}{error}", EXIT_FAILED)
     except ValueError as error:
@@ -67,26 +76,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed("stopped; nothing was written", EXIT_INTERRUPTED)
     try:
-        lines = _verdict(report, show=arguments.verdict)
+        lines = _comparison(report, show=arguments.comparison)
     except KeyboardInterrupt:
         return _failed("stopped while the files were timed; they are written", EXIT_INTERRUPTED)
     if arguments.json:
-        values = {**report.to_dict(), "verdict": [line.to_dict() for line in lines]}
+        values = {**report.to_dict(), "comparison": [line.to_dict() for line in lines]}
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
     else:
         sys.stdout.write(table(report) + "".join(f"{line}\n" for line in lines))
     return 0
 
 
-def _verdict(report: Report, *, show: bool) -> list[Verdict]:
-    """Time the files that run here, where any of them is new."""
+def _comparison(report: Report, *, show: bool) -> list[SpeedComparison]:
+    """Time the files that run on this machine, if any of them is new."""
     files = {
-        made.artefact.precision: made.artefact.path
+        made.artifact.precision: made.artifact.path
         for made in report.made
-        if made.artefact.flavour in ("portable", "cpu")
+        if made.artifact.flavour in ("portable", "cpu")
     }
     is_new = any(made.parity for made in report.made)
-    return verdict(files) if show and is_new and files else []
+    return compare_speed(files) if show and is_new and files else []
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -108,7 +117,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _listed(values: list[str], default: str) -> tuple[str, ...]:
-    """Split at commas; the same again counts once."""
+    """Split at commas and drop duplicates."""
     parts = [part.strip() for value in values or [default] for part in value.split(",")]
     return tuple(dict.fromkeys(part for part in parts if part))
 
@@ -128,7 +137,7 @@ def _tile(text: str) -> tuple[int, int]:
 
 
 def _failed(error: object, code: int) -> int:
-    # one sentence is one line, whatever a library put into its message
+    # keep the message on one line, whatever a library put into it
     sys.stderr.write(f"export: {' '.join(str(error).split())}\n")
     return code
 
@@ -139,51 +148,131 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("source", type=Path, help="a checkpoint of ours, .pth/.safetensors of others, or .onnx")
-    add("-o", "--output", type=Path, required=True, help="a folder, a base name, or the only file")
-    add("--precision", action="append", metavar="P", help=f"{', '.join(PRECISIONS)}; several")
-    add("--target", action="append", metavar="T", help=f"{', '.join(TARGETS)}; several")
-    add("--boundary", default="uint8", help="uint8 (default) or float32, for 16-bit pictures")
+    _add_files(parser)
+    _add_forms(parser.add_argument_group("precisions and targets"))
+    _add_data(parser.add_argument_group("pictures and INT8"))
+    _add_reports(parser.add_argument_group("reports"))
+    return parser
+
+
+def _add_files(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    add(
+        "source",
+        type=Path,
+        help="checkpoint of `python -m training`, third-party .pth or .safetensors, or .onnx file",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="output folder or base name; a file name if there is only one file",
+    )
+    add("--force", action="store_true", help="replace existing files")
+    add("--triton", type=Path, metavar="REPO", help="also write a Triton model repository")
+    add(
+        "--license",
+        dest="licence",
+        metavar="TEXT",
+        default="",
+        help="license of the weights, for the manifest",
+    )
+    add("--training-data", default="", help="what the weights were trained on, for the manifest")
+    add(
+        "--texture",
+        type=float,
+        metavar="0..1",
+        help="blend the weights: 0 is --parent, 1 is the source",
+    )
+    add(
+        "--parent",
+        type=Path,
+        metavar="WEIGHTS",
+        help="weights that the source's GAN training started from; goes with --texture",
+    )
+
+
+def _add_forms(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    add(
+        "--precision",
+        action="append",
+        metavar="P",
+        help=f"one or more of {', '.join(PRECISIONS)}; comma-separated (default: fp32)",
+    )
+    add(
+        "--target",
+        action="append",
+        metavar="T",
+        help=f"one or more of {', '.join(TARGETS)}; comma-separated (default: onnx)",
+    )
+    add(
+        "--boundary",
+        default="uint8",
+        help="type of input and output: uint8 (default), or float32 for 16-bit pictures",
+    )
     add(
         "--tile",
         type=_tile,
         action="append",
         default=[],
-        help="engines: input size, 256 or 256x384",
+        help="input size of engines, 256 (default) or 256x384 (HEIGHTxWIDTH); may be repeated",
     )
-    add("--batch", type=int, action="append", default=[], help="engines: pictures at once (1)")
-    add("--profiles", help="engines: BATCHxHEIGHTxWIDTH, several by commas; instead of both")
-    add("--sm", default="86,89,120", help="rtx engines: GPU generations (86,89,120)")
-    add("--data", type=Path, metavar="DIR", help="pictures for INT8 calibration and --qat")
+    add(
+        "--batch",
+        type=int,
+        action="append",
+        default=[],
+        help="batch size of engines (default: 1); may be repeated",
+    )
+    add(
+        "--profiles",
+        help="input shapes of engines, BATCHxHEIGHTxWIDTH, comma-separated; "
+        "replaces --tile and --batch",
+    )
+    add(
+        "--sm",
+        default="86,89,120",
+        help="GPU architectures of rtx engines, as SM numbers (default: 86,89,120)",
+    )
+
+
+def _add_data(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of pictures for INT8 calibration, --qat and the --triton warm-up",
+    )
     add(
         "--test",
         type=Path,
         action="append",
         default=[],
         metavar="DIR",
-        help="score on this folder of ground truth, and gate INT8 by it; may be repeated",
+        help="folder of ground truth to report PSNR on and to limit the INT8 loss on; "
+        "may be repeated",
     )
-    add("--texture", type=float, metavar="0..1", help="0: the weights of --parent, 1: the source's")
-    add("--parent", type=Path, metavar="WEIGHTS", help="what the source's GAN training began with")
-    add("--seed", type=int, default=0, help="of the calibration crops and of --qat")
+    add("--seed", type=int, default=0, help="seed of the calibration crops and --qat (default: 0)")
     add(
         "--qat",
         type=int,
         default=0,
         metavar="STEPS",
-        help="tune the weights for INT8 on --data, kept where --test shows a gain (0: off)",
+        help="steps of quantization-aware training on --data before INT8; used only if the result "
+        "is better (default: 0, off)",
     )
-    add("--triton", type=Path, metavar="REPO", help="also write a model repository for Triton")
-    add("--force", action="store_true", help="replace existing files")
-    add("--json", action="store_true", help="a machine-readable report on stdout")
+
+
+def _add_reports(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    add("--json", action="store_true", help="print the report as JSON")
     add(
-        "--no-verdict",
-        dest="verdict",
+        "--no-comparison",
+        dest="comparison",
         action="store_false",
-        help="do not time the files on this CPU",
+        help="skip the speed comparison on this CPU",
     )
-    add("-v", "--verbose", action="store_true", help="say what is being done")
-    add("--licence", default="", help="terms of the weights, for the manifest")
-    add("--training-data", default="", help="what they were learned from")
-    return parser
+    add("-v", "--verbose", action="store_true", help="log each step")

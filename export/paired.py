@@ -1,8 +1,7 @@
-"""`python -m export.paired BACKEND:A.onnx BACKEND:B.onnx`: how much faster B is than A on this CPU.
+"""Measure how much faster one model file is than another on this CPU.
 
-Each turn is a process of its own, and the two alternate: neither's threads, caches and memory are
-in the other's way, and both see the same machine. What decides is the median of the ratios of
-neighbouring turns.
+The two files alternate, each turn in its own process, so neither disturbs the other and both see
+the same machine load. The result is the median of the time ratios of neighboring turns.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from statistics import median
 
 import numpy as np
 
-from srsdk.engines import choose_backend, open_engine
+from srsdk.engines.select import choose_backend, open_engine
 from srsdk.errors import SrsdkError
 
 WARM_UP_RUNS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the medians and the ratio, or with `--turn` the milliseconds of one process."""
+    """Print the median times and their ratio; with `--turn`, the milliseconds of one process."""
     arguments = _parser().parse_args(argv)
     height, width = arguments.size
     try:
@@ -34,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(json.dumps(turn(file, height, width, arguments.runs)) + "\n")
             return 0
         if len(arguments.files) != 2:
-            raise SrsdkError(f"{len(arguments.files)} files, expected two: the slow and the quick")
+            raise SrsdkError(f"{len(arguments.files)} files, expected two, the slower one first")
         times = [
-            [_turn_elsewhere(file, arguments) for file in arguments.files]
+            [_turn_in_subprocess(file, arguments) for file in arguments.files]
             for _ in range(arguments.rounds)
         ]
     except SrsdkError as error:
@@ -48,22 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(
         f"{width}x{height}, {arguments.rounds} turns of {arguments.runs} runs each: the second is "
         f"{median(ratios):.2f} times as fast (median of paired ratios; "
-        f"{min(ratios):.2f} to {max(ratios):.2f})\n"
+        f"range {min(ratios):.2f} to {max(ratios):.2f})\n"
     )
     return 0
 
 
 def turn(file: str, height: int, width: int, runs: int) -> float:
-    """Return the median milliseconds of one file in one backend, here.
+    """Return the median milliseconds of one file, timed in this process.
 
     Args:
         file: `BACKEND:PATH`.
-        height: of the input, pixels.
-        width: of the input, pixels.
-        runs: how many, after a few to warm up.
+        height: input height, pixels.
+        width: input width, pixels.
+        runs: number of timed runs, after a warm-up.
 
     Raises:
-        SrsdkError: no such backend, or the file does not open in it.
+        SrsdkError: the backend does not exist or cannot open the file.
     """
     backend, _, path = file.partition(":")
     chosen = choose_backend(backend, on_gpu=False, is_engine=False)
@@ -79,7 +78,7 @@ def turn(file: str, height: int, width: int, runs: int) -> float:
     return median(milliseconds[WARM_UP_RUNS:])
 
 
-def _turn_elsewhere(file: str, arguments: argparse.Namespace) -> float:
+def _turn_in_subprocess(file: str, arguments: argparse.Namespace) -> float:
     height, width = arguments.size
     command = [sys.executable, "-m", "export.paired", "--turn", file]
     command += ["--size", f"{width}x{height}", "--runs", str(arguments.runs)]
@@ -98,10 +97,21 @@ def _size(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export.paired", description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="BACKEND:FILE")
-    parser.add_argument("--size", type=_size, default=(180, 320), metavar="WIDTHxHEIGHT")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each (9)")
-    parser.add_argument("--runs", type=int, default=9, help="in each turn (9)")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="BACKEND:FILE",
+        help="two files, the slower one first, such as onnxruntime:a.onnx openvino:a.int8.onnx",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=(180, 320),
+        metavar="WIDTHxHEIGHT",
+        help="input size (default: 320x180)",
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each file (default: 9)")
+    parser.add_argument("--runs", type=int, default=9, help="timed runs in each turn (default: 9)")
     parser.add_argument("--turn", action="store_true", help=argparse.SUPPRESS)
     return parser
 

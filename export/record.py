@@ -1,38 +1,38 @@
-"""What an export did, as values for the report."""
+"""Results of an export, as values for the report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from export.calibrate import Calibration
-from export.int8 import Quantised
-from export.options import Artefact
-from export.parity import Parity
+from export.evaluation.parity import Parity
+from export.options import Artifact
+from export.quantization.calibration import Calibration
+from export.quantization.mixed_precision import Quantized
 from srsdk.manifest import Manifest
 
 
 @dataclass
 class Made:
-    """One finished file."""
+    """One exported file."""
 
-    artefact: Artefact
-    """What it is."""
+    artifact: Artifact
+    """Path, precision and flavour."""
     manifest: Manifest
-    """What it says of itself."""
+    """Embedded metadata."""
     parity: Parity | None
-    """Against the float32 network; None: it was there already."""
+    """Difference from the float32 network; None: the file was up to date."""
     seconds: float
-    """To build and to measure it."""
+    """Time to build and measure it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the report."""
-        path = self.artefact.path
+        path = self.artifact.path
         return {
             "file": str(path),
             "bytes": path.stat().st_size,
-            "precision": self.artefact.precision,
-            "flavour": self.artefact.flavour,
+            "precision": self.artifact.precision,
+            "flavour": self.artifact.flavour,
             "up_to_date": self.parity is None,
             "seconds": self.seconds,
             "parity": None if self.parity is None else self.parity.to_dict(),
@@ -42,25 +42,25 @@ class Made:
 
 @dataclass
 class Report:
-    """What an export did."""
+    """Results of one export."""
 
     source: str
-    """The file that it started from."""
+    """Path of the source file."""
     made: list[Made] = field(default_factory=list)
-    """All files, in the order in which they were made."""
+    """All files, in build order."""
     calibration: Calibration | None = None
-    """Of INT8."""
-    quantised: dict[str, Quantised] = field(default_factory=dict)
-    """By flavour."""
+    """INT8 calibration, if any."""
+    quantized: dict[str, Quantized] = field(default_factory=dict)
+    """INT8 graphs by flavour."""
     seconds: float = 0.0
-    """In all."""
+    """Total time."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-serialisable values."""
+        """Return plain JSON-serializable values."""
         return {
             "source": self.source,
             "seconds": self.seconds,
             "files": [made.to_dict() for made in self.made],
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
-            "int8": {name: q.to_dict() for name, q in self.quantised.items()},
+            "int8": {name: q.to_dict() for name, q in self.quantized.items()},
         }

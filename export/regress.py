@@ -1,8 +1,8 @@
-"""`python -m export.regress REPORT.json BASELINE.json`: does an export fall behind an earlier one?
+"""Compare an export report with a baseline and list every file that got worse.
 
-Both are what `python -m export --json` printed; the baseline is kept in the repository. A file that
-grew, agrees less with its network, or loses more on a test set is named. Exit codes: 0 nothing is
-worse, 1 a report cannot be read, 3 something is worse.
+Both reports come from `python -m export --json`. A file is worse if it is missing, larger, less
+faithful to its network, or loses more on a test set. Exit codes: 0 no file is worse, 1 a report
+cannot be read, 3 a file is worse.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import Any
 
 GROWTH = 0.05
-"""Share of its size that a file may grow."""
+"""Allowed growth of a file, as a share of its size."""
 PARITY_DB = 0.5
-"""By so much may the PSNR against the float32 network fall."""
+"""Allowed drop of the PSNR against the float32 network."""
 LOSS_DB = 0.01
-"""By so much may the loss on a test set grow."""
+"""Allowed increase of the loss on a test set."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare two reports."""
     parser = argparse.ArgumentParser(prog="python -m export.regress", description=__doc__)
-    parser.add_argument("report", type=Path)
-    parser.add_argument("baseline", type=Path)
+    parser.add_argument("report", type=Path, metavar="REPORT.json", help="the new report")
+    parser.add_argument("baseline", type=Path, metavar="BASELINE.json", help="the earlier report")
     arguments = parser.parse_args(argv)
     try:
         now, before = (_files(path) for path in (arguments.report, arguments.baseline))
         worse = [text for name in before for text in _worse(name, before[name], now.get(name))]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"regress: no report of `python -m export --json`: {error}\n")
+        sys.stderr.write(f"regress: not a report of `python -m export --json`: {error}\n")
         return 1
     sys.stdout.write("".join(f"{text}\n" for text in worse) or f"{len(before)} files, none worse\n")
     return 3 if worse else 0
@@ -59,7 +59,7 @@ def _worse(name: str, before: dict[str, Any], now: dict[str, Any] | None) -> Ite
 
 
 def _parity_db(file: dict[str, Any]) -> float:
-    """Return dB; equal pictures, of which the manifest says None, count as 100."""
+    """Return the parity in dB; identical pictures (None in the manifest) count as 100."""
     value = file["manifest"]["parity_db"]
     return 100.0 if value is None else min(float(value), 100.0)
 

@@ -1,35 +1,35 @@
-"""The report as a table for people; `Report.to_dict` is the one for programs."""
+"""Format an export report as text; `Report.to_dict` returns it for programs."""
 
 from __future__ import annotations
 
-from export.int8 import Tuning
+from export.quantization.mixed_precision import Tuning
 from export.record import Made, Report
 
 
 def table(report: Report) -> str:
-    """Return one line for each file, then what INT8 gave back and is sensitive to."""
-    width = max(len(made.artefact.path.name) for made in report.made)
+    """Return one line per file, then the INT8 layers left in float and the most sensitive ones."""
+    width = max(len(made.artifact.path.name) for made in report.made)
     lines = [_line(made, width) for made in report.made]
     first = report.made[0].manifest
     seen = " (measured: it sees the whole picture)" if first.radius_measured else ""
     lines.append(f"x{first.scale}, receptive-field radius {first.radius_px} px{seen}")
     if first.texture is not None:
-        lines.append(f"texture {first.texture:g}: 0 is the parent, 1 the source")
+        lines.append(f"texture {first.texture:g} (0 is the parent, 1 the source)")
     if report.calibration is not None:
         crops = report.calibration.crops
         lines.append(
             f"INT8 calibrated on {len(crops.pixels)} crops of {len(set(crops.files))} pictures "
             f"(max, seed {crops.seed}, {crops.digest[:12]})"
         )
-    for flavour, quantised in report.quantised.items():
-        back = ", ".join(quantised.given_back) or "none"
-        lines.append(f"INT8 {flavour}: {len(quantised.layers)} layers; given back to float: {back}")
-        if quantised.tuning is not None:
-            lines.append(f"  {_tuning(quantised.tuning)}")
-        worst = list(quantised.sensitivity_db.items())[:3]
+    for flavour, quantized in report.quantized.items():
+        back = ", ".join(quantized.restored_to_float) or "none"
+        lines.append(f"INT8 {flavour}: {len(quantized.layers)} layers; left in float: {back}")
+        if quantized.tuning is not None:
+            lines.append(f"  {_tuning(quantized.tuning)}")
+        worst = list(quantized.sensitivity_db.items())[:3]
         if worst:
             named = ", ".join(f"{name} {db:.1f} dB" for name, db in worst)
-            lines.append(f"  most sensitive, each alone: {named}")
+            lines.append(f"  most sensitive layers: {named}")
     if report.seconds:
         lines.append(f"{report.seconds:.1f} s")
     return "".join(f"{line}\n" for line in lines)
@@ -37,15 +37,15 @@ def table(report: Report) -> str:
 
 def _tuning(tuning: Tuning) -> str:
     before, after = (
-        "does not hold the gate" if db is None else f"{db:.4f} dB"
-        for db in (tuning.held_out_db_before, tuning.held_out_db_after)
+        "gate failed" if db is None else f"{db:.4f} dB"
+        for db in (tuning.validation_db_before, tuning.validation_db_after)
     )
     used = "used" if tuning.used else "not used"
-    return f"QAT, {tuning.steps} steps: on pictures held out {after}, without it {before}; {used}"
+    return f"QAT, {tuning.steps} steps: {after} on the validation split, {before} without; {used}"
 
 
 def _line(made: Made, width: int) -> str:
-    name, size = made.artefact.path.name, made.artefact.path.stat().st_size
+    name, size = made.artifact.path.name, made.artifact.path.stat().st_size
     parts = [f"{name:<{width}}  {size:>11,} bytes"]
     if made.parity is None:
         parts.append("up to date")

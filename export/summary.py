@@ -1,8 +1,8 @@
-"""`python -m export.summary REPORT.json ...`: what `python -m export --json` said, as one table.
+"""Print reports of `python -m export --json` as one Markdown table.
 
-A row for each file, in Markdown. Milliseconds are those of the verdict: medians on the CPU that
-made the report, at the size that the column says; a dash where nothing was timed (engines need a
-GPU). Exit code 1 where a report cannot be read.
+The table has one row per exported file. Milliseconds are the medians of the speed comparison on
+the CPU that wrote the report, at the given input size; a dash means not timed (engines need a GPU).
+The exit code is 1 if a report cannot be read.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ TARGETS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m export.summary", description=__doc__)
-    parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT.json")
+    parser.add_argument(
+        "reports", nargs="+", type=Path, metavar="REPORT.json", help="saved output of --json"
+    )
     rows = []
     for path in parser.parse_args(argv).reports:
         try:
             rows += list(_rows(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, KeyError, TypeError) as error:
             sys.stderr.write(
-                f"summary: {path} is no report of `python -m export --json`: {error}\n"
+                f"summary: {path} is not a report of `python -m export --json`: {error}\n"
             )
             return 1
     sys.stdout.write(table(rows))
@@ -62,7 +64,7 @@ def _rows(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             f"{file['seconds']:.1f} s",
             _parity(file["parity"]),
             _losses(manifest["scores"]),
-            (runs_here and _milliseconds(report["verdict"], precision)) or "-",
+            (runs_here and _milliseconds(report["comparison"], precision)) or "-",
         )
 
 
@@ -78,13 +80,15 @@ def _losses(scores: dict[str, dict[str, float]]) -> str:
     return ", ".join(lost) or "-"
 
 
-def _milliseconds(verdicts: list[dict[str, Any]], precision: str) -> str:
-    """Return `openvino 27.1 at 320x180, ...` of one precision; empty: it was not timed."""
+def _milliseconds(comparisons: list[dict[str, Any]], precision: str) -> str:
+    """Return `openvino 27.1 at 320x180, ...` for one precision; empty: not timed."""
     times = []
-    for verdict in verdicts:
-        if precision in verdict["ms"]:
-            height, width = verdict["size_px"]
-            times.append(f"{verdict['backend']} {verdict['ms'][precision]:.1f} at {width}x{height}")
+    for comparison in comparisons:
+        if precision in comparison["ms"]:
+            height, width = comparison["size_px"]
+            times.append(
+                f"{comparison['backend']} {comparison['ms'][precision]:.1f} at {width}x{height}"
+            )
     return ", ".join(times)
 
 

@@ -1,4 +1,4 @@
-"""What the files of one export share: graphs, calibration, measurements, each made once."""
+"""Build the files of one export; graphs, calibration and measurements are shared and cached."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ import onnx
 import torch
 
 import srsdk
-from export import lint, rounding
-from export.better import Referee, quantise_better
-from export.calibrate import (
+from export.errors import ExportError
+from export.evaluation.parity import Parity, check
+from export.evaluation.probes import make_probe
+from export.evaluation.quality import Evaluator, Scores
+from export.graph.layers import Flavour, conv_layers, quantizable
+from export.graph.onnx_file import attach, write
+from export.graph.session import session_run
+from export.options import Artifact, Options
+from export.protocol import Source
+from export.quantization import rounding
+from export.quantization.calibration import (
     CROPS,
     CROPS_OF_LARGE,
     LARGE,
@@ -28,33 +36,29 @@ from export.calibrate import (
     calibrate,
     draw_crops,
 )
-from export.channel_order import reordered
-from export.engine import Library, build_engine, seconds_since
-from export.equalise import chains, equalised, factors
-from export.held_out import held_out, pairs
-from export.int8 import Quantised, quantise
-from export.judge import Judge, Scores
-from export.layers import Flavour, conv_layers, quantisable
-from export.lint import precision_of
-from export.onnx_file import ExportError, attach, write
-from export.options import Artefact, Options
-from export.parity import Parity, check
-from export.probes import make_probe
-from export.qat import patches, tuned
+from export.quantization.channel_order import reordered
+from export.quantization.equalization import chains, equalized, factors
+from export.quantization.mixed_precision import Quantized, quantize
+from export.quantization.qat import patches, tuned
+from export.quantization.selection import Criteria, quantize_best
+from export.quantization.validation_split import pairs, validation
 from export.record import Made, Report
-from export.sources import Source, TorchSource, session_run
+from export.sources.module import TorchSource
+from export.targets import lint
+from export.targets.lint import precision_of
+from export.targets.tensorrt import Library, build_engine, seconds_since
+from srsdk.formats.probe import Probe
 from srsdk.manifest import Manifest, read_manifest
-from srsdk.probe import Probe
-from training.data import find_pictures
+from training.data.pictures import find_pictures
 
 log = logging.getLogger(__name__)
 
-HELD_OUT, HELD_OUT_OF_LARGE = 8, 2
-"""Crops of real pictures that parity is measured on, beside the drawn ones."""
+VALIDATION_CROPS, VALIDATION_CROPS_OF_LARGE = 8, 2
+"""Crops of real pictures on which parity is measured, in addition to the synthetic ones."""
 
 
 class Work:
-    """What the files of one export share, each made once and only when one of them needs it."""
+    """Shared state of one export; each part is computed once, when a file first needs it."""
 
     def __init__(
         self,
@@ -72,24 +76,26 @@ class Work:
         self._graphs: dict[str, onnx.ModelProto] = {}
         self._measured: dict[tuple[str, str], tuple[Parity, Scores]] = {}
 
-    def make(self, artefact: Artefact, path: Path) -> Made:
-        """Build one file under a temporary name and hold it against its gate."""
+    def make(self, artifact: Artifact, path: Path) -> Made:
+        """Build one file under a temporary name and check it against its gate."""
         began = time.perf_counter()
-        flavour: Flavour = "cpu" if artefact.flavour == "cpu" else "gpu"
-        if artefact.precision == "int8":
+        flavour: Flavour = "cpu" if artifact.flavour == "cpu" else "gpu"
+        if artifact.precision == "int8":
             model = self._int8(flavour)
         else:
-            model, flavour = self._graph(artefact.precision), "gpu"
-        if (found := precision_of(model)) != artefact.precision:
-            # precision lives in the graph: no builder would notice
-            raise ExportError(f"{artefact.path.name}: the graph came out {found}")
-        if artefact.flavour == "cpu":
+            model, flavour = self._graph(artifact.precision), "gpu"
+        if (found := precision_of(model)) != artifact.precision:
+            # the graph decides the precision: no builder would notice
+            raise ExportError(
+                f"{artifact.path.name}: the graph is {found}, expected {artifact.precision}"
+            )
+        if artifact.flavour == "cpu":
             lint.check_saturation(model)
-        parity, scores = self._judged(artefact, model, flavour)
-        manifest = self._manifest(artefact, parity, scores)
-        if artefact.is_engine:
-            library = self.libraries[artefact.flavour]
-            log.info("building %s", artefact.path.name)
+        parity, scores = self._evaluated(artifact, model, flavour)
+        manifest = self._manifest(artifact, parity, scores)
+        if artifact.is_engine:
+            library = self.libraries[artifact.flavour]
+            log.info("building %s", artifact.path.name)
             plan_bytes = build_engine(
                 library,
                 model,
@@ -104,41 +110,41 @@ class Work:
             attach(copy, manifest)
             write(copy, path)
         if read_manifest(path) != manifest:
-            raise ExportError(f"{artefact.path}: the manifest cannot be read back; not written")
-        return Made(artefact, manifest, parity, seconds_since(began))
+            raise ExportError(f"{artifact.path}: the manifest cannot be read back; not written")
+        return Made(artifact, manifest, parity, seconds_since(began))
 
     @cached_property
-    def judge(self) -> Judge:
-        """Who says how good a file is."""
+    def evaluator(self) -> Evaluator:
+        """Quality evaluation on test sets and parity pictures."""
         seed = self.options.seed + 1
-        crops = self._crops(seed, HELD_OUT).pixels if self.options.data else ()
-        count = HELD_OUT_OF_LARGE if self._is_large else HELD_OUT
-        return Judge.of(self.source, self.options.tests, crops[:count])
+        crops = self._crops(seed, VALIDATION_CROPS).pixels if self.options.data else ()
+        count = VALIDATION_CROPS_OF_LARGE if self._is_large else VALIDATION_CROPS
+        return Evaluator.of(self.source, self.options.tests, crops[:count])
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Of the float32 graph, after its channels were evened out."""
+        """Calibration of the float32 graph after channel equalization."""
         self.report.calibration = self._calibrated.divided(self.divisors)
         return self.report.calibration
 
     @cached_property
     def divisors(self) -> dict[str, npt.NDArray[np.float32]]:
-        """What evens out the channels between convolutions, for graphs of every precision."""
+        """Equalization factors of the channels between convolutions, for every precision."""
         return factors(self._pixels, self._calibrated.peaks)
 
     @cached_property
     def _pixels(self) -> onnx.ModelProto:
-        """The float32 graph that takes uint8 crops."""
+        """The float32 graph with uint8 input, for crops."""
         return self.source.graph("fp32", "uint8") if self._is_float else self._graph("fp32")
 
     @cached_property
     def _calibrated(self) -> Calibration:
-        """Of the float32 graph as it is."""
+        """Calibration of the float32 graph before channel equalization."""
         log.info("calibrating")
         count = CROPS_OF_LARGE if self._is_large else CROPS
         crops = self._crops(self.options.seed, count)
-        layers = quantisable(conv_layers(self._pixels), "cpu")  # those for GPUs are among them
-        found = calibrate(self._pixels, layers, crops, self.judge.patches)
+        layers = quantizable(conv_layers(self._pixels), "cpu")  # a superset of the GPU's
+        found = calibrate(self._pixels, layers, crops, self.evaluator.patches)
         if self._is_large:
             return found
         moments = rounding.measure(self._pixels, layers, crops.pixels)
@@ -147,7 +153,7 @@ class Work:
     @cached_property
     def base_db(self) -> dict[str, float]:
         """PSNR of the float32 network by test set."""
-        return self.judge.psnr(session_run(self._graph("fp32")))
+        return self.evaluator.psnr(session_run(self._graph("fp32")))
 
     @property
     def _is_float(self) -> bool:
@@ -161,14 +167,16 @@ class Work:
         f = self.source.facts
         assert self.options.data is not None
         shape = Shape(f.scale, f.channels, f.multiple_px, f.size_px)
-        return draw_crops(self.options.data, shape, seed=seed, count=count, without=self._held_out)
+        return draw_crops(
+            self.options.data, shape, seed=seed, count=count, without=self._validation
+        )
 
     @cached_property
-    def _held_out(self) -> list[Path]:
-        """Pictures of `--data` that say whether QAT helps; none without it."""
+    def _validation(self) -> list[Path]:
+        """Validation split of `--data`, which decides whether QAT is used; empty without QAT."""
         if not self.options.qat or self.options.data is None:
             return []
-        return held_out(find_pictures(self.options.data))
+        return validation(find_pictures(self.options.data))
 
     def _graph(self, precision: str) -> onnx.ModelProto:
         if precision not in self._graphs:
@@ -177,65 +185,67 @@ class Work:
         return self._graphs[precision]
 
     def _int8(self, flavour: Flavour) -> onnx.ModelProto:
-        if flavour not in self.report.quantised:
-            log.info("quantising (%s)", flavour)
+        if flavour not in self.report.quantized:
+            log.info("quantizing (%s)", flavour)
             graph = self._graph("fp32" if flavour == "cpu" else "fp16")
             if {reader.name for _, reader in chains(graph)} != set(self.divisors):
                 raise ExportError(
-                    "the float16 graph joins its layers otherwise than the float32 one"
+                    "the float16 graph connects its layers differently from the float32 graph"
                 )
-            graph, calibration = equalised(graph, self.divisors), self.calibration
+            graph, calibration = equalized(graph, self.divisors), self.calibration
             if flavour == "cpu":
                 graph, calibration = reordered(graph, calibration)
-            self.report.quantised[flavour] = self._quantised(graph, calibration, flavour)
-        return self.report.quantised[flavour].model
+            self.report.quantized[flavour] = self._quantized(graph, calibration, flavour)
+        return self.report.quantized[flavour].model
 
-    def _quantised(
+    def _quantized(
         self, graph: onnx.ModelProto, calibration: Calibration, flavour: Flavour
-    ) -> Quantised:
-        """Quantise a graph whose channels were evened out; before that, tune it if asked to."""
+    ) -> Quantized:
+        """Quantize an equalized graph, after QAT if requested."""
         steps = self.options.qat
         if not steps:
-            return quantise(graph, calibration, flavour, self.judge, self.base_db)
+            return quantize(graph, calibration, flavour, self.evaluator, self.base_db)
         log.info("tuning (%s)", flavour)
         assert isinstance(self.source, TorchSource)
         assert self.options.data is not None
         scale, seed = self.source.facts.scale, self.options.seed
-        draw = patches(self.options.data, scale, seed=seed, without=self._held_out).draw
+        draw = patches(self.options.data, scale, seed=seed, without=self._validation).draw
         better = tuned(self.source, graph, calibration, flavour, draw, steps)
-        chooser = dataclasses.replace(self.judge, tests={"held out": pairs(self._held_out, scale)})
-        referee = Referee(self.judge, self.base_db, chooser)
-        return quantise_better(graph, better, steps, calibration, flavour, referee)
+        chooser = dataclasses.replace(
+            self.evaluator, tests={"held out": pairs(self._validation, scale)}
+        )
+        criteria = Criteria(self.evaluator, self.base_db, chooser)
+        return quantize_best(graph, better, steps, calibration, flavour, criteria)
 
-    def _judged(
-        self, artefact: Artefact, model: onnx.ModelProto, flavour: Flavour
+    def _evaluated(
+        self, artifact: Artifact, model: onnx.ModelProto, flavour: Flavour
     ) -> tuple[Parity, Scores]:
-        """Measure a graph once, however many files it goes into."""
-        what = (artefact.precision, flavour)
+        """Measure a graph once, even if several files contain it."""
+        what = (artifact.precision, flavour)
         if what not in self._measured:
             self._measured[what] = (
-                self._parity(artefact, model, flavour),
-                self._scored(artefact, flavour),
+                self._parity(artifact, model, flavour),
+                self._scored(artifact, flavour),
             )
         return self._measured[what]
 
-    def _parity(self, artefact: Artefact, model: onnx.ModelProto, flavour: Flavour) -> Parity:
-        """Measure and check; INT8 was checked when it was made."""
-        if artefact.precision == "int8":
-            return self.report.quantised[flavour].parity
-        parity = self.judge.parity(session_run(model))
-        if artefact.precision == "fp16":
-            # the file must compute the network; and so must real float16, which it is not here
-            check(parity, "fp16", f"{artefact.path.name} in ONNX Runtime")
-            parity = self.judge.parity(self.source.half)
-        check(parity, artefact.precision, artefact.path.name)
+    def _parity(self, artifact: Artifact, model: onnx.ModelProto, flavour: Flavour) -> Parity:
+        """Measure and check parity; INT8 was checked when it was quantized."""
+        if artifact.precision == "int8":
+            return self.report.quantized[flavour].parity
+        parity = self.evaluator.parity(session_run(model))
+        if artifact.precision == "fp16":
+            # check both: ONNX Runtime computes float16 files in float32, a GPU does not
+            check(parity, "fp16", f"{artifact.path.name} in ONNX Runtime")
+            parity = self.evaluator.parity(self.source.half)
+        check(parity, artifact.precision, artifact.path.name)
         return parity
 
-    def _scored(self, artefact: Artefact, flavour: Flavour) -> Scores:
-        scores = self.judge.scores(session_run(self._model(artefact)))
-        if artefact.precision != "int8":
+    def _scored(self, artifact: Artifact, flavour: Flavour) -> Scores:
+        scores = self.evaluator.scores(session_run(self._model(artifact)))
+        if artifact.precision != "int8":
             return scores
-        losses = self.report.quantised[flavour].losses_db
+        losses = self.report.quantized[flavour].losses_db
         return MappingProxyType(
             {
                 name: MappingProxyType({**score, "loss_db": round(losses[name], 4)})
@@ -243,36 +253,36 @@ class Work:
             }
         )
 
-    def _probe(self, artefact: Artefact) -> Probe:
-        """Return what a file of this kind must compute wherever it runs."""
+    def _probe(self, artifact: Artifact) -> Probe:
+        """Return the self-test picture and result for this kind of file."""
         f = self.source.facts
         size = f.size_px
-        if artefact.is_engine:
+        if artifact.is_engine:
             size = min((height, width) for _, height, width in self._profiles())
         return make_probe(
             self.source.reference,
-            session_run(self._model(artefact)),
-            artefact.precision,
-            "cpu" if artefact.flavour == "cpu" else "gpu",
+            session_run(self._model(artifact)),
+            artifact.precision,
+            "cpu" if artifact.flavour == "cpu" else "gpu",
             size_px=size,
             multiple_px=f.multiple_px,
             channels=f.channels,
         )
 
-    def _model(self, artefact: Artefact) -> onnx.ModelProto:
-        """Return the graph of a file that was made."""
-        if artefact.precision == "int8":
-            return self.report.quantised["cpu" if artefact.flavour == "cpu" else "gpu"].model
-        return self._graphs[artefact.precision]
+    def _model(self, artifact: Artifact) -> onnx.ModelProto:
+        """Return the graph of a finished file."""
+        if artifact.precision == "int8":
+            return self.report.quantized["cpu" if artifact.flavour == "cpu" else "gpu"].model
+        return self._graphs[artifact.precision]
 
     def _profiles(self) -> Sequence[tuple[int, int, int]]:
         size = self.source.facts.size_px
         return ((1, *size),) if size else self.options.profiles
 
-    def _manifest(self, artefact: Artefact, parity: Parity, scores: Scores) -> Manifest:
+    def _manifest(self, artifact: Artifact, parity: Parity, scores: Scores) -> Manifest:
         f = self.source.facts
-        engine = artefact.is_engine
-        library = self.libraries.get(artefact.flavour)
+        engine = artifact.is_engine
+        library = self.libraries.get(artifact.flavour)
         profiles = tuple(self._profiles()) if engine else ()
         sizes = {(height, width) for _, height, width in profiles}
         versions = {"srsdk": srsdk.__version__, "torch": torch.__version__}
@@ -287,16 +297,16 @@ class Work:
             radius_measured=f.radius_measured,
             multiple_px=f.multiple_px,
             size_px=sizes.pop() if len(sizes) == 1 else f.size_px,
-            precision=artefact.precision,
-            flavour=artefact.flavour,
+            precision=artifact.precision,
+            flavour=artifact.flavour,
             profiles=profiles,
             library_version=library.version if library else "",
-            sms=self.options.sms if artefact.flavour == "rtx" else (),
+            sms=self.options.sms if artifact.flavour == "rtx" else (),
             parity_db=None if parity.psnr_db is None else round(parity.psnr_db, 2),
             parity_lsb=parity.max_lsb,
             parity_of="graph" if engine else "file",
             scores=scores,
-            probe=self._probe(artefact),
+            probe=self._probe(artifact),
             weights_sha256=f.sha256,
             texture=self.options.texture,
             licence=self.options.licence,

@@ -2,6 +2,6 @@
 
 import sys
 
-from srsdk.cli import main
+from srsdk.cli.main import main
 
 sys.exit(main())

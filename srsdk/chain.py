@@ -1,4 +1,4 @@
-"""Models in a row, as if they were one; and the one that restores before the others enlarge."""
+"""Run several models one after the other as a single model, such as a restorer before upscalers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from srsdk import files, models
-from srsdk.call import Call, Progress
-from srsdk.enlarge import MAX_FACTOR, Step, factor_of
+from srsdk import models
 from srsdk.errors import ModelError, UsageError
 from srsdk.options import PictureOptions
+from srsdk.scheduling.context import Call, Progress
 from srsdk.upscaler import Upscaler
+from srsdk.upscaling import files
+from srsdk.upscaling.steps import MAX_FACTOR, Step, factor_of
 
 
 class Restorer(Upscaler):
-    """A model that repairs noise and JPEG damage and leaves the size as it is, such as `ae_x1`.
+    """An `Upscaler` for x1 models that remove noise and JPEG artifacts, such as `ae_x1`.
 
-    Args and errors are those of `Upscaler`; also:
+    Arguments and errors are those of `Upscaler`, plus:
 
     Raises:
         ModelError: the model enlarges.
@@ -28,42 +29,42 @@ class Restorer(Upscaler):
     def __init__(self, model: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(model, **options)
         if self.scale != 1:
-            name, scale = self._manifest.name, self.scale
+            name, scale = self.manifest.name, self.scale
             self.close()
-            raise ModelError(f"{name} enlarges {scale} times, expected a model of x1 that restores")
+            raise ModelError(f"{name} enlarges {scale} times, expected an x1 restoration model")
 
 
 class Chain:
-    """Models that run one after the other on every picture: restore first, then enlarge.
+    """Models that run one after the other on each picture: restore first, then enlarge.
 
-    `Chain(Restorer("ae_x1"), Upscaler("gan_x4"), Upscaler("gan_x2"))` enlarges 8 times. Nothing is
-    rounded to a file in between. It takes pictures as an `Upscaler` does.
+    `Chain(Restorer("ae_x1"), Upscaler("gan_x4"), Upscaler("gan_x2"))` enlarges 8 times. No
+    intermediate file is written. It takes the same pictures as an `Upscaler`.
 
     Args:
-        models: open ones. `close()`, or the `with` statement, closes them all.
+        models: open models. `close()` or the `with` statement closes them all.
 
     Raises:
-        UsageError: no model, or together over 16 times.
+        UsageError: no model, or a total scale above 16.
     """
 
     def __init__(self, *models: Upscaler) -> None:
         if not models:
-            raise UsageError("a Chain needs a model or more")
+            raise UsageError("a Chain needs at least one model")
         self._models = models
         if self.scale > MAX_FACTOR:
-            raise UsageError(f"together they enlarge {self.scale} times, at most 16")
+            raise UsageError(f"the models enlarge {self.scale} times in total, at most 16")
 
     @classmethod
     def of(cls, kind: str = "photo", scale: int = 4, **options: Any) -> Chain:
-        """Open the shipped models for a kind of picture.
+        """Open the shipped models recommended for a kind of picture.
 
         Args:
             kind: `photo`, `compressed`, `realworld` or `drawing` (see `srsdk.models.DEFAULTS`).
             scale: output size over input size.
-            options: of each `Upscaler`.
+            options: passed to each `Upscaler`.
 
         Raises:
-            UsageError: another kind, or a scale that no model of the kind has.
+            UsageError: an unknown kind, or a scale that no model of this kind has.
         """
         with ExitStack() as opened:
             names = models.chain(kind, scale)
@@ -78,7 +79,7 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """The models' names."""
+        """Names of the models, joined by ` + `."""
         return " + ".join(step.name for step in self._steps)
 
     def __call__(
@@ -89,7 +90,7 @@ class Chain:
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Upscale one picture; arguments, result and errors are those of `Upscaler`."""
+        """Upscale one picture; see `Upscaler` for arguments, result and errors."""
         return files.upscale_any(self._steps, picture, options, Call(progress, timeout))
 
     def upscale_file(
@@ -102,7 +103,7 @@ class Chain:
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Upscale a file into another; arguments and errors are those of `Upscaler`."""
+        """Upscale a file into another file; see `Upscaler` for arguments and errors."""
         files.upscale_file(
             self._steps,
             Path(source),
@@ -114,11 +115,11 @@ class Chain:
 
     @property
     def ahead(self) -> int:
-        """Pictures that keep the machine busy when they are upscaled at the same time."""
+        """Number of pictures to upscale at the same time to keep the machine busy."""
         return max(model.ahead for model in self._models)
 
     def close(self) -> None:
-        """Close all models; harmless when repeated."""
+        """Close all models; safe to call again."""
         for model in self._models:
             model.close()
 

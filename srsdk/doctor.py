@@ -1,4 +1,4 @@
-"""What works on this machine, and the command that mends what does not."""
+"""Check the installation: backends, GPUs, libraries and models, with a fix for each problem."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 
 import srsdk
 from srsdk import models
-from srsdk.engines import BACKENDS, installed
-from srsdk.engines.cuda import Device
+from srsdk.engines.backends import BACKENDS, installed
+from srsdk.engines.cuda.device import Device
 from srsdk.errors import ModelError, SelfTestError, SrsdkError
-from srsdk.processor import processor
+from srsdk.system.processor import processor
 
 GPU_LIBRARIES = (
     ("cuda-bindings", "rtx", "memory, streams and graphs of every GPU engine"),
@@ -24,33 +24,33 @@ GPU_LIBRARIES = (
     ("tensorrt", "tensorrt", ".engine files on the GPU that they were built on"),
     ("onnxruntime-gpu", "cuda", ".onnx files on any GPU"),
 )
-"""Distribution, extra, and what it is for."""
+"""Distribution, extra, and what it is used for."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding."""
+    """Result of one check."""
 
     name: str
-    """What was looked at."""
+    """What was checked."""
     works: bool
-    """Whether it works here."""
+    """Whether it works on this machine."""
     found: str
-    """The fact: a version, a device, an error."""
-    mend: str = ""
-    """The command that mends it, where there is one."""
+    """What was found: a version, a device, an error."""
+    fix: str = ""
+    """The command that fixes it; empty if there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        mend = f"\n      -> {self.mend}" if self.mend else ""
-        return f"[{'ok' if self.works else '--'}] {self.name}: {self.found}{mend}"
+        fix = f"\n      -> {self.fix}" if self.fix else ""
+        return f"[{'ok' if self.works else '--'}] {self.name}: {self.found}{fix}"
 
 
 def examine() -> list[Check]:
-    """Look at everything; each backend upscales a picture for real."""
+    """Run all checks; each backend upscales a test picture."""
     return [
         Check("python", True, f"{platform.python_version()} on {platform.platform()}"),
         Check("srsdk", True, srsdk.__version__),
@@ -66,7 +66,7 @@ def examine() -> list[Check]:
 
 
 def can_upscale(checks: list[Check]) -> bool:
-    """Say whether at least one backend works."""
+    """Return whether at least one backend works."""
     return any(check.works for check in checks if check.name.startswith("backend "))
 
 
@@ -86,12 +86,16 @@ def _backend(name: str) -> Check:
     ran = [model for model in _tried() if model not in refused]
     if not ran:
         return Check(title, False, f"{version}, fails: {', '.join(refused.values())}")
-    but = f"; refuses {', '.join(refused)}, which 'auto' opens by another" if refused else ""
+    but = (
+        f"; refuses {', '.join(refused)}, which 'auto' opens with another backend"
+        if refused
+        else ""
+    )
     return Check(title, True, f"{version}, ran {', '.join(ran)} on cpu{but}")
 
 
 def _self_tests() -> list[Check]:
-    """Hold every shipped file for CPUs against its promise, in each backend that opens it."""
+    """Run the self-test of every shipped CPU model in each backend that opens it."""
     found = [_self_test(backend) for backend in BACKENDS if installed(backend)]
     return [check for check in found if check is not None]
 
@@ -115,21 +119,21 @@ def _self_test(backend: str) -> Check | None:
     if wrong:
         return Check(title, False, "; ".join(wrong), "use another backend: backend='...'")
     if not passed:
-        # the backend's own line says why it runs nothing
+        # the backend's own check reports why nothing ran
         return None
     worst_db, worst = min(passed)
     found = (
-        f"{len(passed)} shipped files compute what they promise; the farthest from its float32 "
-        f"network is {worst}, {worst_db:.1f} dB on its probe"
+        f"{len(passed)} shipped files pass; lowest PSNR against the float32 network: "
+        f"{worst_db:.1f} dB ({worst})"
     )
     but = f"; not run: {'; '.join(not_run)}" if not_run else ""
     return Check(title, True, found + but)
 
 
 def _refusal(model: str, backend: str) -> str:
-    """Upscale a picture; return why the backend does not open the file here, or ""."""
+    """Upscale a picture; return why the backend cannot open the file here, or ""."""
     try:
-        # whether it computes the right thing is the self-test's line
+        # the self-test check covers whether the result is right
         up = srsdk.Upscaler(model, backend=backend, self_test=False)
     except ModelError as error:
         return str(error)
@@ -139,21 +143,21 @@ def _refusal(model: str, backend: str) -> str:
 
 
 def _tried() -> list[str]:
-    """The models for photographs, in float32 and INT8: the others take the same ways."""
+    """Return the photograph models in float32 and INT8: the others take the same code paths."""
     names = [name for chain in models.DEFAULTS["photo"].values() for name in chain]
     return [name + form for name in names for form in ("", ".int8")]
 
 
 def _gpus() -> list[Check]:
-    """Ask the driver itself: libraries that are installed prove nothing about a GPU."""
+    """Query the driver: installed libraries do not prove that there is a GPU."""
     name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
     except OSError:
-        return [Check("gpu", False, f"no CUDA driver ({name} is not there); the CPU is used")]
+        return [Check("gpu", False, f"no CUDA driver ({name} not found); the CPU is used")]
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return [Check("gpu", False, "a CUDA driver, but it starts no device; the CPU is used")]
+        return [Check("gpu", False, "the CUDA driver finds no usable device; the CPU is used")]
     if _version("cuda-bindings") is None:
         found = f"{count.value} CUDA device(s), which need cuda-bindings"
         return [Check("gpu", False, found, "pip install 'cuda-bindings>=13'")]
@@ -177,24 +181,24 @@ def _gpu(device: Device) -> Check:
 
 
 def _gpu_libraries() -> list[Check]:
-    """Name what could run on a GPU, installed or not; only a GPU can say whether it does."""
+    """List the GPU libraries, installed or not; only a GPU can prove that they work."""
     checks = []
-    for name, extra, what in GPU_LIBRARIES:
+    for name, extra, purpose in GPU_LIBRARIES:
         version = _version(name)
-        mend = "" if version else f"pip install 'srsdk[{extra}]'"
+        fix = "" if version else f"pip install 'srsdk[{extra}]'"
         checks.append(
-            Check(f"library {name}", bool(version), f"{version or 'not installed'}: {what}", mend)
+            Check(f"library {name}", bool(version), f"{version or 'not installed'}: {purpose}", fix)
         )
     return checks
 
 
 def _one_onnxruntime() -> Check:
-    """Both wheels write the same import package: the one installed last wins, silently."""
+    """Check for two ONNX Runtime wheels: they share an import package, so the last one wins."""
     wheels = [n for n in ("onnxruntime", "onnxruntime-gpu") if _version(n) is not None]
     if len(wheels) < 2:
         return Check("onnxruntime wheels", True, ", ".join(wheels) or "none")
-    mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'srsdk[cpu]'"
-    return Check("onnxruntime wheels", False, f"{' and '.join(wheels)} overwrite each other", mend)
+    fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'srsdk[cpu]'"
+    return Check("onnxruntime wheels", False, f"{' and '.join(wheels)} overwrite each other", fix)
 
 
 def _version(distribution: str) -> str | None:

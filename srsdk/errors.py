@@ -1,53 +1,53 @@
-"""Everything that srsdk raises on purpose.
+"""Exceptions that srsdk raises.
 
-Each message is one sentence: the fact, what was got against what was expected, what mends it.
+Each message is one sentence: the fact, what was got against what was expected, and the fix.
 """
 
 from __future__ import annotations
 
 
 class SrsdkError(Exception):
-    """The root: `except srsdk.SrsdkError` catches all that can go wrong."""
+    """Base class: `except srsdk.SrsdkError` catches every error of this package."""
 
 
 class UsageError(SrsdkError, ValueError):
-    """An argument that can never work, whatever the machine: a tile of -1, an unknown backend."""
+    """An argument that is invalid on every machine: a tile of -1, an unknown backend."""
 
 
 class ModelError(SrsdkError):
-    """A file that is no usable model: missing, damaged, or not an image network."""
+    """A model file that cannot be used: missing, damaged, or not an image network."""
 
 
 class ManifestError(ModelError):
-    """A model file whose manifest is wrong; names file, field, value and what is allowed."""
+    """A model file with an invalid manifest; names file, field, value and allowed values."""
 
 
 class EngineMismatch(ModelError):  # noqa: N818 - the name that the field's users search for
-    """A sound engine file that this machine cannot run: other GPU, library or version."""
+    """A valid engine file built for another GPU, library or version."""
 
 
 class SelfTestError(ModelError):
-    """A sound file that computes something else on this machine than it promises."""
+    """A valid model file whose results on this machine differ too much from its probe."""
 
 
 class BackendError(SrsdkError):
-    """A backend that is not installed, or that failed."""
+    """A backend that is not installed or has failed."""
 
 
 class DeadlineExceeded(SrsdkError, TimeoutError):  # noqa: N818 - the term of the field (gRPC)
-    """A picture that was not done within the `timeout` of its call."""
+    """A picture that was not finished within the `timeout` of its call."""
 
 
 class OutOfMemoryError(BackendError):
-    """The device has not enough memory, even for smaller tiles."""
+    """The device does not have enough memory, even for smaller tiles."""
 
 
 class HealthError(BackendError):
-    """A result that cannot be right: not a number, all zero, or far from bicubic."""
+    """A result that cannot be right: NaN or infinite, all zero, or far from bicubic."""
 
 
 class PictureError(SrsdkError):
-    """A picture that cannot be read or is of an unsupported kind."""
+    """A picture that cannot be read or has an unsupported format."""
 
 
 class OutputError(SrsdkError):

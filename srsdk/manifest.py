@@ -1,4 +1,4 @@
-"""The manifest: what a model file says of itself, inside the file."""
+"""The manifest: metadata stored inside a model file, and its validation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from srsdk._plan import PLAN_SUFFIX, read_plan_text
-from srsdk._protobuf import read_onnx_metadata
 from srsdk.errors import ManifestError
-from srsdk.probe import Probe
+from srsdk.formats.onnx_metadata import read_onnx_metadata
+from srsdk.formats.probe import Probe
+from srsdk.formats.tensorrt_plan import PLAN_SUFFIX, read_plan_text
 
 SCHEMA = 1
 METADATA_KEY = "srsdk.manifest"
@@ -27,86 +27,86 @@ PARITY_OF = ("file", "graph")
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a model file says of itself. One file is one precision and one scale."""
+    """Metadata of one model file, which has one precision and one scale."""
 
     name: str
     """Name of the model, such as `gan_x4`."""
     family: str = "foreign"
-    """`gan`, `ae`, `vae`, or `foreign` for a network that was not exported by us."""
+    """`gan`, `ae`, `vae`, or `foreign` for a network that was not exported by srsdk."""
     scale: int
     """Output size over input size: 1 to 16."""
     channels: int
-    """3: RGB. 1: luma; colour is then upscaled bicubically."""
+    """3: RGB. 1: luma; color is then upscaled bicubically."""
     dtype: str = "uint8"
-    """Of input and output: `uint8` (0..255) or `float32` (0..1)."""
+    """Type of input and output: `uint8` (0..255) or `float32` (0..1)."""
     layout: str = "NHWC"
-    """Of input and output: `NHWC` or `NCHW`."""
+    """Layout of input and output: `NHWC` or `NCHW`."""
     radius_px: int
     """Receptive-field radius in input pixels: an output pixel depends on no input further away."""
     multiple_px: int = 1
-    """Height and width of an input are multiples of this."""
+    """Input height and width must be multiples of this."""
     size_px: tuple[int, int] | None = None
-    """The only (height, width) of an input that the file accepts; None: any."""
+    """The only input (height, width) that the file accepts; None: any."""
     precision: str = "unknown"
     """`fp32`, `fp16`, `int8`, or `unknown`."""
     flavour: str = "portable"
-    """For whom the file is: `portable` ONNX; `cpu` or `gpu`, the two forms of an INT8 graph; `rtx`
-    or `tensorrt`, an engine of TensorRT for RTX or of TensorRT."""
+    """Target of the file: `portable` ONNX; `cpu` or `gpu`, the two forms of an INT8 graph; `rtx` or
+    `tensorrt`, an engine of TensorRT for RTX or of TensorRT."""
     profiles: tuple[tuple[int, int, int], ...] = ()
-    """The only (batch, height, width) of an input that an engine accepts; empty: any."""
+    """The only input (batch, height, width) that an engine accepts; empty: any."""
     library_version: str = ""
-    """Of the library that built an engine; no other version is sure to open it; empty: ONNX."""
+    """Version of the library that built an engine; another may not open it; empty: ONNX."""
     sms: tuple[int, ...] = ()
-    """GPU generations that an engine was built for, such as 86, 89, 120; empty: ONNX, or whatever
-    the library takes for portable."""
+    """GPU generations that an engine was built for, such as 86, 89, 120; empty: ONNX, or the
+    library's portable default."""
     radius_measured: bool = False
-    """True: the network sees further than `radius_px`, which is where its influence was measured to
-    end; tiled and untiled then agree to about one level and not to the bit."""
+    """True: `radius_px` is where the measured influence ends, although the network sees further;
+    tiled and untiled results then agree to about one level, not bit for bit."""
     parity_db: float | None = None
     """PSNR against the float32 network, measured at export; None: not measured or equal."""
     parity_lsb: int | None = None
     """Largest difference from the float32 network, in levels of 255; None: not measured."""
     parity_of: str = "file"
     """What parity and scores were measured on: this `file`, or the `graph` that an engine was built
-    from, which needs no GPU to run."""
+    from, which runs without a GPU."""
     scores: MappingProxyType[str, MappingProxyType[str, float]] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """By test set: `psnr_y_db` and `ssim_y` of this very file, measured at export."""
+    """`psnr_y_db` and `ssim_y` of this file by test set, measured at export."""
     probe: Probe | None = None
-    """What the float32 network makes of a small picture, and how near this file comes to it; None:
-    it promises nothing that could be checked (`srsdk.self_test`)."""
+    """The float32 network's output on a small picture, and how closely this file must match it;
+    None: the file cannot be self-tested (`srsdk.inference.self_test`)."""
     weights_sha256: str = ""
-    """Of the weights that the file was exported from; of a mixture, of the adversarial ones."""
+    """SHA-256 of the exported weights; for a mix, of the adversarial weights."""
     texture: float | None = None
-    """Share of the adversarial weights, 0 to 1; the rest is their parent's. None: not mixed."""
+    """Share of the adversarial weights, 0 to 1; the parent has the rest. None: not mixed."""
     licence: str = ""
-    """Terms of the weights."""
+    """License of the weights."""
     training_data: str = ""
-    """What the weights were learned from, and on what terms that was had."""
+    """Data that the weights were trained on, and its license."""
     built_with: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Versions of the tools that made the file."""
+    """Versions of the tools that built the file."""
     build_key: str = ""
-    """Hash of the source and of every option; a file of the same key need not be built again."""
+    """Hash of the source and of every option; a file with the same key need not be rebuilt."""
 
     def to_json(self) -> str:
-        """Return the text that is stored in the file."""
+        """Return the JSON text stored in the file."""
         return json.dumps({"schema": SCHEMA, **_plain(self)}, separators=(",", ":"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-serialisable values."""
+        """Return plain JSON-serializable values."""
         return _plain(self)
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """Read the manifest of an ONNX file or of an engine, without its weights and without a GPU.
+    """Read the manifest of an ONNX or engine file, without loading its weights or using a GPU.
 
     Returns:
-        The manifest, or None where the file is sound but carries none.
+        The manifest, or None if the file is valid but has none.
 
     Raises:
-        ModelError: missing, empty, or of neither kind.
-        ManifestError: a manifest is there but is wrong.
+        ModelError: the file is missing, empty, or of neither kind.
+        ManifestError: the manifest is invalid.
     """
     if path.suffix == PLAN_SUFFIX:
         text = read_plan_text(path)
@@ -116,18 +116,20 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def parse_manifest(text: str, *, source: str) -> Manifest:
-    """Check the manifest's text field by field.
+    """Parse a manifest's JSON text and check it field by field.
 
     Raises:
-        ManifestError: names `source`, the field, its value and what is allowed.
+        ManifestError: names `source`, the field, its value and the allowed values.
     """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        # no JSON, a number of thousands of digits, thousands of brackets
+        # invalid JSON, a number with thousands of digits, thousands of brackets
         raise ManifestError(f"{source}: the manifest is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ManifestError(f"{source}: the manifest is {type(values).__name__}, expected a table")
+        raise ManifestError(
+            f"{source}: the manifest is {type(values).__name__}, expected an object"
+        )
     schema = values.pop("schema", None)
     if schema != SCHEMA:
         raise _wrong(source, "schema", schema, f"{SCHEMA} (another version of srsdk wrote it)")
@@ -140,11 +142,11 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
         if name not in values and (spec.default, spec.default_factory) == required:
             raise ManifestError(f"{source}: manifest field {name} is missing")
     checked = {name: _check(source, name, value) for name, value in values.items()}
-    return _agreeing(source, Manifest(**checked))
+    return _check_probe_size(source, Manifest(**checked))
 
 
-def _agreeing(source: str, manifest: Manifest) -> Manifest:
-    """Refuse a probe of a size that the file itself does not take."""
+def _check_probe_size(source: str, manifest: Manifest) -> Manifest:
+    """Reject a probe whose size the file does not accept."""
     only, probe = manifest.size_px, manifest.probe
     if probe is not None and only not in (None, probe.size_px):
         raise _wrong(source, "probe.size_px", probe.size_px, f"{only}, the file's only size")
@@ -244,13 +246,13 @@ def _check_sms(source: str, name: str, value: Any) -> tuple[int, ...]:
 
 def _check_text(source: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or (name == "name" and not value):
-        raise _wrong(source, name, value, "a text")
+        raise _wrong(source, name, value, "a string")
     return value
 
 
 def _check_versions(source: str, name: str, value: Any) -> MappingProxyType[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise _wrong(source, name, value, "a table of texts")
+        raise _wrong(source, name, value, "an object of strings")
     return MappingProxyType(dict(value))
 
 
@@ -269,7 +271,7 @@ def _check_scores(
 ) -> MappingProxyType[str, MappingProxyType[str, float]]:
     tables = isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
     if not tables or not all(_is_number(n) for v in value.values() for n in v.values()):
-        raise _wrong(source, name, value, "tables of numbers by test set")
+        raise _wrong(source, name, value, "an object of numbers for each test set")
     return MappingProxyType({k: MappingProxyType(dict(v)) for k, v in value.items()})
 
 
@@ -299,7 +301,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # a whole number that no float holds could not be shown
+    # an integer too large for a float could not be displayed
     return isinstance(value, float) or (_is_int(value) and abs(value) < 1 << 63)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a picture beside being larger."""
+"""Options of one picture: output size, alpha, encoding and memory limit."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "keep"]
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """How large the result becomes, how alpha is treated, how it is encoded, what it may cost.
+    """Output size, treatment of alpha, encoding and memory limit of one picture.
 
     Raises:
-        UsageError: a value outside of what its field says.
+        UsageError: a value is out of the range of its field.
     """
 
     scale: float | None = None
-    """Output size over input size, over 0 and up to 16. None: the model's own."""
+    """Output size over input size, above 0 and up to 16. None: the model's own scale."""
     width: int | None = None
-    """Width of the result in pixels; alone it keeps the aspect. Excludes `scale`."""
+    """Output width in pixels; without `height` the aspect ratio is kept. Not with `scale`."""
     height: int | None = None
-    """Height of the result in pixels; alone it keeps the aspect. Excludes `scale`."""
+    """Output height in pixels; without `width` the aspect ratio is kept. Not with `scale`."""
     fit: Fit = "contain"
-    """With both sides given: `contain` fits into the box, `cover` fills it and cuts off what stands
-    out on two sides, `fill` stretches."""
+    """With both width and height: `contain` fits into the box, `cover` fills it and crops what
+    overflows, `fill` stretches."""
     alpha: AlphaBy = "model"
-    """How alpha is enlarged: by the `model`, as sharp as the picture, or by `lanczos`, which is
-    free."""
+    """How alpha is enlarged: by the `model`, as sharp as the picture, or by `lanczos`, at almost no
+    cost."""
     quality: int | Literal["keep", "lossless"] | None = None
-    """Of JPEG, WebP and AVIF: 1 to 100; `keep`: a JPEG source's own tables and subsampling in a
-    JPEG; `lossless`: WebP. None: 95, AVIF 90."""
+    """Quality of JPEG, WebP and AVIF: 1 to 100; `keep`: a JPEG source's own tables and subsampling
+    in a JPEG; `lossless`: WebP. None: 95, AVIF 90."""
     subsampling: Subsampling | None = None
-    """Of the colours in JPEG and AVIF. None: 4:4:4, none at all."""
+    """Chroma subsampling in JPEG and AVIF. None: 4:4:4, no subsampling."""
     max_memory_bytes: int | None = None
-    """Memory that one picture may take. None: four fifths of what is available now."""
+    """Memory that one picture may use. None: four fifths of the memory available now."""
 
     def __post_init__(self) -> None:
         if self.scale is not None:
             if not _is_number(self.scale) or not 0 < self.scale <= 16:
-                raise UsageError(f"scale is {self.scale!r}, expected over 0 and up to 16")
+                raise UsageError(f"scale is {self.scale!r}, expected above 0 and up to 16")
             if self.width is not None or self.height is not None:
-                raise UsageError("scale excludes width and height: each says how large")
+                raise UsageError("scale cannot be combined with width or height")
         for name in ("width", "height", "max_memory_bytes"):
             value = getattr(self, name)
-            if value is not None and (not _is_whole(value) or value < 1):
+            if value is not None and (not _is_int(value) or value < 1):
                 raise UsageError(f"{name} is {value!r}, expected a positive whole number")
         _choice("fit", self.fit, get_args(Fit))
         _choice("alpha", self.alpha, get_args(AlphaBy))
         if self.subsampling is not None:
             _choice("subsampling", self.subsampling, get_args(Subsampling))
-        if _is_whole(self.quality) and not 1 <= int(self.quality or 0) <= 100:
+        if _is_int(self.quality) and not 1 <= int(self.quality or 0) <= 100:
             raise UsageError(f"quality is {self.quality}, expected 1 to 100")
-        if not _is_whole(self.quality) and self.quality is not None:
+        if not _is_int(self.quality) and self.quality is not None:
             _choice("quality", self.quality, ("keep", "lossless", "1 to 100"))
 
     @property
     def resizes(self) -> bool:
-        """Whether a size is asked for."""
+        """Whether an output size is requested."""
         return not (self.scale is None and self.width is None and self.height is None)
 
 
@@ -70,7 +70,7 @@ def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
 
 
-def _is_whole(value: Any) -> bool:
+def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

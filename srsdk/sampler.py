@@ -1,4 +1,4 @@
-"""Several likely results of one picture, and how sure the model is of each pixel."""
+"""Draw several likely results for one picture, with per-pixel confidence."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from srsdk import memory, pictures
-from srsdk.call import Call, Progress
-from srsdk.enlarge import Report
 from srsdk.errors import ModelError, PictureError, UsageError
-from srsdk.sample import Sample
-from srsdk.tiles import Array
+from srsdk.image import decode, memory_limits
+from srsdk.image.arrays import Array
+from srsdk.inference.noise import Sample
+from srsdk.scheduling.context import Call, Progress
 from srsdk.upscaler import Upscaler
+from srsdk.upscaling.steps import Report
 
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """What a model that samples says of one picture."""
+    """Mean, samples and confidence that a sampling model returns for one picture."""
 
     mean: npt.NDArray[Any]
-    """(H * scale, W * scale, 3), of the source's dtype: the best single answer."""
+    """(H * scale, W * scale, 3), in the source's dtype: the best single result."""
     samples: tuple[npt.NDArray[Any], ...]
-    """As many likely answers as were asked for, each like `mean`."""
+    """The requested number of likely results, each with the shape and dtype of `mean`."""
     confidence: npt.NDArray[np.float32] | None
     """(H * scale, W * scale), 0..1: the probability that `mean` is within 8 levels of 255 of the
-    truth; None: not asked for."""
+    ground truth; None: not requested."""
 
 
 class Sampler(Upscaler):
-    """A model of the family `vae`: an `Upscaler` whose calls give its mean, and that samples too.
+    """An `Upscaler` for models of the family `vae`: calls return the mean, `sample` draws samples.
 
-    Args and errors are those of `Upscaler`; also:
+    Arguments and errors are those of `Upscaler`, plus:
 
     Raises:
-        ModelError: the model takes no noise.
+        ModelError: the model has no noise input.
     """
 
     def __init__(self, model: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(model, **options)
         if not self._engine.signature.latent:
-            name = self._manifest.name
+            name = self.manifest.name
             self.close()
-            raise ModelError(f"{name} takes no noise, so it cannot sample; a vae can: vae_x4")
+            raise ModelError(f"{name} has no noise input, expected a vae model such as vae_x4")
 
     def sample(
         self,
@@ -60,27 +60,27 @@ class Sampler(Upscaler):
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> Hypotheses:
-        """Draw samples.
+        """Draw samples for a picture, and its mean.
 
         Args:
             picture: (H, W, 3) RGB array, a PIL image or a path; without alpha.
-            samples: how many, 0 or more.
-            seed: the same seed, picture and model give the same samples, whatever the tile is.
-            temperature: 0 to 1; factor on the noise: less is nearer to the mean.
+            samples: number of samples, 0 or more.
+            seed: the same seed, picture and model give the same samples, whatever the tile size.
+            temperature: factor on the noise, 0 to 1; lower is closer to the mean.
             confidence: whether to return the confidence of the mean.
-            progress: called with (tiles done, tiles in all); what it raises cancels the call.
+            progress: called with (tiles done, total tiles); an exception from it cancels the call.
             timeout: seconds; checked before each tile.
 
         Raises:
-            UsageError: an argument out of its range.
-            PictureError: no picture, one with alpha, or larger than memory.
-            BackendError, DeadlineExceeded: as for a call.
+            UsageError: an argument is out of range.
+            PictureError: not a picture, one with alpha, or one too large for memory.
+            BackendError, DeadlineExceeded: as for an `Upscaler` call.
         """
         _check(samples, seed, temperature)
-        rgb = _colour(picture)
+        rgb = _color(picture)
         height, width = (side * self.scale for side in rgb.shape[:2])
-        need = memory.of_result(height, width, rgb.dtype, has_alpha=False) * (samples + 1)
-        memory.check(need + 4 * height * width * confidence, None)
+        need = memory_limits.of_result(height, width, rgb.dtype, has_alpha=False) * (samples + 1)
+        memory_limits.check(need + 4 * height * width * confidence, None)
         sureness = np.empty((height, width, 1), np.float32) if confidence else None
         runs = []
         tiles = self._pipeline.count(rgb.shape[0], rgb.shape[1])
@@ -94,19 +94,19 @@ class Sampler(Upscaler):
         return Hypotheses(runs[0], tuple(runs[1:]), map_)
 
     def _enlarge(self, rgb: Any, call: Call, out: Any = None) -> Any:
-        # without noise, and not with what the last sample left in the slots
+        # without noise: the slots may still hold the noise of the last sample
         return self._pipeline.upscale(rgb, call, out, Sample(0, 0, 0.0, self.scale, None))
 
 
-def _colour(picture: Any) -> Array:
+def _color(picture: Any) -> Array:
     if isinstance(picture, Image.Image):
-        pixels = pictures.from_image(picture)
+        pixels = decode.from_image(picture)
     elif isinstance(picture, (str, os.PathLike)):
-        pixels = pictures.read(Path(picture))
+        pixels = decode.read(Path(picture))
     else:
-        pixels = pictures.from_bands(pictures.from_array(picture))
+        pixels = decode.from_bands(decode.from_array(picture))
     if pixels.alpha is not None:
-        raise PictureError("got a picture with alpha, expected one without: sample its colours")
+        raise PictureError("got a picture with alpha, expected RGB only: pass its RGB channels")
     return pixels.rgb
 
 

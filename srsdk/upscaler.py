@@ -1,35 +1,29 @@
-"""The user's object: a picture in, a larger picture out."""
+"""`Upscaler`: a picture in, a larger picture out."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, overload
 
-from srsdk import files, models, pictures
-from srsdk._plan import PLAN_SUFFIX
-from srsdk.call import Call, Progress
-from srsdk.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
-from srsdk.device_arrays import is_on_gpu
-from srsdk.devices import choose_gpus
-from srsdk.engines import MAX_SLOTS_EACH, Engine, choose_backend, open_engine
-from srsdk.enlarge import Step
-from srsdk.errors import SrsdkError, UsageError
-from srsdk.foreign import infer_manifest
-from srsdk.futures import Workers
-from srsdk.manifest import Manifest, read_manifest
-from srsdk.memory_plan import MemoryPlan, Planner, checked_tile, parse_bytes, positive
+from srsdk import models
+from srsdk.engines.cuda.arrays import is_on_gpu
+from srsdk.errors import UsageError
+from srsdk.formats.probe import Agreement
+from srsdk.image import decode
+from srsdk.inference.planner import MemoryPlan, positive
+from srsdk.inference.profiling import CallTimings
+from srsdk.inference.self_test import require
+from srsdk.manifest import Manifest
+from srsdk.opening import Placement, Tiling, open_model
 from srsdk.options import PictureOptions
-from srsdk.pipeline import Pipeline
-from srsdk.precision import DeepTwin
-from srsdk.probe import Agreement
-from srsdk.profile import CallTimings
-from srsdk.self_test import check_once, require
-from srsdk.settings import refuse_gpu_form, settle, streams_of
-from srsdk.texture import mix
+from srsdk.scheduling.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
+from srsdk.scheduling.context import Call, Progress
+from srsdk.scheduling.futures import Workers
+from srsdk.upscaling import files
+from srsdk.upscaling.steps import Step
 
 
 class Upscaler(Concurrent):
@@ -37,42 +31,43 @@ class Upscaler(Concurrent):
 
     Args:
         model: the name of a shipped model (`"gan_x4"`, `"gan_x2"`) or the path of an `.onnx` or
-            `.engine` file; a file that carries no manifest opens with what its graph tells.
+            `.engine` file; for a file without a manifest, its properties are inferred from
+            the graph.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a GPU.
         devices: numbers of several GPUs that share the work; instead of `device`.
         backend: `"auto"`, `"openvino"`, `"onnxruntime"` or `"tensorrt"`. A named backend is used
-            or it is an error; `auto` is decided once, logged once and shown by `repr()`; what
-            OpenVINO refuses to open on this machine is opened by ONNX Runtime.
+            or it is an error. `auto` is decided once, logged once and shown by `repr()`; ONNX
+            Runtime opens a file that OpenVINO refuses on this machine.
         tile: side of a tile in source pixels, (height, width), or `"auto"`. The result does not
             depend on it; memory does.
         slots: tiles in flight in each input shape, or `"auto"`.
         batch: tiles that are computed at once, or `"auto"`.
-        threads: CPU threads of the backend; None: as many as it thinks best.
-        optimize: `"latency"` puts all cores on one tile, for one picture at a time;
-            `"throughput"` gives each core a tile of its own, which does more in all, for streams,
+        threads: CPU threads of the backend; None: its own choice.
+        optimize: `"latency"` uses all cores for one tile, for one picture at a time;
+            `"throughput"` gives each core a tile of its own, which is faster overall, for streams,
             folders and video.
         max_memory: device memory that tiles may use on each GPU, in bytes or as `"2GB"`.
-        precision: `"auto"`, what the file says; `"bf16"`: a float32 file computed in bfloat16, by
-            OpenVINO, about twice as fast on processors that have it.
-        tune: take what a short trial on this machine found fastest (`srsdk tune`): bfloat16, the
-            INT8 file beside this one, the size of tiles. Measured on first use, a few seconds, and
-            remembered; shown by `repr()`. CPUs only.
+        precision: `"auto"`, the file's own; `"bf16"`: OpenVINO computes a float32 file in
+            bfloat16, about twice as fast on processors that have it.
+        tune: use what a short trial on this machine found fastest (`srsdk tune`): bfloat16, the
+            INT8 file beside this one, the tile size. It takes a few seconds on first use and is
+            remembered; `repr()` shows the choice. CPUs only.
         texture: 0 (the model's fidelity) to 1 (all of the texture of the file beside it, whose name
             ends in `_texture`); None: the model as it is.
-        health: hold some tiles of each picture against bicubic, and raise `HealthError` where
-            they cannot be right.
-        self_test: at the first open of a file on this machine, compute the small picture in its
-            manifest and compare it with what the float32 network makes of it. What passed is
-            remembered (`SRSDK_CACHE` names another folder); on a GPU each process asks once.
+        health: compare some tiles of each picture with bicubic, and raise
+            `HealthError` where they cannot be right.
+        self_test: at the first open of a file on this machine, compute a small test picture and
+            compare it with the float32 network's result in the manifest. A pass is remembered
+            (`SRSDK_CACHE` names another folder); on a GPU each process tests once.
 
     Raises:
         UsageError: an argument that can never work.
         ModelError: the file is no usable model.
-        SelfTestError: it computes something else on this machine than it promises.
+        SelfTestError: its results on this machine differ from those that its manifest promises.
         BackendError: the backend is not installed.
 
-    One Upscaler serves many threads, and belongs to the process that opened it. `close()`, or the
-    `with` statement, gives everything back.
+    One Upscaler serves many threads and belongs to the process that opened it. `close()`, or the
+    `with` statement, releases everything.
     """
 
     def __init__(
@@ -94,60 +89,40 @@ class Upscaler(Concurrent):
         health: bool = True,
         self_test: bool = True,
     ) -> None:
-        self._tile = checked_tile(tile)
-        if threads is not None:
-            positive("threads", threads)
-        streams = streams_of(optimize, threads)
-        wanted = None if slots == "auto" else positive("slots", slots)
-        together = None if batch == "auto" else positive("batch", batch)
-        limit = parse_bytes(max_memory)
+        tiling = Tiling.of(tile, slots, batch)
         path = models.find(model)
-        gpus = choose_gpus(device, devices, is_engine=path.suffix == PLAN_SUFFIX)
-        if limit is not None and not gpus:
-            raise UsageError("max_memory bounds device memory, but this runs on a CPU: use tile=")
-        chosen = choose_backend(backend, on_gpu=bool(gpus), is_engine=path.suffix == PLAN_SUFFIX)
-        if tune and gpus:
-            raise UsageError("tune chooses among ways of the CPU, but this runs on a GPU")
-        self._settings = settle(path, precision, tune=tune, backend=chosen, threads=threads)
-        path = self._settings.path
-        manifest = read_manifest(path)
-        if not gpus:
-            refuse_gpu_form(path, manifest)
-        graph, manifest = mix(path, manifest, texture)
-        open_graph = partial(
-            open_engine,
+        placement = Placement.of(
             path,
-            gpus=gpus,
+            device=device,
+            devices=devices,
+            backend=backend,
             threads=threads,
-            streams=streams,
-            max_memory=limit,
-            precision=self._settings.precision,
+            optimize=optimize,
+            max_memory=max_memory,
         )
-        self._engine: Engine = open_graph(chosen, graph=graph, or_other=backend == "auto")
-        opened_by = self._engine.backend
-        self._refused_by = "" if opened_by == chosen else chosen
-        try:
-            self._manifest = m = manifest or infer_manifest(path, self._engine)
-            planner = Planner(self._engine, m, self._tile, together, self._settings.tile_budgets_px)
-            deep = DeepTwin(path, graph, m, lambda form: open_graph(opened_by, graph=form), wanted)
-            self._pipeline = Pipeline(self._engine, m, planner, wanted, deep=deep, health=health)
-            if self_test:
-                check_once(path, self._engine, m, self._settings.precision)
-        except SrsdkError:
-            self._engine.close()
-            raise
-        at_once = wanted or (MAX_SLOTS_EACH * len(gpus) if gpus else streams + 1)
-        self._workers = Workers(at_once + SPARE_WORKERS)
+        self._tile = tiling.tile
+        self._opened = open_model(
+            path,
+            placement,
+            tiling,
+            precision=precision,
+            tune=tune,
+            texture=texture,
+            health=health,
+            self_test=self_test,
+        )
+        self._engine, self._pipeline = self._opened.engine, self._opened.pipeline
+        self._workers = Workers((tiling.slots or placement.slots) + SPARE_WORKERS)
 
     @property
     def manifest(self) -> Manifest:
-        """What the model file says of itself, or what was inferred where it says nothing."""
-        return self._manifest
+        """The model file's metadata; inferred from the graph for a file without any."""
+        return self._opened.manifest
 
     @property
     def scale(self) -> int:
         """Output size over input size."""
-        return self._manifest.scale
+        return self.manifest.scale
 
     @property
     def backend(self) -> str:
@@ -162,7 +137,7 @@ class Upscaler(Concurrent):
     @property
     def step(self) -> Step:
         """This model as one of several in a row."""
-        m, count = self._manifest, self._pipeline.count
+        m, count = self.manifest, self._pipeline.count
         return Step(m.name, m.scale, m.radius_px, m.multiple_px, self._enlarge, count)
 
     @overload
@@ -188,20 +163,20 @@ class Upscaler(Concurrent):
         """Upscale one picture.
 
         Args:
-            picture: (H, W, 3) RGB array, or (H, W) grey, or (H, W, 4) with alpha, of uint8, uint16
+            picture: (H, W, 3) RGB array, or (H, W) gray, or (H, W, 4) with alpha, of uint8, uint16
                 or float32 (0..1); a PIL image; or a path. Where the model runs on a GPU, also an
-                array of another library that is there (torch, CuPy, Numba, JAX, PyCUDA), uint8: it
-                never leaves the GPU.
+                uint8 array of another library on that GPU (torch, CuPy, Numba, JAX, PyCUDA), which
+                never leaves it.
             options: the size of the result, and how alpha is treated.
             out: for an array (H, W, 3), one of the same library to write the result into.
-            stream: for an array on a GPU, the caller's stream: the picture is read after what is
-                on it, and what is put on it afterwards sees the result. None: the default stream.
-            progress: called with (tiles done, tiles in all); what it raises cancels the call.
+            stream: for an array on a GPU, the caller's stream: the picture is read after the work
+                on it, and later work on it sees the result. None: the default stream.
+            progress: called with (tiles done, tiles in all); an exception from it cancels the call.
             timeout: seconds; checked before each tile.
 
         Returns:
             (H * scale, W * scale, C) array of the same dtype and C; for a path C is 3, as deep as
-            the file; for a PIL image one with grey and alpha as they were. `out` where it was
+            the file; for a PIL image one with gray and alpha as they were. `out` where it was
             given; for an array on a GPU a `GPUArray` for a `GPUArray`, else an object that every
             library takes by DLPack or `__cuda_array_interface__`.
 
@@ -209,7 +184,7 @@ class Upscaler(Concurrent):
             PictureError: not a picture that can be upscaled.
             HealthError: the result cannot be right.
             BackendError: the backend failed, or the Upscaler is closed or of another process.
-            DeadlineExceeded: `timeout` is over.
+            DeadlineExceeded: `timeout` has passed.
         """
         call = Call(progress, timeout)
         if out is None and stream is None and not is_on_gpu(picture):
@@ -222,7 +197,7 @@ class Upscaler(Concurrent):
             return self._pipeline.upscale_on_gpu(picture, out, stream, call)
         if stream is not None:
             raise UsageError("stream= goes with an array that is on a GPU")
-        return self._enlarge(pictures.from_array(picture, colour=True), call, out)
+        return self._enlarge(decode.from_array(picture, color=True), call, out)
 
     def upscale_file(
         self,
@@ -234,9 +209,9 @@ class Upscaler(Concurrent):
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Upscale a picture file into another, whose format its suffix names.
+        """Upscale a picture file into another, in the format that its suffix names.
 
-        docs/pictures.md says what goes along. The target appears whole or not at all.
+        docs/pictures.md lists the metadata that is kept. The target appears whole or not at all.
 
         Raises:
             PictureError: the source is missing, damaged, unsupported or too large.
@@ -248,27 +223,27 @@ class Upscaler(Concurrent):
         files.upscale_file((self.step,), *paths, options=options, overwrite=overwrite, call=call)
 
     def plan(self, height: int, width: int) -> MemoryPlan:
-        """Say what a picture of (height, width) will need, without computing it.
+        """Return the tiles and the memory that a picture of (height, width) needs.
 
         Raises:
             UsageError: no such size.
-            OutOfMemoryError: all that is smaller was tried before and did not fit.
+            OutOfMemoryError: even the smallest tiles did not fit in an earlier call.
         """
         return self._pipeline.plan(positive("height", height), positive("width", width))
 
     def self_test(self) -> Agreement | None:
-        """Compute the probe of the model file here, and compare it with the float32 network.
+        """Compute the model file's test picture here and compare it with the float32 network.
 
         Returns:
-            How near the result comes; None: the file has no probe, or was mixed with another.
+            How close the result is; None: the file has no test picture, or was mixed with another.
 
         Raises:
-            SelfTestError: the file computes something else here than it promises.
+            SelfTestError: the results here differ from those that the manifest promises.
             BackendError: the backend failed, or the Upscaler is closed or of another process.
         """
         self._check_open()
-        settings = self._settings
-        return require(settings.path, self._engine, self._manifest, settings.precision)
+        settings = self._opened.settings
+        return require(settings.path, self._engine, self.manifest, settings.precision)
 
     def profile(self) -> AbstractContextManager[list[CallTimings]]:
         """Collect the timings of the calls within a `with` block, of all threads.
@@ -280,9 +255,9 @@ class Upscaler(Concurrent):
         return self._pipeline.profiler.profile()
 
     def close(self) -> None:
-        """Give everything back; a later call raises `BackendError`. Harmless when repeated.
+        """Release everything; a later call raises `BackendError`. Harmless when repeated.
 
-        Of what `submit` and the like were given, what has begun is finished and the rest cancelled.
+        Running jobs finish; queued jobs are cancelled.
         """
         if not self._pipeline.is_ours:
             return
@@ -297,14 +272,14 @@ class Upscaler(Concurrent):
         self.close()
 
     def __repr__(self) -> str:
-        m = self._manifest
+        m, opened = self.manifest, self._opened
         tile = "auto" if self._tile is None else f"{self._tile[0]}x{self._tile[1]}"
         if m.size_px is not None:
             tile = f"{m.size_px[0]}x{m.size_px[1]} (the model's)"
         inferred = ", no manifest: inferred" if m.family == "foreign" else ""
-        refused = f" ({self._refused_by} refuses this file)" if self._refused_by else ""
+        refused = f" ({opened.refused_by} refuses this file)" if opened.refused_by else ""
         return (
-            f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}{self._settings.suffix}, "
+            f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}{opened.settings.suffix}, "
             f"{self.backend} on {self.device}{refused}, tile {tile}, overlap {m.radius_px} px, "
             f"{m.channels} channels {m.dtype}{inferred}>"
         )

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and hooks that all tests share."""
 
 from __future__ import annotations
 
@@ -19,59 +19,88 @@ from tests.last_line import pytest_sessionfinish as pytest_sessionfinish
 from tests.optional import pytest_make_collect_report as pytest_make_collect_report
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-# what a test finds out about this machine is not remembered for the user
+# keep what tests measure on this machine out of the user's cache
 _cache = tempfile.TemporaryDirectory(prefix="srsdk-tests-", ignore_cleanup_errors=True)
 os.environ["SRSDK_CACHE"] = _cache.name
 # threads that spin while they wait starve a shared machine; read when torch is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# a machine that is busy for 200 ms proves nothing
+# a slow example on a busy machine is no failure
 settings.register_profile("srsdk", deadline=None)
 settings.load_profile("srsdk")
 
 Picture = npt.NDArray[np.uint8]
+THOROUGH = (
+    *("export/sources", "export/quantization", "export/targets/test_t", "export/test_", "faults"),
+    *("training/data", "training/evaluation", "training/objectives", "training/test_"),
+    *("benchmarks", "test_", "srsdk/test_upscaler", "srsdk/test_properties", "srsdk/test_soak"),
+    *(
+        "srsdk/test_hostile.py",
+        "srsdk/test_examples",
+        "srsdk/test_faults",
+        "srsdk/cli",
+        "srsdk/batch",
+    ),
+    *("srsdk/video", "srsdk/autotune", "srsdk/inference/test_self_test", "srsdk/upscaling"),
+    *(
+        "srsdk/system/test_disks",
+        "srsdk/scheduling/test_threads",
+        "srsdk/formats/test_onnx_rewrite",
+    ),
+)
+"""Where tests train, export, start processes or run whole models: not `-m fast`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `fast` what is neither slow nor in `THOROUGH`."""
+    here = Path(__file__).parent
+    for item in items:
+        where = item.path.relative_to(here).as_posix() if here in item.path.parents else ""
+        is_thorough = where.startswith(THOROUGH) and where != "test_architecture.py"
+        if not is_thorough and item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None]:
-    """Skip what starts this Python anew where the system cannot: an emulated one."""
+    """Skip tests that start a Python process on emulated systems that cannot do so."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOEXEC and error.filename == sys.executable:
-            pytest.skip("starts Python anew, and the system cannot start this one (emulated)")
+            pytest.skip("starts a Python process, which this (emulated) system cannot do")
         raise
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None]:
-    """The same for fixtures."""
+    """Do the same for fixtures."""
     yield from pytest_runtest_call()
 
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The checkout."""
+    """Root of the checkout."""
     return Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
 def test_sets() -> Path:
-    """The folder that holds Set5, Set14 and BSD100, or a visible skip."""
+    """Folder with Set5, Set14 and BSD100; without it, the test is skipped."""
     root = os.environ.get("SRSDK_DATA")
     if not root:
-        pytest.skip("needs the test sets: set SRSDK_DATA to the folder that holds test/Set5")
+        pytest.skip("needs the test sets: set SRSDK_DATA to the folder that contains test/Set5")
     folder = Path(root) / "test"
     if not folder.is_dir():
-        pytest.fail(f"SRSDK_DATA={root} holds no folder named test")
+        pytest.fail(f"SRSDK_DATA={root} contains no folder named test")
     return folder
 
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heeded, here and in the processes started from here.
+    """Enable Ctrl-C here and in the processes started from here.
 
-    A shell lets what it starts in the background ignore it.
+    A shell makes its background processes ignore it.
     """
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -1,4 +1,4 @@
-"""Odd pictures, made here: modes, depths, byte orders and kinds of colour."""
+"""Generate unusual picture files: modes, bit depths, byte orders and color spaces."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Deep = npt.NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Odd:
-    """One file, and what it shows."""
+    """A picture file and its expected content."""
 
     path: Path
     """The file."""
     rgb: npt.NDArray[np.float64]
-    """(H, W, 3), 0..1 where it is no HDR: what is to be seen where it is not transparent."""
+    """Expected pixels where opaque: (H, W, 3), 0..1 except for HDR."""
     bits: int
-    """A channel."""
+    """Bits per channel."""
     bands: int
-    """1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha: of a result as a PNG."""
+    """Channels of a PNG result: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha."""
 
 
 def smooth(height: int = HEIGHT, width: int = WIDTH) -> Picture:
@@ -50,7 +50,7 @@ def smooth16() -> Deep:
 
 
 def mask() -> npt.NDArray[np.bool_]:
-    """Return where the transparent pictures are to be seen: a rectangle."""
+    """Return where the transparent pictures are opaque: a rectangle."""
     seen = np.zeros((HEIGHT, WIDTH), np.bool_)
     seen[5:-5, 6:-8] = True
     return seen
@@ -74,7 +74,7 @@ def display_p3() -> bytes:
 
 
 def odd_inks() -> bytes:
-    """Return a CMYK profile whose cyan is green: whoever ignores it shows other colours."""
+    """Return a CMYK profile whose cyan is green: readers that ignore it show other colors."""
     inks = [(100, 0, 0), (60, -60, 40), (50, 70, 0), (90, 0, 80), (20, 0, 0)]  # paper, C, M, Y, K
     corners = []
     for index in range(16):
@@ -90,7 +90,7 @@ def odd_inks() -> bytes:
 
 
 def _icc(kind: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """Return a profile of a class, colour space and connection space (ICC.1:2022, chapter 7)."""
+    """Return a profile of a class, color space and connection space (ICC.1:2022, chapter 7)."""
     text = "odd".encode("utf-16-be")
     name = b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
     white = b"XYZ \0\0\0\0" + _s15(0.9642, 1.0, 0.8249)
@@ -110,9 +110,9 @@ def _s15(*values: float) -> bytes:
 
 
 def png16(array: Deep) -> bytes:
-    """Return a PNG of 16 bits written by hand; (H, W, C), C of 1 to 4; not by any library."""
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[array.shape[2]]
-    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, colour, 0, 0, 0)
+    """Return a 16-bit PNG written without any library; (H, W, C), C of 1 to 4."""
+    color = {1: 0, 2: 4, 3: 2, 4: 6}[array.shape[2]]
+    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, color, 0, 0, 0)
     rows = array.astype(">u2").reshape(array.shape[0], -1)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
 
@@ -125,7 +125,7 @@ def png16(array: Deep) -> bytes:
 
 
 def tiff16(array: Deep, order: str) -> bytes:
-    """Return an uncompressed TIFF of 16 bits written by hand; `order` is `<` or `>`."""
+    """Return an uncompressed 16-bit TIFF written without any library; `order` is `<` or `>`."""
     height, width, bands = array.shape
     data = array.astype(f"{order}u2").tobytes()
     bits = struct.pack(f"{order}{bands}H", *([16] * bands))
@@ -152,18 +152,18 @@ def tiff16(array: Deep, order: str) -> bytes:
 
 
 def build(folder: Path) -> dict[str, Odd]:
-    """Write all of them."""
+    """Write all files; return them by name."""
     found: dict[str, Odd] = {}
     _eight_bits(folder, found)
     _transparent(folder, found)
     _deep(folder, found)
-    _other_colours(folder, found)
+    _other_colors(folder, found)
     return found
 
 
 def _eight_bits(folder: Path, found: dict[str, Odd]) -> None:
     rgb = smooth()
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    gray = np.asarray(Image.fromarray(rgb).convert("L"))
     bit = (rgb[..., 0] > 120)[..., None] * np.ones(3)
     for suffix in ("png", "jpg", "webp", "avif", "tiff", "bmp", "gif", "ppm", "tga", "jp2"):
         options: dict[str, Any] = {"quality": 100} if suffix in ("jpg", "webp", "avif") else {}
@@ -171,7 +171,7 @@ def _eight_bits(folder: Path, found: dict[str, Odd]) -> None:
         Image.fromarray(rgb).save(path, **options)
         found[path.name] = Odd(path, rgb / 255, 8, 3)
     for name, image, shown, bands in (
-        ("grey.png", Image.fromarray(grey), grey[..., None] / 255 * np.ones(3), 1),
+        ("gray.png", Image.fromarray(gray), gray[..., None] / 255 * np.ones(3), 1),
         ("palette.png", Image.fromarray(rgb).quantize(256), rgb / 255, 3),
         ("bit.png", Image.fromarray(bit[..., 0] > 0), bit, 1),
         ("bit.tiff", Image.fromarray(bit[..., 0] > 0), bit, 1),
@@ -190,7 +190,7 @@ def _transparent(folder: Path, found: dict[str, Odd]) -> None:
     rgb, seen = smooth(), mask()
     image = Image.fromarray(rgb)
     image.putalpha(Image.fromarray((seen * 255).astype(np.uint8)))
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))[..., None] / 255 * np.ones(3)
+    gray = np.asarray(Image.fromarray(rgb).convert("L"))[..., None] / 255 * np.ones(3)
     image.save(folder / "rgba.png")
     image.save(folder / "rgba.webp", lossless=True)
     image.save(folder / "rgba.tiff")
@@ -204,21 +204,21 @@ def _transparent(folder: Path, found: dict[str, Odd]) -> None:
     with_hole.save(folder / "palette_hole.png", transparency=255)
     for name in ("rgba.png", "rgba.webp", "rgba.tiff", "transparent.gif", "palette_hole.png"):
         found[name] = Odd(folder / name, rgb / 255, 8, 4)
-    found["la.png"] = Odd(folder / "la.png", grey, 8, 2)
+    found["la.png"] = Odd(folder / "la.png", gray, 8, 2)
 
 
 def _deep(folder: Path, found: dict[str, Odd]) -> None:
     rgb = smooth16()
-    grey = rgb[..., :1]
+    gray = rgb[..., :1]
     alpha = (mask() * 65535).astype(np.uint16)[..., None]
     for name, array in (
-        ("deep_grey", grey),
-        ("deep_la", np.dstack([grey, alpha])),
+        ("deep_gray", gray),
+        ("deep_la", np.dstack([gray, alpha])),
         ("deep_rgb", rgb),
         ("deep_rgba", np.dstack([rgb, alpha])),
     ):
-        colours = array.shape[2] - (array.shape[2] in (2, 4))
-        shown = array[..., :colours] / 65535 * np.ones(3)
+        colors = array.shape[2] - (array.shape[2] in (2, 4))
+        shown = array[..., :colors] / 65535 * np.ones(3)
         path = folder / f"{name}.png"
         path.write_bytes(png16(array))
         found[path.name] = Odd(path, shown, 16, array.shape[2])
@@ -234,7 +234,7 @@ def _deep(folder: Path, found: dict[str, Odd]) -> None:
     for name in ("deep_interlaced.png", "deep_tiled.tiff"):
         found[name] = Odd(folder / name, rgb / 65535, 16, 3)
     for name, array in (
-        ("float_grey.tiff", grey / 65535),
+        ("float_gray.tiff", gray / 65535),
         ("float_rgb.tiff", rgb / 65535),
         ("hdr_rgb.tiff", rgb / 65535 * 20),
     ):
@@ -245,7 +245,7 @@ def _deep(folder: Path, found: dict[str, Odd]) -> None:
         found[name] = Odd(folder / name, array * np.ones(3), 32, array.shape[2])
 
 
-def _other_colours(folder: Path, found: dict[str, Odd]) -> None:
+def _other_colors(folder: Path, found: dict[str, Odd]) -> None:
     rgb = smooth()
     lab = ImageCms.profileToProfile(
         Image.fromarray(rgb),

@@ -13,21 +13,21 @@ import pytest
 
 
 @contextmanager
-def small_disk(place: Path, size: str = "64k") -> Iterator[Path]:
-    """Mount one, or skip the test with the reason."""
+def small_disk(folder: Path, size: str = "64k") -> Iterator[Path]:
+    """Mount a small tmpfs on a new folder, or skip the test."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root on Linux")
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def make_read_only(disk: Path) -> None:
-    """Allow nobody to write to it, not even root."""
+    """Make a disk read-only, even for root."""
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

@@ -1,4 +1,4 @@
-"""The last line of a test run: the processor, its instruction sets, what was skipped and why."""
+"""Last line of a test run: the processor, its instruction sets, what was skipped and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 LONGEST = 90
-"""Characters of a reason; the short summary above has all of it."""
+"""Most characters of a reason; the short summary above shows all of it."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -25,7 +25,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
 
 
 def last_line(stats: dict[str, list[Any]], chosen: dict[str, str]) -> str:
-    """Put the line together.
+    """Format the line.
 
     Args:
         stats: pytest's reports by outcome; a whole file that was skipped counts once.
@@ -41,7 +41,7 @@ def last_line(stats: dict[str, list[Any]], chosen: dict[str, str]) -> str:
 
 
 def reason(report: Any) -> str:
-    """Return why a test or a file was skipped; of a long reason, what stands before its colon."""
+    """Return why a test or file was skipped; a long reason is cut at its first colon."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     line = " ".join(text.removeprefix("Skipped: ").split())
     if len(line) > LONGEST:
@@ -50,7 +50,7 @@ def reason(report: Any) -> str:
 
 
 def counted(outcome: str, reasons: Iterable[str]) -> str:
-    """Return the number of reasons and each with its share, the most frequent first."""
+    """Return the count of all reasons and of each one, most frequent first."""
     found = Counter(reasons)
     if not found:
         return f"none {outcome}"
@@ -59,9 +59,9 @@ def counted(outcome: str, reasons: Iterable[str]) -> str:
 
 
 def _processor() -> str:
-    """Return name, kind and instruction sets; a fault here must not hide what the tests found."""
+    """Return name, kind and instruction sets; an error here must not hide the test results."""
     try:
-        from srsdk.processor import processor
+        from srsdk.system.processor import processor
 
         return str(processor())
     except Exception as error:

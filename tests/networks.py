@@ -22,7 +22,7 @@ def save(
     weights: dict[str, Any] | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """Write one graph from `image` to `upscaled`."""
+    """Write a graph with input `image` and output `upscaled`."""
     graph = helper.make_graph(
         nodes,
         "test",
@@ -46,7 +46,7 @@ def nearest(
     size: tuple[int, int] | None = None,
     channels_last: bool = False,
 ) -> Path:
-    """Nearest-neighbour with a float32 boundary (0..1)."""
+    """Nearest-neighbor with float32 input and output (0..1)."""
     height, width = size or ("h", "w")
     big_height, big_width = (size[0] * scale, size[1] * scale) if size else ("H", "W")
     factors = [1.0, scale, scale, 1.0] if channels_last else [1.0, 1.0, scale, scale]
@@ -73,7 +73,7 @@ def nearest(
 
 
 def classifier(path: Path) -> Path:
-    """No image model: (N, 3, H, W) to (N, 3)."""
+    """Not an image model: (N, 3, H, W) to (N, 3)."""
     return save(
         path,
         [
@@ -87,7 +87,7 @@ def classifier(path: Path) -> Path:
 
 
 def identity(path: Path, *, metadata: dict[str, str] | None = None) -> Path:
-    """uint8 NHWC in and out, unchanged: a x1 model."""
+    """uint8 NHWC in and out, unchanged: an x1 model."""
     return save(
         path,
         [helper.make_node("Identity", ["image"], ["upscaled"])],
@@ -99,7 +99,7 @@ def identity(path: Path, *, metadata: dict[str, str] | None = None) -> Path:
 
 
 def nan(path: Path) -> Path:
-    """The square root of something negative, twice as large as the input."""
+    """All NaN, twice as large as the input: the square root of negative values."""
     return save(
         path,
         [

@@ -1,4 +1,4 @@
-"""A file of tests whose library is not installed is skipped with the reason, and the others run."""
+"""Skip test files whose optional library is not installed, and run the others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EXTRAS = {
     "safetensors": "train",
     "torch": "train",
 }
-"""By library, the extra that brings it. What else is missing is an error."""
+"""The extra that installs each library. Any other missing module is an error."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Turn the error of an import at the top of a file or a conftest into a skip."""
+    """Turn a failed import at the top of a test file or conftest into a skip."""
     report = yield
     call: Any = getattr(report, "call", None)
     library = missing(call.excinfo.value) if report.failed and call and call.excinfo else None
@@ -35,7 +35,7 @@ def pytest_make_collect_report(
 
 
 def missing(error: BaseException | None) -> str | None:
-    """Return the optional library whose absence is behind an error, or None."""
+    """Return the optional library whose absence caused an error, or None."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
             return error.name

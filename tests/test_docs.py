@@ -1,4 +1,4 @@
-"""What the documents show is run, or at least understood, as it stands."""
+"""The Python in the docs runs, their commands parse, and their links resolve."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from srsdk.arguments import make_parser
-from srsdk.cli import COMMANDS
+from srsdk.cli.main import make_parser
 from tests.conftest import make_picture
-from tests.srsdk import clips
+from tests.srsdk.video import clips
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def examples() -> Iterator[object]:
-    """Yield every block of Python in the documents."""
+    """Yield every Python block of the docs."""
     for page in PAGES:
         blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
         for number, block in enumerate(blocks):
@@ -30,7 +29,7 @@ def examples() -> Iterator[object]:
 
 
 def commands() -> Iterator[object]:
-    """Yield every call of `srsdk` in README and documents."""
+    """Yield every `srsdk` command of the README and the docs."""
     for page in (ROOT / "README.md", *PAGES):
         text = page.read_text(encoding="utf-8")
         for line in re.findall(r"^\$ srsdk (.*?)(?:\s+#.*)?$", text, re.MULTILINE):
@@ -39,7 +38,7 @@ def commands() -> Iterator[object]:
 
 @pytest.mark.parametrize("code", list(examples()))
 def test_examples_run(code: str, tmp_path: Path) -> None:
-    """In a folder with `photo.jpg` and `film.mkv`, warnings are errors."""
+    """Each runs in a folder with `photo.jpg` and `film.mkv`; warnings are errors."""
     Image.fromarray(make_picture(90, 120)).save(tmp_path / "photo.jpg")
     clips.make(tmp_path / "film.mkv", clips.Clip())
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
@@ -49,14 +48,14 @@ def test_examples_run(code: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_commands_are_understood(line: str) -> None:
-    """Every option that is shown exists."""
-    make_parser(COMMANDS).parse_args(shlex.split(line))
+def test_commands_parse(line: str) -> None:
+    """Every documented option exists."""
+    make_parser().parse_args(shlex.split(line))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_are_linked(page: Path) -> None:
-    """From the README or from another page, and their links lead somewhere."""
+    """The README or another page links to each page, and its own links resolve."""
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *PAGES)]
     assert any(f"{page.name})" in text for text in texts)
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""What the documents show works as it stands."""
+"""The Python in docs/pictures.md works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.srsdk.test_sampler import vae
 def test_the_python_of_pictures_runs(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over small stand-ins for the two models that are exported first."""
+    """It runs with small stand-ins for the two models that the page exports first."""
     monkeypatch.chdir(tmp_path)
     networks.identity(tmp_path / "ae_x1.onnx")
     vae(tmp_path / "vae_x4.onnx")

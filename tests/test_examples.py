@@ -1,4 +1,4 @@
-"""The examples do what they say, as far as they go on this machine."""
+"""The examples work, as far as this machine can run them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 import srsdk
 from tests.conftest import make_picture
-from tests.fakecuda import FakeRuntime
+from tests.fakes.cuda import FakeRuntime
 from tests.srsdk.gpu_fixtures import OnGpu, open_upscaler, write_engine
 
 
@@ -34,7 +34,7 @@ def load(repository: Path, name: str) -> Any:
 
 
 def test_the_server(repository: Path) -> None:
-    """Eight pictures at once come back right; what is none gets a sentence."""
+    """Eight concurrent pictures come back right; an invalid request gets status 400."""
     example = load(repository, "server")
     pictures = [make_picture(20 + index, 30, index) for index in range(8)]
     answers: dict[int, Any] = {}
@@ -72,7 +72,7 @@ def test_the_server(repository: Path) -> None:
 def test_the_pycuda_application(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On stand-ins for PyCUDA and the GPU: the calls it makes, and the picture it writes."""
+    """With stand-ins for PyCUDA and the GPU, it writes the right picture."""
     example, cuda = load(repository, "pycuda_app"), FakeRuntime(2)
 
     class GPUArray(OnGpu):
@@ -95,7 +95,7 @@ def test_the_pycuda_application(
     gpuarray.empty = lambda shape, dtype: GPUArray(cuda, np.zeros(shape, np.uint8))
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("srsdk.pycuda_neighbour.check_primary_context", lambda _: None)
+    monkeypatch.setattr("srsdk.engines.cuda.pycuda.check_primary_context", lambda _: None)
     picture = make_picture(60, 70)
     Image.fromarray(picture).save(tmp_path / "in.png")
     engine = write_engine(tmp_path / "x.engine")
@@ -106,8 +106,8 @@ def test_the_pycuda_application(
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected)
 
 
-def test_the_guide_names_what_there_is(repository: Path) -> None:
-    """Every argument, attribute and error in docs/gpu.md exists."""
+def test_the_guide_names_what_exists(repository: Path) -> None:
+    """The errors and methods that docs/gpu.md names exist."""
     text = (repository / "docs" / "gpu.md").read_text(encoding="utf-8")
     for name in ("EngineMismatch", "OutOfMemoryError", "HealthError", "Upscaler"):
         assert name in text

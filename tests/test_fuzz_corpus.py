@@ -1,4 +1,4 @@
-"""What fuzzing found and what it began with, again; `python -m tests.fuzz` looks for more."""
+"""Replay the seeds and findings of fuzzing; `python -m tests.fuzz` searches for more."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.fuzz.targets import TARGETS
 
 @pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The targets lower Pillow's limit, and warn of what their pictures lose."""
+    """Restore Pillow's limit, which the targets lower, and silence their warnings."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.filterwarnings("ignore")  # of damaged pictures, Pillow warns of many things
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about damaged pictures
 @pytest.mark.parametrize("target", TARGETS)
 def test_kept_inputs(target: str) -> None:
-    """Each gives a result or an error of ours: nothing else, no hang, nothing left over."""
+    """Each gives a result or an srsdk error: no other error, no hang, no leftover files."""
     inputs = kept(target)
     assert len(inputs) >= 10
     for data in [*seeds(target), *inputs]:
@@ -34,7 +34,7 @@ def test_kept_inputs(target: str) -> None:
 
 
 def test_the_kept_inputs_are_small(repository: Path) -> None:
-    """One archive for each target, under 200 KB in all."""
+    """There is one archive per target, under 200 KB in total."""
     files = list((repository / "tests" / "fuzz" / "corpus").iterdir())
     assert {path.name for path in files} == {f"{target}.zip" for target in TARGETS}
     assert sum(path.stat().st_size for path in files) < 200_000

@@ -1,4 +1,4 @@
-"""A run of the tests says where it ran and what it left out."""
+"""A test run reports its processor and what it skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from srsdk.processor import processor
+from srsdk.system.processor import processor
 from tests.last_line import LONGEST, counted
 
 INNER = """
@@ -31,7 +31,7 @@ def test_that_is_not_chosen():
 
 
 def test_a_run_ends_with_one_line(repository: Path, tmp_path: Path) -> None:
-    """Processor, instruction sets, reasons by frequency, files that were skipped as a whole."""
+    """It shows processor, instruction sets, reasons by frequency, and whole skipped files."""
     (tmp_path / "conftest.py").write_text("from tests.last_line import pytest_sessionfinish\n")
     (tmp_path / "test_inner.py").write_text(INNER)
     (tmp_path / "test_whole.py").write_text(
@@ -52,6 +52,6 @@ def test_a_run_ends_with_one_line(repository: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == expected
 
 
-def test_nothing_skipped_is_said_too() -> None:
-    """No line is not the same as no skip."""
+def test_no_skips_are_reported_too() -> None:
+    """A run without skips reports that nothing was skipped."""
     assert counted("skipped", []) == "none skipped"

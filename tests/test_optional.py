@@ -1,4 +1,4 @@
-"""What is not installed is skipped by name; what is broken stays an error."""
+"""A missing optional library skips its test files; other import errors stay errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.optional import missing
 
 
 @pytest.mark.parametrize(
-    ("library", "code", "said"),
+    ("library", "code", "expected"),
     [("torch", 0, "1 x needs torch: pip install 'srsdk[train]'"), ("ours", 2, "none skipped")],
 )
 def test_a_file_without_its_library(
-    repository: Path, tmp_path: Path, library: str, code: int, said: str
+    repository: Path, tmp_path: Path, library: str, code: int, expected: str
 ) -> None:
-    """Optional libraries have a reason; any other import that fails ends the run."""
+    """Optional libraries give a skip with a reason; any other failed import ends the run."""
     hooks = "from tests.optional import pytest_make_collect_report\n"
     hooks += "from tests.last_line import pytest_sessionfinish\n"
     (tmp_path / "conftest.py").write_text(hooks)
@@ -38,11 +38,11 @@ def test_a_file_without_its_library(
         text=True,
     )
     assert done.returncode == code, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].endswith(said)
+    assert done.stdout.splitlines()[-1].endswith(expected)
 
 
 def test_the_cause_is_looked_for() -> None:
-    """An import that fails within another error counts; an error without one does not."""
+    """A failed import that caused another error counts; an error without one does not."""
     absent = ModuleNotFoundError("No module named 'onnx'", name="onnx")
     outer = RuntimeError("cannot collect")
     outer.__cause__ = absent

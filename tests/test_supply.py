@@ -1,4 +1,4 @@
-"""What comes from elsewhere, and what goes there: connections, pinned packages, the wheel."""
+"""Supply chain: no network connections, pinned packages, a reproducible wheel."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from srsdk.engines import BACKENDS
+from srsdk.engines.backends import BACKENDS
 from tests.conftest import make_picture
-from tests.srsdk import clips
+from tests.srsdk.video import clips
 
 BLOCKED = """
 import os, sys
@@ -26,18 +26,18 @@ import os, sys
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname",
                  "socket.sendto", "socket.sendmsg", "urllib.Request"):
-        # an exception might be swallowed on its way
+        # an exception might be swallowed
         os.write(2, f"{event}{arguments}\\n".encode())
         os._exit(99)
 
 sys.addaudithook(refuse)
-from srsdk.cli import main
+from srsdk.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """Return a call of each command that needs no cluster and no browser."""
+    """Return one call of each command that needs no cluster and no browser."""
     folder.mkdir(exist_ok=True)
     photo, film = folder / "photo.png", folder / "film.mkv"
     Image.fromarray(make_picture(20, 30)).save(photo)
@@ -60,14 +60,14 @@ NAMES = [*(f"upscale-{name}" for name in BACKENDS), "video", "compare", "info", 
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return one in which telemetry is not switched off from outside."""
+    """Return an environment that does not switch telemetry off."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     return kept | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_connection_from_python(tmp_path: Path, name: str) -> None:
-    """Every command works where each use of a socket ends the process."""
+    """Every command works when any use of a socket ends the process."""
     call = [sys.executable, "-c", BLOCKED, *commands(tmp_path / "work")[name]]
     done = subprocess.run(call, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -76,7 +76,7 @@ def test_no_connection_from_python(tmp_path: Path, name: str) -> None:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize("name", [*NAMES, "training"])
 def test_no_connection_from_anything(tmp_path: Path, repository: Path, name: str) -> None:
-    """The system sees no socket of the internet either, whatever library would open it."""
+    """No library opens an internet socket either, as seen by the operating system."""
     if name == "training":
         recipe = repository / "training" / "recipes" / "smoke.toml"
         call = [sys.executable, "-m", "training", "--show", str(recipe)]
@@ -88,7 +88,7 @@ def test_no_connection_from_anything(tmp_path: Path, repository: Path, name: str
         traced, cwd=repository, env=environment(tmp_path), capture_output=True, text=True
     )
     if "ptrace" in done.stderr and "Operation not permitted" in done.stderr:
-        pytest.skip("this system allows no tracing")
+        pytest.skip("this system does not allow tracing")
     assert done.returncode == 0, done.stderr
     used = [line for line in log.read_text(errors="replace").splitlines() if "AF_INET" in line]
     assert used == []
@@ -105,7 +105,7 @@ def requirements(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("extra", ["cpu", "dev"])
 def test_packages_are_pinned_and_hashed(repository: Path, extra: str) -> None:
-    """Each has one version and its SHA-256; no file says where it would be fetched from."""
+    """Each package has one version and its SHA-256; no file names an index or a URL."""
     path = repository / ".ci" / f"requirements-{extra}.txt"
     entries = requirements(path)
     for name, line in entries.items():
@@ -124,7 +124,7 @@ def project(repository: Path) -> dict[str, Any]:
 
 
 def required(repository: Path, extra: str) -> set[str]:
-    """Return the names of all packages that an extra asks for, through the extras it includes."""
+    """Return the names of all packages that an extra requires, with the extras it includes."""
     table = project(repository)
     needed, wanted = list(table["dependencies"]), [extra]
     while wanted:
@@ -138,7 +138,7 @@ def required(repository: Path, extra: str) -> set[str]:
 
 
 def test_users_get_ranges(repository: Path) -> None:
-    """No dependency is pinned for our sake: only engines need one minor version of TensorRT."""
+    """No dependency is pinned; only engines limit TensorRT to one minor version."""
     table = project(repository)
     asked = [*table["dependencies"], *chain(*table["optional-dependencies"].values())]
     assert [name for name in asked if "==" in name] == []
@@ -154,7 +154,7 @@ def constraints(repository: Path) -> dict[str, str]:
 
 
 def test_our_own_versions_are_exact(repository: Path) -> None:
-    """Constraints cover the extra `dev`, with releases only: pip itself finds `2.13.0+cpu`."""
+    """Constraints cover the extra `dev` and name plain releases: pip itself finds `2.13.0+cpu`."""
     pinned = constraints(repository)
     assert required(repository, "dev") <= set(pinned)
     assert list(pinned) == sorted(pinned)
@@ -167,7 +167,7 @@ def test_our_own_versions_are_exact(repository: Path) -> None:
 
 @pytest.mark.parametrize("extra", ["cpu", "dev"])
 def test_hashes_are_of_the_constrained_versions(repository: Path, extra: str) -> None:
-    """What is installed with hashes is what is tested."""
+    """Hashed requirements have the versions that are tested."""
     pinned = constraints(repository)
     entries = requirements(repository / ".ci" / f"requirements-{extra}.txt")
     found = {name: re.split("==| ", line)[1] for name, line in entries.items()}
@@ -177,7 +177,7 @@ def test_hashes_are_of_the_constrained_versions(repository: Path, extra: str) ->
 
 
 def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
-    """Two builds, of two copies made at different times, are the same bytes: the runtime alone."""
+    """Two builds, from copies made at different times, have the same bytes."""
     pytest.importorskip("hatchling", reason="pip install 'srsdk[bench]'")
     hashes = []
     for copy, mode in (("a", 0o644), ("b", 0o600)):

@@ -1,7 +1,7 @@
-"""What `ae` and `vae` are measured by: `python -m training.assess WEIGHTS --data DIR`.
+"""Measure networks of the families `ae` and `vae`: `python -m training.assess WEIGHTS --data DIR`.
 
-`ae`: colour noise (PSNR of RGB) and JPEG (PSNR-Y), before and after. `vae`: PSNR-Y of the mean,
-rank correlation of the confidence with the error, coverage of the 90 % interval; beside a parent.
+`ae`: PSNR before and after restoring color noise (RGB) and JPEG (Y). `vae`: PSNR-Y of the mean,
+rank correlation of the confidence with the error, coverage of the 90 % interval, next to a parent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from training import networks
-from training.checkpoint import CheckpointError
-from training.corrupt import TEST_QUALITY, TEST_SIGMA, add_noise, jpeg
-from training.data import DataError, Pair, load_pairs
-from training.evaluate import bicubic, network, score
-from training.loop import load_weights
-from training.metrics import PEAK, psnr_y
+from training.checkpoint import load_weights
+from training.commands import exit_code
+from training.data.corruption import TEST_QUALITY, TEST_SIGMA, add_noise, jpeg
+from training.data.pictures import Pair, load_pairs
+from training.data.resize import Picture
+from training.evaluation.evaluate import bicubic, network, score
+from training.evaluation.metrics import PEAK, psnr_y
 from training.networks.vae import CONFIDENT_WITHIN, ConditionalVae
-from training.recipe import RecipeError, recipe_from_dict
-from training.resize import Picture
+from training.recipe.schema import recipe_from_dict
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,16 +38,16 @@ SHEET_PX = 160
 
 @dataclass(frozen=True)
 class Calibration:
-    """How much a confidence is worth; means over pictures."""
+    """Quality of a confidence map; means over pictures."""
 
     rank_correlation: float
-    """Spearman's, of low confidence with absolute error, pixel by pixel; 1 is perfect."""
+    """Spearman's correlation of low confidence with absolute error, per pixel; 1 is perfect."""
     coverage: float
-    """Share of samples of the truth inside the interval that should hold 90 % of them."""
+    """Share of the truth inside the interval that should contain 90 % of it."""
 
 
 def psnr_rgb(result: Picture, truth: Picture) -> float:
-    """Return the PSNR over all samples of two (H, W, 3) uint8 pictures in dB, nothing cut off."""
+    """Return the PSNR over all samples of two (H, W, 3) uint8 pictures in dB, border included."""
     mean_square = float(np.mean((result.astype(np.float64) - truth) ** 2))
     return float("inf") if mean_square == 0 else 10 * math.log10(PEAK**2 / mean_square)
 
@@ -82,7 +82,7 @@ def predict(net: nn.Module, lr: Picture, eps: Tensor | None = None) -> tuple[Flo
 
 
 def calibration(net: nn.Module, pairs: Sequence[Pair], border_px: int) -> Calibration:
-    """Measure a VAE's confidence on pictures with truth; `border_px` are cut off on each side."""
+    """Measure a VAE's confidence on pairs, with `border_px` cut off on each side."""
     inside = np.s_[border_px:-border_px, border_px:-border_px]
     correlations, covered = [], []
     for pair in pairs:
@@ -94,7 +94,7 @@ def calibration(net: nn.Module, pairs: Sequence[Pair], border_px: int) -> Calibr
 
 
 def assess_ae(net: nn.Module, pairs: Sequence[Pair]) -> list[str]:
-    """Return lines of figures of a restorer."""
+    """Return the report lines of a restorer."""
     restore = network(net)
     noisy = [add_noise(p.hr, TEST_SIGMA, np.random.default_rng(i)) for i, p in enumerate(pairs)]
     coded = [jpeg(p.hr, TEST_QUALITY) for p in pairs]
@@ -107,14 +107,14 @@ def assess_ae(net: nn.Module, pairs: Sequence[Pair]) -> list[str]:
     ]
     (before, after), (coded_before, coded_after) = np.mean(rgb, axis=0), np.mean(luma, axis=0)
     return [
-        f"colour noise, sigma {TEST_SIGMA:.0f}: {before:.2f} -> {after:.2f} dB (RGB)",
+        f"color noise, sigma {TEST_SIGMA:.0f}: {before:.2f} -> {after:.2f} dB (RGB)",
         f"JPEG, quality {TEST_QUALITY}: {coded_before:.2f} -> {coded_after:.2f} dB (Y), "
         f"gain {coded_after - coded_before:+.2f}",
     ]
 
 
 def assess_vae(net: ConditionalVae, pairs: Sequence[Pair], parent: nn.Module | None) -> list[str]:
-    """Return lines of figures of a conditional VAE, beside its parent where one is given."""
+    """Return the report lines of a conditional VAE and, if given, its parent."""
     scale = net.scale
     measured = calibration(net, pairs, scale)
     lines = [f"mean: {score(network(net), pairs, scale)}"]
@@ -123,13 +123,13 @@ def assess_vae(net: ConditionalVae, pairs: Sequence[Pair], parent: nn.Module | N
     return [
         *lines,
         f"bicubic: {score(bicubic(scale), pairs, scale)}",
-        f"rank correlation of doubt and error: {measured.rank_correlation:.3f}",
+        f"rank correlation of uncertainty and error: {measured.rank_correlation:.3f}",
         f"coverage of the {COVERAGE:.0%} interval: {measured.coverage:.1%}",
     ]
 
 
 def sheet(net: nn.Module, pairs: Sequence[Pair]) -> Picture:
-    """Lay out crops, one picture a row.
+    """Lay out crops, one row per picture.
 
     `ae`: noisy, restored, JPEG, restored, truth. `vae`: nearest, mean, three samples, confidence,
     truth.
@@ -158,7 +158,7 @@ def _vae_row(net: ConditionalVae, pair: Pair) -> list[Picture]:
 
 
 def load(weights: Path) -> nn.Module:
-    """Return the network of a checkpoint, ready for inference."""
+    """Load the network of a checkpoint, in eval mode."""
     tensors, facts = load_weights(weights)
     net = networks.for_recipe(recipe_from_dict(facts["recipe"], source=str(weights)))
     networks.warm_start(net, tensors)
@@ -166,19 +166,23 @@ def load(weights: Path) -> nn.Module:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; return 0, or 1 after one sentence on stderr."""
+    """Run the command line; return 0, or 1 after a one-line error."""
     parser = argparse.ArgumentParser(prog="python -m training.assess", description=__doc__)
-    parser.add_argument("weights", type=Path, help="of family `ae` (x1) or `vae`")
-    parser.add_argument("--data", type=Path, required=True, action="append", help="with truth")
-    parser.add_argument("--parent", type=Path, help="weights of a plain net to compare a vae with")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write crops of the pictures")
+    parser.add_argument("weights", type=Path, help="weights of family ae (x1) or vae")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="folder of ground truth; may be repeated",
+    )
+    parser.add_argument(
+        "--parent", type=Path, metavar="WEIGHTS", help="plain net to compare a vae with"
+    )
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a sheet of crops")
     arguments = parser.parse_args(argv)
-    try:
-        _run(arguments)
-    except (CheckpointError, DataError, RecipeError, OSError, ValueError) as error:
-        sys.stderr.write(f"assess: {error}\n")
-        return 1
-    return 0
+    return exit_code("assess", lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:

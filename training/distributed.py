@@ -1,8 +1,8 @@
-"""Several processes that train one network, started by `torchrun`.
+"""Train one network with several processes, started by `torchrun`.
 
-Gradients are averaged by hand between `backward` and the optimiser's step rather than by
+Gradients are averaged explicitly between `backward` and the optimizer's step, not by
 `DistributedDataParallel`: objectives with two networks and alternating steps need no wrapping, and
-networks of this size are one all-reduce.
+networks of this size take one all-reduce.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from training.data import Shard
+from training.data.pictures import Shard
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Join the group that `torchrun` announces in the environment; nothing without one."""
+    """Join the process group that `torchrun` set up; do nothing without `torchrun`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
-        # the first rank writes the weights: nobody leaves before they are there
+        # the first rank writes the weights: the others wait for it
         dist.barrier()
     finally:
         dist.destroy_process_group()
@@ -44,8 +44,8 @@ def is_first() -> bool:
 
 
 @contextmanager
-def first_goes_ahead() -> Iterator[None]:
-    """Let the first process do something, decode pictures for example, that the rest then finds."""
+def first_process_first() -> Iterator[None]:
+    """Run the block in the first process, then in the others, which find for example its cache."""
     if _active() and not is_first():
         dist.barrier()
     yield

@@ -1,4 +1,4 @@
-"""The training loop, read from top to bottom."""
+"""The training loop: draw a batch, take a step, average, evaluate, save."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from training import checkpoint, corrupt, distributed, health, networks, objectives, optim
-from training.board import Board
-from training.data import Batch, Pair, Patches, Source
-from training.evaluate import Score, network, score
+from training import checkpoint, distributed, early_checks, networks, objectives, optimizers
+from training.data import corruption
+from training.data.pictures import Batch, Pair, Patches, Source
+from training.evaluation.evaluate import Score, network, score
 from training.objectives import Objective
-from training.recipe import Recipe, recipe_from_dict
+from training.recipe.schema import Recipe, recipe_from_dict
+from training.tensorboard import Board
 
-TrainingError = health.TrainingError
+TrainingError = early_checks.TrainingError
 log = logging.getLogger(__name__)
 
 LAST = "last.safetensors"
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run tells its caller after every step."""
+    """State of a run, passed to `on_step` after every step."""
 
     step: int
     steps: int
@@ -55,27 +55,27 @@ def train(
 ) -> Path:
     """Train one network and return the path of its averaged weights.
 
-    What is minimised is the objective's business (`training.objectives`). A run continues from
-    `out/last.safetensors` where there is one, bit for bit as if it had never stopped.
+    The objective defines the loss (`training.objectives`). If `out/last.safetensors` exists, the
+    run resumes from it, bit for bit as if it had never stopped.
 
     Args:
-        recipe: what to do.
-        source: of batches (`training.sources`); pairs stand for random patches of them.
-        out: folder of the run; made if missing.
-        tests: folders by name, scored every `recipe.evaluate_every` steps and at the end.
-        holdout: training pictures that `source` leaves out; scored as `validation`, and what the
-            early check looks at (`recipe.check_step`).
-        start_from: weights of a trained net to begin with (same scale, or a divisor of it; a plain
-            net also takes those of a narrower or a shallower one).
+        recipe: the settings of the run.
+        source: batches (`training.data.batches`), or pairs to draw random patches from.
+        out: folder of the run; created if missing.
+        tests: test sets by name, scored every `recipe.evaluate_every` steps and at the end.
+        holdout: pairs that are not in `source`; scored as `validation` and used by the early check
+            (`recipe.check_step`).
+        start_from: initial weights of a trained net (same scale, or a divisor of it; a plain net
+            also accepts those of a narrower or a shallower one).
         on_step: called after every step.
         device: where to compute.
-        board: takes losses, scores and sample pictures whenever there is an evaluation.
-        objective: another one than the recipe's, on `device`.
+        board: receives losses, scores and sample pictures at every evaluation.
+        objective: replaces the recipe's objective; must be on `device`.
 
     Raises:
         TrainingError: a loss is not finite, the early check failed, `out` holds a run of another
-            recipe, or there is nothing to score.
-        checkpoint.CheckpointError: a damaged checkpoint.
+            recipe, or `tests` cannot be scored.
+        checkpoint.CheckpointError: a checkpoint is damaged.
     """
     _check_tests(recipe, tests or {})
     torch.manual_seed(recipe.seed)
@@ -84,12 +84,12 @@ def train(
             objective = objectives.build(recipe)
     source = _damaged_source(source, recipe)
     if recipe.small.on:
-        holdout = ()  # of any size, but these networks know one
+        holdout = ()  # its pictures have any size, these networks accept one
     clean = {**({"validation": holdout} if holdout else {}), **(tests or {})}
-    sets = corrupt.versions_of(clean, recipe.corrupt)
+    sets = corruption.versions_of(clean, recipe.corrupt)
     step = 0
     if start_from is not None and not (out / LAST).exists():
-        networks.warm_start(objective.network, load_weights(start_from)[0])
+        networks.warm_start(objective.network, checkpoint.load_weights(start_from)[0])
     ema = copy.deepcopy(objective.network).eval()
     if (out / LAST).exists():
         step = _resume(out / LAST, recipe, objective, ema, source)
@@ -97,13 +97,13 @@ def train(
     began, first_step = time.perf_counter(), step
 
     while step < recipe.steps:
-        batch = _on(source.draw(), device)
+        batch = _to_device(source.draw(), device)
         losses = distributed.mean(objective.step(batch, step), device)
-        optim.average(ema, objective.network, recipe.optimiser.ema, step)
+        optimizers.average(ema, objective.network, recipe.optimizer.ema, step)
         step += 1
-        health.check_finite(losses, step)
+        early_checks.check_finite(losses, step)
         if step == recipe.check_step:
-            health.check_against_bicubic(objective.network, holdout, recipe.scale, step)
+            early_checks.check_against_bicubic(objective.network, holdout, recipe.scale, step)
         if on_step is not None:
             seconds = (time.perf_counter() - began) / (step - first_step)
             on_step(Progress(step, recipe.steps, losses["loss"], seconds))
@@ -119,32 +119,20 @@ def train(
     return out / WEIGHTS
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the averaged weights in a run's `weights` or `last` file, or packed, and its facts.
-
-    What `python -m training pack` stored as float16 comes back as float32.
-    """
-    tensors, facts = checkpoint.load(path)
-    tensors = checkpoint.without_prefix("ema", tensors) or tensors
-    return {n: t.float() if t.dtype == torch.half else t for n, t in tensors.items()}, facts
-
-
 def _damaged_source(source: Source | Sequence[Pair], recipe: Recipe) -> Source:
     shard = distributed.shard()
     if isinstance(source, Sequence):
         data = recipe.data
         source = Patches(list(source), data.patch_px, data.batch, recipe.seed, shard)
-    return corrupt.wrap(source, recipe, shard)
+    return corruption.wrap(source, recipe, shard)
 
 
 def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:
-    """Refuse folders that the textbook forms on small pictures cannot be scored on."""
+    """Reject test sets that the textbook models for small pictures cannot be scored on."""
     if not recipe.small.on:
         return
     if tests and recipe.family == "gan":
-        raise TrainingError(
-            "a generator's pictures have no truth to be scored on: leave --test out"
-        )
+        raise TrainingError("generated pictures have no ground truth to score: leave --test out")
     size = (recipe.data.patch_px, recipe.data.patch_px)
     for name, pairs in tests.items():
         for pair in pairs:
@@ -154,11 +142,11 @@ def _check_tests(recipe: Recipe, tests: Mapping[str, Sequence[Pair]]) -> None:
                 )
 
 
-def _on(batch: Batch, device: torch.device) -> Batch:
+def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    there = {name: value for name, value in vars(batch).items() if value is not None}
-    moved = {name: value.to(device, non_blocking=True) for name, value in there.items()}
+    tensors = {name: value for name, value in vars(batch).items() if value is not None}
+    moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
     return type(batch)(**moved)
 
 
@@ -208,7 +196,7 @@ def _resume(
     path: Path, recipe: Recipe, objective: Objective, ema: nn.Module, source: Source
 ) -> int:
     tensors, facts = checkpoint.load(path)
-    # read as a recipe: one that was saved before a key existed means that key's default
+    # parsed as a recipe: keys that are newer than the checkpoint get their defaults
     if recipe_from_dict(facts["recipe"], source=str(path)) != recipe:
         raise TrainingError(f"{path} belongs to another recipe; choose another --out or delete it")
     objective.restore(checkpoint.without_prefix("objective", tensors))

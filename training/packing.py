@@ -1,4 +1,4 @@
-"""Weights as they are published: float16, half the size, the same schema."""
+"""Convert weights for publishing: float16, half the size, the same schema."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from training import checkpoint
-from training.loop import load_weights
+from training.checkpoint import load_weights
 
 
 def pack(weights: Path, out: Path, *, force: bool = False) -> None:
     """Write a run's averaged weights as float16, all or nothing.
 
-    `load_weights` reads them as float32. The facts keep recipe and step, and name the hash of the
-    file that was packed, which is what a model exported from that file carries.
+    `load_weights` returns them as float32. The facts keep the recipe and the step, and add the
+    SHA-256 of the source file, which a model exported from that file also contains.
 
     Args:
-        weights: `weights` or `last` of a run.
+        weights: `weights.safetensors` or `last.safetensors` of a run.
         out: the file to write.
-        force: replace `out` where it exists.
+        force: overwrite an existing `out`.
 
     Raises:
-        checkpoint.CheckpointError: `weights` is no checkpoint, holds a weight that float16 cannot,
-            or `out` is there already.
+        checkpoint.CheckpointError: `weights` is not a checkpoint or holds a weight beyond the range
+            of float16, or `out` exists.
     """
     if out.exists() and not force:
         raise checkpoint.CheckpointError(f"{out} exists; --force replaces it")
@@ -37,7 +37,7 @@ def pack(weights: Path, out: Path, *, force: bool = False) -> None:
 
 
 def _half(path: Path, name: str, tensor: Tensor) -> Tensor:
-    """Round to float16; counts and flags stay what they are."""
+    """Round floating-point tensors to float16; leave others unchanged."""
     if not tensor.is_floating_point():
         return tensor
     half = tensor.half()

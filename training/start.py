@@ -1,4 +1,4 @@
-"""How a command begins: Ctrl-C while torch is imported, for seconds, is no traceback."""
+"""Start-up shared by all commands; handles Ctrl-C during the slow torch import."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def start(package: str) -> int:
     """Run `main` of a package's `cli` module and return its exit code, 130 after Ctrl-C."""
 
     def stop(*_: object) -> None:
-        os.write(2, f"{package}: stopped before anything began\n".encode())
+        os.write(2, f"{package}: stopped during start-up\n".encode())
         os._exit(INTERRUPTED)
 
-    # an exception would not do: libraries that are interrupted as they load raise what they like
+    # not an exception: libraries interrupted during their import raise errors of their own
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, stop)
@@ -36,7 +36,7 @@ def start(package: str) -> int:
 
 
 def interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: a library that is stopped as it loads raises its own."""
+    """Whether Ctrl-C caused an error; libraries interrupted during import raise their own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -1,1 +1,4 @@
-"""What is proved and measured on a machine with an NVIDIA GPU: `python -m benchmarks gpu-check`."""
+"""Check and measure srsdk on an NVIDIA GPU: `python -m benchmarks gpu-check`.
+
+Uses: nothing.
+"""

@@ -1,7 +1,7 @@
-"""`python -m benchmarks gpu-check`: everything that only a GPU can prove, in one run.
+"""`python -m benchmarks gpu-check`: run all tests and measurements that need a GPU.
 
-Writes one JSON and one picture sheet. A part that cannot run here (no PyTorch, no TensorRT, a GPU
-that TensorRT for RTX does not serve) is in the JSON with its reason and does not stop the rest.
+Writes a JSON file and a sheet of pictures. A section that cannot run here (no PyTorch, no TensorRT,
+a GPU that TensorRT for RTX does not support) is recorded with its reason; the others still run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 
 import srsdk
 from benchmarks.gpu import measure
-from srsdk.engines.cuda import Device
+from srsdk.engines.cuda.device import Device
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "astronaut.png"
@@ -38,17 +38,17 @@ Section = Callable[[Device], Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command."""
+    """Declare the options of `gpu-check`."""
     parser.add_argument(
-        "--out", type=Path, default=Path("gpu-check"), help="folder, made if missing"
+        "--out", type=Path, default=Path("gpu-check"), help="output folder (default: gpu-check)"
     )
     parser.add_argument("--engine", type=Path, action="append", default=[], metavar="FILE",
-                        help="a TensorRT engine to time as well; may be repeated")  # fmt: skip
+                        help="a TensorRT engine to measure too; repeatable")  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run all sections; 0 done, 1 where there is no GPU or something is wrong."""
+    """Run all sections; exit code 1 if there is no GPU or a check fails."""
     try:
         device = Device(0)
     except srsdk.SrsdkError as error:
@@ -63,11 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     record["seconds"] = round(time.monotonic() - began_s, 1)
     target = arguments.out / "gpu-check.json"
     target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    wrong = _wrong(record["sections"])
-    sys.stdout.write(f"wrote {target}: {record['seconds']} s, {len(wrong)} section(s) failed\n")
-    for line in wrong:
+    failed = _failed_checks(record["sections"])
+    sys.stdout.write(f"wrote {target}: {record['seconds']} s, {len(failed)} section(s) failed\n")
+    for line in failed:
         sys.stdout.write(f"  {line}\n")
-    return 1 if wrong else 0
+    return 1 if failed else 0
 
 
 def _sections(engines: list[Path]) -> dict[str, Section]:
@@ -80,12 +80,12 @@ def _sections(engines: list[Path]) -> dict[str, Section]:
         from benchmarks.gpu import sections
 
         found |= {
-            "slots_right": sections.slots_are_right,
-            "memory_comes_back": sections.memory_comes_back,
+            "slots_right": sections.check_slots,
+            "check_memory_release": sections.check_memory_release,
             "graphs": sections.graphs,
             "end_to_end": sections.end_to_end,
             "pytorch_alone": sections.peers,
-            "floors": sections.floors,
+            "lower_bounds": sections.lower_bounds,
             "sweep": sections.sweep,
         }
     rgb = measure.picture(360, 640)
@@ -101,30 +101,30 @@ def _measured(name: str, section: Section, device: Device) -> dict[str, Any]:
     began_s = time.monotonic()
     try:
         found = {"found": section(device)}
-    except Exception as error:  # one part that cannot run must not take the others with it
+    except Exception as error:  # a section that fails must not stop the others
         found = {"missing": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
     return {**found, "seconds": round(time.monotonic() - began_s, 1)}
 
 
-def _wrong(sections: dict[str, Any]) -> list[str]:
-    """Return what is wrong, as opposed to not there."""
+def _failed_checks(sections: dict[str, Any]) -> list[str]:
+    """Return the failed checks, without the sections that are merely unavailable."""
     lines = []
     tests = sections["tests"].get("found", {})
     if tests.get("exit_code", 1):
         lines.append(f"tests: {tests.get('summary', sections['tests'].get('missing'))}")
     if sections["pinned_content_right"].get("found") is not True:
-        lines.append("pinned copies do not bring back what went")
+        lines.append("pinned copies do not return the bytes that were sent")
     if "slots_right" in sections and sections["slots_right"].get("found", {}).get("wrong", 1):
         lines.append(f"slots: {sections['slots_right']}")
-    lost = sections.get("memory_comes_back", {}).get("found", {}).get("lost", 0)
+    lost = sections.get("check_memory_release", {}).get("found", {}).get("lost", 0)
     if lost > 1 << 20:
-        lines.append(f"close() keeps {lost:,} bytes after a hundred cycles")
+        lines.append(f"close() leaks {lost:,} bytes in 100 cycles")
     return lines
 
 
 def _tests(_: Device) -> dict[str, Any]:
     call = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider",
-            str(ROOT / "tests" / "srsdk" / "test_gpu.py")]  # fmt: skip
+            str(ROOT / "tests" / "srsdk" / "engines" / "test_gpu.py")]  # fmt: skip
     done = subprocess.run(
         call, cwd=ROOT, capture_output=True, text=True, timeout=TEST_SECONDS, check=False
     )
@@ -145,7 +145,7 @@ def _engine(path: Path) -> dict[str, Any]:
 
 def _sheet(arguments: argparse.Namespace) -> Section:
     def draw(_: Device) -> dict[str, Any]:
-        """Put bicubic, the CPU's result and every GPU's beside each other; return differences."""
+        """Draw bicubic, the CPU result and all GPU results side by side; return differences."""
         small = np.asarray(Image.open(SAMPLE).convert("RGB").crop((64, 32, 256, 224)))
         size = (small.shape[1] * 4, small.shape[0] * 4)
         bicubic = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
@@ -158,7 +158,7 @@ def _sheet(arguments: argparse.Namespace) -> Section:
                 shown[name] = make()
                 difference = np.abs(shown[name].astype(int) - reference)
                 found[name] = {"max_lsb": int(difference.max()), "mean": float(difference.mean())}
-            except Exception as error:  # not there: said in the record
+            except Exception as error:  # unavailable: recorded with its reason
                 found[name] = {"missing": f"{type(error).__name__}: {error}"}
         sheet = Image.new("RGB", (len(shown) * (size[0] + 8), size[1] + 20), "white")
         for index, (name, pixels) in enumerate(shown.items()):
@@ -179,13 +179,13 @@ def _results(engines: list[Path], small: Any) -> dict[str, Callable[[], Any]]:
 
         made["slots fp32"] = lambda: result_of(torch.float32, small)
         made["slots fp16"] = lambda: result_of(torch.float16, small)
-    made["onnxruntime cuda"] = lambda: _by({"device": "cuda:0"}, small, "gan_x4")
+    made["onnxruntime cuda"] = lambda: _upscaled({"device": "cuda:0"}, small, "gan_x4")
     for path in engines:
-        made[path.name] = lambda path=path: _by({}, small, str(path))  # type: ignore[misc]
+        made[path.name] = lambda path=path: _upscaled({}, small, str(path))  # type: ignore[misc]
     return made
 
 
-def _by(options: dict[str, Any], small: Any, model: str) -> Any:
+def _upscaled(options: dict[str, Any], small: Any, model: str) -> Any:
     with srsdk.Upscaler(model, **options) as up:
         return up(small)
 

@@ -1,4 +1,4 @@
-"""The measurements of `gpu-check`, each on its own: a name, a function, plain values."""
+"""Measurements of `gpu-check` that need no PyTorch; each returns plain values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 import srsdk
-from srsdk.call import Call
-from srsdk.engines.cuda import Device, view
-from srsdk.engines.cuda_engine import CudaEngine
+from srsdk.engines.cuda.device import Device, view
+from srsdk.engines.cuda.engine import CudaEngine
+from srsdk.inference.pipeline import Pipeline
+from srsdk.inference.planner import Planner
+from srsdk.inference.profiling import CallTimings
 from srsdk.manifest import Manifest
-from srsdk.memory_plan import Planner
-from srsdk.pipeline import Pipeline
-from srsdk.profile import CallTimings
+from srsdk.scheduling.context import Call
 
 Picture = npt.NDArray[np.uint8]
 COPY_BYTES = 64 << 20
@@ -25,7 +25,7 @@ HEIGHT, WIDTH = 1080, 1920
 
 
 def picture(height: int = HEIGHT, width: int = WIDTH) -> Picture:
-    """Return noise over a ramp: nothing about it is cheap."""
+    """Return noise over a ramp, so that no step has an easy input."""
     random = np.random.default_rng(0)
     ramp = np.linspace(0, 200, width)[None, :, None]
     noise = random.integers(0, 55, (height, width, 3))
@@ -33,7 +33,7 @@ def picture(height: int = HEIGHT, width: int = WIDTH) -> Picture:
 
 
 def bandwidth(device: Device) -> dict[str, float]:
-    """Return GB/s of pinned, write-combined and pageable copies, and within the device."""
+    """Return GB/s of pinned, write-combined and pageable copies, and of copies in the device."""
     with device.active():
         stream, memory = device.stream(), device.allocate(COPY_BYTES)
         twin = device.allocate(COPY_BYTES)
@@ -54,7 +54,7 @@ def bandwidth(device: Device) -> dict[str, float]:
                 "in_pageable": rate(lambda: device.copy_in(d, host, COPY_BYTES, s)),
                 "out_pinned": rate(lambda: device.copy_out(pinned.handle, d, COPY_BYTES, s)),
                 "out_pageable": rate(lambda: device.copy_out(host, d, COPY_BYTES, s)),
-                # read and written
+                # each byte is read and written
                 "device": 2
                 * rate(
                     lambda: device.copy_rows(
@@ -68,7 +68,7 @@ def bandwidth(device: Device) -> dict[str, float]:
 
 
 def timed_ms(device: Device, stream: int, work: Callable[[], None], rounds: int = 7) -> float:
-    """Return the median time of something that is enqueued, by events."""
+    """Return the median time of enqueued work in ms, measured with CUDA events."""
     start, end = device.event(), device.event()
     times = []
     try:
@@ -85,7 +85,7 @@ def timed_ms(device: Device, stream: int, work: Callable[[], None], rounds: int 
 
 
 def cycles(device: Device, open_use_close: Callable[[], None], count: int = 100) -> dict[str, Any]:
-    """Return the device's free bytes before and after so many openings, uses and closings."""
+    """Return the device's free bytes before and after `count` open-use-close cycles."""
     open_use_close()
     with device.active():
         before, _ = device.memory()
@@ -97,7 +97,7 @@ def cycles(device: Device, open_use_close: Callable[[], None], count: int = 100)
 
 
 def pinned_content(device: Device) -> bool:
-    """Return whether bytes come back as they went."""
+    """Return whether bytes survive the copy to the device and back."""
     with device.active():
         host, back = device.pinned(1000, write_combined=True), device.pinned(1000)
         memory, stream = device.allocate(1000), device.stream()
@@ -114,7 +114,7 @@ def pinned_content(device: Device) -> bool:
 
 
 class Runner:
-    """One engine and its pipeline, with the tile and slots that a sweep asks for."""
+    """An engine and its pipeline with a given tile size, slots and batch."""
 
     def __init__(
         self, engine: CudaEngine, manifest: Manifest, *, tile: int, slots: int | None = None,
@@ -125,21 +125,21 @@ class Runner:
         self.pipeline = Pipeline(engine, manifest, planner, slots)
 
     def __call__(self, rgb: Picture) -> Picture:
-        """Upscale."""
+        """Upscale a picture."""
         return self.pipeline.upscale(rgb, Call())
 
     def on_device(self, array: Any, out: Any = None) -> Any:
-        """Upscale on the device."""
+        """Upscale an array on the device."""
         return self.pipeline.upscale_on_gpu(array, out, None, Call())
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
         self.pipeline.close()
         self.engine.close()
 
 
 def median_ms(work: Callable[[], Any], rounds: int = 9) -> float:
-    """Return the median wall time of a call, after two for warming up."""
+    """Return the median wall time of a call in ms, after two warm-up calls."""
     times = []
     for _ in range(rounds + 2):
         began_s = time.perf_counter()
@@ -149,23 +149,23 @@ def median_ms(work: Callable[[], Any], rounds: int = 9) -> float:
 
 
 def profiled(run: Runner, rgb: Picture) -> tuple[CallTimings, float]:
-    """Return the steps of the median call, and the share of copy time that something hid."""
+    """Return the timings of the median call, and the share of copy time hidden by other work."""
     run(rgb)
     with run.pipeline.profiler.profile() as calls:
         for _ in range(7):
             run(rgb)
     call = sorted(calls, key=lambda c: c.total_ms)[len(calls) // 2]
     copies_ms = call.h2d_ms + call.d2h_ms
-    shown_ms = max(0.0, call.total_ms - call.execute_ms - call.stage_ms - call.lay_ms)
-    return call, max(0.0, 1 - shown_ms / copies_ms) if copies_ms else 0.0
+    exposed_ms = max(0.0, call.total_ms - call.execute_ms - call.stage_ms - call.paste_ms)
+    return call, max(0.0, 1 - exposed_ms / copies_ms) if copies_ms else 0.0
 
 
 def manifest_for(name: str, scale: int, radius_px: int) -> Manifest:
-    """Describe a network that has no file."""
+    """Return the manifest of a network without a file."""
     return Manifest(name=name, scale=scale, channels=3, radius_px=radius_px, precision="unknown")
 
 
 def upscale_files(options: dict[str, Any], rgb: Picture, model: str) -> tuple[Picture, float]:
-    """Return a model file's result on some backend, and its median time."""
+    """Return a model's result with the given options, and its median time in ms."""
     with srsdk.Upscaler(model, **options) as up:
         return up(rgb), median_ms(lambda: up(rgb))

@@ -1,4 +1,4 @@
-"""The sections of `gpu-check` that need PyTorch: slots, graphs, sweeps, peers, floors."""
+"""Sections of `gpu-check` that need PyTorch: slots, graphs, sweeps, peers, lower_bounds."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from benchmarks.gpu import measure
 from benchmarks.gpu.measure import Runner, manifest_for, median_ms, picture, profiled
 from benchmarks.gpu.torch_engine import Bytes, Nearest, load, open_torch
 from srsdk import models
-from srsdk.engines.cuda import Device
+from srsdk.engines.cuda.device import Device
 from srsdk.manifest import read_manifest
 
 TILE_PX = 256
 MODEL = "gan_x4"
 
 
-def slots_are_right(device: Device) -> dict[str, Any]:
-    """Random sizes through nearest-neighbour, slots, graphs, streams and all: to the bit."""
+def check_slots(device: Device) -> dict[str, Any]:
+    """Check that nearest-neighbor is bit-exact for random sizes, slots, graphs and batches."""
     random = np.random.default_rng(0)
     wrong, count = 0, 0
-    for lanes, slots, graphs, batch in ((1, 1, False, 1), (1, 3, True, 1), (2, 8, True, 3)):
-        run = Runner(open_torch(Nearest(), lanes=lanes, graphs=graphs), manifest_for("n", 2, 3),
-                     tile=64, slots=slots, batch=batch)  # fmt: skip
+    for compute_streams, slots, graphs, batch in (
+        (1, 1, False, 1),
+        (1, 3, True, 1),
+        (2, 8, True, 3),
+    ):
+        engine = open_torch(Nearest(), compute_streams=compute_streams, graphs=graphs)
+        run = Runner(engine, manifest_for("n", 2, 3), tile=64, slots=slots, batch=batch)
         try:
             for _ in range(20):
                 height, width = random.integers(1, 400, 2)
@@ -43,8 +47,8 @@ def slots_are_right(device: Device) -> dict[str, Any]:
     return {"pictures": count, "wrong": wrong}
 
 
-def memory_comes_back(device: Device) -> dict[str, Any]:
-    """A hundred openings and closings of slots, graphs and all."""
+def check_memory_release(device: Device) -> dict[str, Any]:
+    """Measure the device memory lost in 100 open-use-close cycles."""
     rgb = picture(200, 300)
 
     def once() -> None:
@@ -56,7 +60,7 @@ def memory_comes_back(device: Device) -> dict[str, Any]:
 
 
 def graphs(device: Device) -> dict[str, Any]:
-    """The same work launched as a graph and kernel by kernel."""
+    """Time the same work launched as a CUDA graph and kernel by kernel."""
     rgb = picture()
     found: dict[str, Any] = {}
     for name, graph in (("graph", True), ("no_graph", False)):
@@ -70,7 +74,7 @@ def graphs(device: Device) -> dict[str, Any]:
 
 
 def sweep(device: Device) -> list[dict[str, Any]]:
-    """Tiles, batches, slots and lanes: numpy to numpy."""
+    """Time tile sizes, batches, slots and compute streams, numpy to numpy."""
     rgb, rows = picture(), []
     net = load(MODEL, torch.float16)
     for tile in (128, 256, 512):
@@ -81,18 +85,20 @@ def sweep(device: Device) -> list[dict[str, Any]]:
                     ms = median_ms(lambda run=run: run(rgb), 5)  # type: ignore[misc]
                 finally:
                     run.close()
-                rows.append({"tile": tile, "batch": batch, "slots": slots, "lanes": 1, "ms": ms})
-    run = _runner(net, lanes=2, slots=4)
+                rows.append(
+                    {"tile": tile, "batch": batch, "slots": slots, "compute_streams": 1, "ms": ms}
+                )
+    run = _runner(net, compute_streams=2, slots=4)
     try:
         ms = median_ms(lambda: run(rgb), 5)
     finally:
         run.close()
-    rows.append({"tile": TILE_PX, "batch": 1, "slots": 4, "lanes": 2, "ms": ms})
+    rows.append({"tile": TILE_PX, "batch": 1, "slots": 4, "compute_streams": 2, "ms": ms})
     return rows
 
 
 def end_to_end(device: Device) -> dict[str, Any]:
-    """Numpy to numpy, device to device into the caller's buffer, and with what is beside it."""
+    """Time numpy to numpy, and device to device into the caller's buffer; compare results."""
     rgb = picture()
     run = _runner(load(MODEL, torch.float16))
     try:
@@ -111,7 +117,7 @@ def end_to_end(device: Device) -> dict[str, Any]:
 
 
 def peers(device: Device) -> dict[str, Any]:
-    """PyTorch by itself on the whole picture: eager, channels_last FP16, compiled."""
+    """Time PyTorch alone on the whole picture: eager, channels_last FP16, compiled."""
     rgb = picture()
     tensor = torch.from_numpy(rgb).cuda()[None]
     found: dict[str, Any] = {}
@@ -124,14 +130,14 @@ def peers(device: Device) -> dict[str, Any]:
         try:
             net = make()
             found[f"{name}_ms"] = _torch_ms(net, tensor)
-        except Exception as error:  # a peer that fails is a finding, not the end
+        except Exception as error:  # record a failing peer and continue
             found[f"{name}_ms"] = f"failed: {str(error).splitlines()[0][:200]}"
         torch.cuda.empty_cache()
     return found
 
 
-def floors(device: Device) -> dict[str, Any]:
-    """FLOP over the measured peak, bytes over the measured bandwidth, for the same picture."""
+def lower_bounds(device: Device) -> dict[str, Any]:
+    """Return lower bounds of the time: FLOP over measured peak, bytes over measured bandwidth."""
     side = 8192
     a = torch.randn(side, side, device="cuda", dtype=torch.float16)
     ms = _torch_ms(lambda x: x @ x, a)
@@ -150,7 +156,7 @@ def floors(device: Device) -> dict[str, Any]:
 
 
 def result_of(dtype: torch.dtype, rgb: Any) -> Any:
-    """Return the shipped model's picture through slots and PyTorch."""
+    """Upscale with the shipped model: PyTorch in srsdk's slots."""
     run = _runner(load(MODEL, dtype))
     try:
         return run(rgb)
@@ -160,12 +166,12 @@ def result_of(dtype: torch.dtype, rgb: Any) -> Any:
 
 def _runner(
     net: Bytes, *, tile: int = TILE_PX, slots: int | None = None, batch: int | None = None,
-    lanes: int = 1, graphs: bool = True,
+    compute_streams: int = 1, graphs: bool = True,
 ) -> Runner:  # fmt: skip
     shipped = read_manifest(models.find(MODEL))
     assert shipped is not None
     manifest = manifest_for(MODEL, shipped.scale, shipped.radius_px)
-    engine = open_torch(net, lanes=lanes, graphs=graphs)
+    engine = open_torch(net, compute_streams=compute_streams, graphs=graphs)
     return Runner(engine, manifest, tile=tile, slots=slots, batch=batch)
 
 
@@ -183,6 +189,6 @@ def _torch_ms(net: Callable[[Any], Any], tensor: Any) -> float:
 
 
 def _macs_per_pixel(net: Bytes) -> float:
-    """Multiply-adds of all convolutions for one pixel of the source; all run at its size."""
+    """Return the multiply-adds per source pixel; all convolutions run at source resolution."""
     convs = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
     return float(sum(m.weight.numel() for m in convs))

@@ -1,7 +1,7 @@
-"""A network of PyTorch behind the slots of srsdk: it proves them on any GPU that PyTorch knows.
+"""Run a PyTorch network in srsdk's slots, to test them on any GPU that PyTorch supports.
 
-TensorRT for RTX does not serve every GPU (none of A100, H100, H200), and the GPU build of ONNX
-Runtime is not everywhere; memory, streams, events, graphs and slots are the same for all of them.
+TensorRT for RTX does not support every GPU (not A100, H100, H200), and the GPU build of ONNX
+Runtime is not always installed; memory, streams, events, graphs and slots are the same for all.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srsdk.engines import Signature
-from srsdk.engines.cuda import Device
-from srsdk.engines.cuda_engine import CudaEngine, failure
-from srsdk.engines.lanes import make_lanes
+from srsdk.engines.cuda.compute_streams import make_compute_streams
+from srsdk.engines.cuda.device import Device
+from srsdk.engines.cuda.engine import CudaEngine, failure
+from srsdk.engines.protocol import Signature
 from training import checkpoint, networks
-from training.recipe import recipe_from_dict
+from training.recipe.schema import recipe_from_dict
 
 WEIGHTS = Path(__file__).parents[2] / "training" / "weights"
 
@@ -31,22 +31,22 @@ class Bytes(nn.Module):
         self.network, self.dtype = network, dtype
 
     def forward(self, image: Tensor) -> Tensor:
-        """Upscale."""
+        """Upscale a batch."""
         y = self.network((image.to(self.dtype) / 255.0).permute(0, 3, 1, 2))
         levels: Tensor = (y * 255.0).clamp(0, 255).round()
         return levels.permute(0, 2, 3, 1).to(torch.uint8)
 
 
 class Nearest(nn.Module):
-    """Repeats pixels: the right answer is known."""
+    """Nearest-neighbor by two, whose correct result is known."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Upscale twice."""
+        """Repeat each pixel in both directions."""
         return image.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
 
 
 def load(name: str, dtype: torch.dtype, device: str = "cuda") -> Bytes:
-    """Return a trained network of `training/weights`."""
+    """Load a trained network from `training/weights`."""
     tensors, facts = checkpoint.load(WEIGHTS / f"{name}.safetensors")
     net = networks.for_recipe(recipe_from_dict(facts["recipe"], source=name))
     net.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
@@ -55,7 +55,7 @@ def load(name: str, dtype: torch.dtype, device: str = "cuda") -> Bytes:
 
 
 class TorchNetwork:
-    """A module as a `Network` of srsdk."""
+    """A PyTorch module as srsdk's `Network`."""
 
     capturable = True
     profiles: tuple[tuple[int, int, int], ...] = ()
@@ -65,7 +65,7 @@ class TorchNetwork:
         self.signature = Signature("uint8", (None, None, None, 3), (None, None, None, 3))
 
     def prepare(self, input_shape: tuple[int, ...], stream: int) -> TorchRun:
-        """Run once, which tells the output's shape."""
+        """Run once to find the output shape."""
         with torch.inference_mode(), _on(stream):
             try:
                 shape = tuple(self._module(_zeros(input_shape)).shape)
@@ -74,19 +74,19 @@ class TorchNetwork:
         return TorchRun(self._module, input_shape, shape)
 
     def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
-        """Not told."""
+        """Return None: unknown."""
         return None
 
     def settled(self) -> None:
-        """Nothing to keep."""
+        """Do nothing: there is nothing to store."""
 
     def close(self) -> None:
-        """Give PyTorch's cache back."""
+        """Release PyTorch's cached memory."""
         torch.cuda.empty_cache()
 
 
 class TorchRun:
-    """One shape at fixed addresses."""
+    """One input shape at fixed addresses."""
 
     scratch_bytes = 0
 
@@ -96,7 +96,7 @@ class TorchRun:
         self._output: Tensor | None = None
 
     def bind(self, input_address: int, output_address: int, scratch_address: int) -> None:
-        """View our memory as tensors."""
+        """View srsdk's memory as tensors."""
         self._input = as_tensor(input_address, self._shape)
         self._output = as_tensor(output_address, self.output_shape)
 
@@ -110,16 +110,16 @@ class TorchRun:
             raise failure(f"PyTorch failed: {str(error).splitlines()[0]}") from error
 
     def close(self) -> None:
-        """Let go."""
+        """Drop the tensors."""
         self._input = self._output = None
 
 
 def open_torch(
-    module: Callable[[Tensor], Tensor], *, lanes: int = 1, graphs: bool = True
+    module: Callable[[Tensor], Tensor], *, compute_streams: int = 1, graphs: bool = True
 ) -> CudaEngine:
-    """Return an engine of srsdk whose network is a module of PyTorch."""
+    """Return an srsdk engine that runs a PyTorch module."""
     device = Device(0)
-    made = make_lanes(device, lanes)
+    made = make_compute_streams(device, compute_streams)
     return CudaEngine("torch", device, TorchNetwork(module), made, graphs=graphs)
 
 
@@ -128,7 +128,7 @@ def _on(stream: int) -> Any:
 
 
 class _Memory:
-    """Device memory as `torch.as_tensor` takes it."""
+    """Device memory in the form that `torch.as_tensor` accepts."""
 
     def __init__(self, address: int, shape: tuple[int, ...]) -> None:
         self.__cuda_array_interface__ = {

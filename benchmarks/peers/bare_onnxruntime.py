@@ -1,15 +1,15 @@
-"""A bare session of ONNX Runtime, its defaults but for the number of threads."""
+"""Bare ONNX Runtime with its defaults, except for the number of threads."""
 
 from __future__ import annotations
 
 import os
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 from srsdk.models import find
 
 
 def open_it(job: Job) -> Upscale:
-    """Open it."""
+    """Open a session."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 

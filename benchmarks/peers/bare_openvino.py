@@ -1,4 +1,4 @@
-"""Bare OpenVINO at its best for one picture: compiled for its very size, nothing copied."""
+"""Bare OpenVINO at its fastest for one picture: compiled for its exact size, without copies."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import functools
 import sys
 from typing import Any
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 from srsdk.models import find
 
 
 def fp32(job: Job) -> Upscale:
-    """In float32, as the file says."""
+    """Compute in float32, as stored in the file."""
     return _open(job, INFERENCE_PRECISION_HINT="f32")
 
 
 def defaults(job: Job) -> Upscale:
-    """As it comes: bfloat16 where the processor has it, whatever the file says."""
+    """Use OpenVINO's defaults: bfloat16 where the processor has it, even for float32 files."""
     return _open(job)
 
 
@@ -38,7 +38,7 @@ def _open(job: Job, **hints: str) -> Upscale:
 
 @functools.cache
 def _core() -> Any:
-    """Never given back: dropped in another thread, it would take this one's signal stack along."""
+    """Return the Core; never freed: freed in another thread, it frees this one's signal stack."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # it would phone home
     import openvino as ov
 

@@ -1,7 +1,7 @@
-"""What one would take to restore a picture at its own size: srsdk, NLM, BM3D, or nothing.
+"""Methods that restore a picture at its own size: srsdk, NLM, BM3D, or none.
 
-An opener returns a function from (H, W, 3) uint8 RGB to the same. NLM and BM3D are told the sigma
-of the noise, which favours them: `ae` is blind.
+An opened method is a function from (H, W, 3) uint8 RGB to the same. NLM and BM3D get the sigma of
+the noise, which favors them: `ae` is blind.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Picture = npt.NDArray[np.uint8]
 Restore = Callable[[Picture], Picture]
 
 NLM_FACTORS = {15.0: (0.6, 0.6), 25.0: (0.5, 0.6), 50.0: (0.6, 0.6)}
-"""By sigma: strength on luma and on colour, over sigma; chosen by `restoration --train BSDS399`."""
+"""By sigma: strengths for luma and color, over sigma; chosen by `restoration --train BSDS399`."""
 LUMA_FACTORS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
-COLOUR_FACTORS = (0.4, 0.6, 0.8, 1.0, 1.4)
+COLOR_FACTORS = (0.4, 0.6, 0.8, 1.0, 1.4)
 WARM_UP_PX = 64
 TEMPLATE_PX, SEARCH_PX = 7, 21
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way to restore."""
+    """One method of restoration."""
 
     title: str
-    """For tables."""
+    """Title in tables."""
     needs: tuple[str, ...] = ()
     """Packages that it imports."""
     damages: tuple[str, ...] = ("noise",)
-    """What it is made for."""
+    """Kinds of damage that it removes."""
 
 
 METHODS = {
@@ -49,7 +49,7 @@ METHODS = {
 
 
 def missing(name: str) -> str | None:
-    """Say what a method lacks here, or None."""
+    """Return what a method lacks here, or None."""
     for package in METHODS[name].needs:
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed: pip install 'srsdk[peers]'"
@@ -70,8 +70,8 @@ def _ours(path: Path, threads: int) -> Restore:
     """Open an `.onnx` file as users do, or weights as `python -m training.assess` does.
 
     Raises:
-        ModelError: the file enlarges, or is no model.
-        ValueError: the weights do, or are no weights.
+        ModelError: the file enlarges pictures, or is not a model.
+        ValueError: the weights enlarge pictures, or are not weights.
     """
     if path.suffix == ".onnx":
         from srsdk import Restorer
@@ -80,22 +80,22 @@ def _ours(path: Path, threads: int) -> Restore:
     import torch
 
     from training.assess import load
-    from training.evaluate import network
+    from training.evaluation.evaluate import network
 
     net = load(path)
     if getattr(net, "scale", None) != 1:
-        raise ValueError(f"{path.name}: no restorer, expected weights of family `ae` at x1")
+        raise ValueError(f"{path.name}: not a restorer, expected weights of family `ae` at x1")
     torch.set_num_threads(threads)
     return network(net)
 
 
-def non_local_means(luma: float, colour: float, *, threads: int = 1) -> Restore:
+def non_local_means(luma: float, color: float, *, threads: int = 1) -> Restore:
     """Return OpenCV's non-local means in CIELAB (Buades et al. 2011).
 
     Args:
         luma: strength h on lightness, levels of 255.
-        colour: the same on both planes of colour.
-        threads: of OpenCV.
+        color: the same on both color planes.
+        threads: threads of OpenCV.
     """
     import cv2
 
@@ -103,7 +103,7 @@ def non_local_means(luma: float, colour: float, *, threads: int = 1) -> Restore:
 
     def restore(damaged: Picture) -> Picture:
         bgr = np.ascontiguousarray(damaged[..., ::-1])
-        made = cv2.fastNlMeansDenoisingColored(bgr, None, luma, colour, TEMPLATE_PX, SEARCH_PX)
+        made = cv2.fastNlMeansDenoisingColored(bgr, None, luma, color, TEMPLATE_PX, SEARCH_PX)
         result: Picture = made[..., ::-1]
         return result
 
@@ -111,7 +111,7 @@ def non_local_means(luma: float, colour: float, *, threads: int = 1) -> Restore:
 
 
 def _bm3d(sigma: float) -> Restore:
-    """Return its authors' BM3D for colour (Dabov et al. 2007), default profile, sigma known."""
+    """Return the authors' BM3D for color (Dabov et al. 2007), default profile, known sigma."""
     from bm3d import bm3d_rgb
 
     def restore(damaged: Picture) -> Picture:
@@ -123,19 +123,19 @@ def _bm3d(sigma: float) -> Restore:
 
 
 def nlm_strength(sigma: float) -> tuple[float, float]:
-    """Return NLM's strengths on luma and colour out of `NLM_FACTORS`, between them linearly."""
+    """Return NLM's strengths for luma and color, interpolated linearly from `NLM_FACTORS`."""
     known = sorted(NLM_FACTORS)
-    luma, colour = (
+    luma, color = (
         float(np.interp(sigma, known, [NLM_FACTORS[at][index] for at in known])) * sigma
         for index in range(2)
     )
-    return luma, colour
+    return luma, color
 
 
 def choose_strength(truths: Sequence[Picture], sigma: float) -> tuple[float, float]:
-    """Return the pair of strengths, of all factors, with the best mean PSNR (RGB) on pictures."""
+    """Return the pair of strengths with the best mean PSNR (RGB) among all pairs of factors."""
     from training.assess import psnr_rgb
-    from training.corrupt import add_noise
+    from training.data.corruption import add_noise
 
     noisy = [add_noise(hr, sigma, np.random.default_rng(i)) for i, hr in enumerate(truths)]
 
@@ -145,28 +145,28 @@ def choose_strength(truths: Sequence[Picture], sigma: float) -> tuple[float, flo
             np.mean([psnr_rgb(restore(x), hr) for x, hr in zip(noisy, truths, strict=True)])
         )
 
-    candidates = [(a * sigma, b * sigma) for a in LUMA_FACTORS for b in COLOUR_FACTORS]
+    candidates = [(a * sigma, b * sigma) for a in LUMA_FACTORS for b in COLOR_FACTORS]
     return max(candidates, key=mean_db)
 
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Damage and restore pictures of a folder in this process, and score both.
 
-    Noise is drawn per picture from its number in the folder, as `python -m training.assess` does.
+    The noise of a picture is seeded with its index, as in `python -m training.assess`.
 
     Args:
-        config: as `open_method` takes it, `damage` (`noise` or `jpeg`), `level` (sigma or quality),
-            `test` (a folder) and `pictures` (so many, spread over the folder; 0 is all).
+        config: the keys of `open_method`, `damage` (`noise` or `jpeg`), `level` (sigma or quality),
+            `test` (a folder) and `pictures` (how many, spread over the folder; 0: all).
 
     Returns:
         For each picture `psnr_before_db`, `psnr_db` (of RGB for noise, of luma for JPEG),
-        `ssim_before`, `ssim` (of luma), `seconds` and `cpu_seconds` (of all threads, which other
-        programs disturb less).
+        `ssim_before`, `ssim` (of luma), `seconds` and `cpu_seconds` (of all threads; other
+        programs affect it less).
     """
     from training.assess import psnr_rgb
-    from training.corrupt import add_noise, jpeg
-    from training.data import load_pairs
-    from training.metrics import SSIM_WINDOW_PX, psnr_y, ssim_y
+    from training.data.corruption import add_noise, jpeg
+    from training.data.pictures import load_pairs
+    from training.evaluation.metrics import SSIM_WINDOW_PX, psnr_y, ssim_y
 
     folder = Path(config["test"])
     truths = [pair.hr for pair in load_pairs(folder, 1, min_px=SSIM_WINDOW_PX)]
@@ -190,6 +190,6 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen(found: int, wanted: int) -> list[int]:
-    """Return the numbers of so many of `found` pictures, spread evenly; 0 is all."""
+    """Return the indices of `wanted` of `found` pictures, evenly spread; 0 means all."""
     count = min(wanted, found) if wanted else found
     return [number * found // count for number in range(count)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import ncnn
 import numpy as np
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 
 
 def animevideov3(job: Job) -> Upscale:

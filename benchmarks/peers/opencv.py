@@ -1,6 +1,6 @@
-"""OpenCV's super-resolution: a luma network, colour by bicubic interpolation.
+"""OpenCV's super-resolution: a luma network, color by bicubic interpolation.
 
-`dnn_superres` itself opens TensorFlow's `.pb` files only; what it does is written out here for the
+`dnn_superres` itself opens only TensorFlow's `.pb` files; this module repeats its steps for the
 same networks as ONNX.
 """
 
@@ -11,18 +11,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 
 SCALE = 4
 
 
 def fsrcnn(job: Job) -> Upscale:
-    """FSRCNN x4."""
+    """Open FSRCNN x4."""
     return _open(job, "fsrcnn_x4.onnx")
 
 
 def espcn(job: Job) -> Upscale:
-    """ESPCN x4."""
+    """Open ESPCN x4."""
     return _open(job, "espcn_x4.onnx")
 
 

@@ -8,28 +8,28 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 from training import networks
-from training.loop import load_weights
-from training.recipe import recipe_from_dict
+from training.checkpoint import load_weights
+from training.recipe.schema import recipe_from_dict
 
 Net = Callable[[Tensor], Tensor]
 
 
 def eager(job: Job) -> Upscale:
-    """Open it as it stands."""
+    """Run the network eagerly."""
     torch.set_num_threads(job.threads)
     return upscaler(network(job.weights))
 
 
 def compiled(job: Job) -> Upscale:
-    """Through `torch.compile`, for one size; the first call compiles."""
+    """Run the network through `torch.compile` for one size; the first call compiles."""
     torch.set_num_threads(job.threads)
     return upscaler(torch.compile(network(job.weights), dynamic=False))
 
 
 def network(weights: str) -> nn.Module:
-    """Return the float network of a checkpoint of ours."""
+    """Load the float network of an srsdk checkpoint."""
     tensors, facts = load_weights(Path(weights))
     net = networks.for_recipe(recipe_from_dict(facts["recipe"], source=weights))
     networks.warm_start(net, tensors)
@@ -37,7 +37,7 @@ def network(weights: str) -> nn.Module:
 
 
 def upscaler(net: Net) -> Upscale:
-    """Put uint8 around a float NCHW network."""
+    """Wrap a float NCHW network for uint8 pictures."""
 
     def upscale(lr: Picture) -> Picture:
         with torch.inference_mode():

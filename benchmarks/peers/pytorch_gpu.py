@@ -7,23 +7,23 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 from benchmarks.peers.pytorch import network
 
 DEVICE = "cuda"
 
 
 def eager(job: Job) -> Upscale:
-    """Open it as it stands."""
-    return _Around(_half(job))
+    """Run the network eagerly."""
+    return _Uint8(_half(job))
 
 
 def torch_tensorrt(job: Job) -> Upscale:
-    """Through Torch-TensorRT, as a backend of `torch.compile`, for one size."""
+    """Run the network through Torch-TensorRT, as a backend of `torch.compile`, for one size."""
     importlib.import_module("torch_tensorrt")  # registers the backend
     # the network's own float16, instead of what TensorRT would choose
     options: dict[str, Any] = {"use_explicit_typing": True}
-    return _Around(torch.compile(_half(job), backend="tensorrt", dynamic=False, options=options))
+    return _Uint8(torch.compile(_half(job), backend="tensorrt", dynamic=False, options=options))
 
 
 def _half(job: Job) -> Any:
@@ -31,8 +31,8 @@ def _half(job: Job) -> Any:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class _Around:
-    """uint8 from and to numpy; what goes over the bus are bytes."""
+class _Uint8:
+    """Wrap a network for uint8 numpy pictures; they cross the bus as bytes."""
 
     def __init__(self, net: Any) -> None:
         self._net = net

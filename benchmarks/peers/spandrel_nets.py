@@ -1,4 +1,4 @@
-"""Architectures out of spandrel, in PyTorch, with random weights: they do not change the speed."""
+"""spandrel's architectures in PyTorch, with random weights: these do not affect speed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.peers import Job, Upscale
+from benchmarks.peers.adapters import Job, Upscale
 from benchmarks.peers.pytorch import upscaler
 
 SCALE = 4
@@ -47,7 +47,7 @@ def _open(job: Job, module: str, name: str, **options: Any) -> Upscale:
 
 
 def without_torchvision() -> None:
-    """Stand in for three names of torchvision, of which PyPI has no build for CPUs.
+    """Replace three torchvision modules by stubs, because PyPI has no build for CPUs.
 
     spandrel imports them for networks that are not used here.
     """

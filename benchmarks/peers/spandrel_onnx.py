@@ -1,9 +1,9 @@
 """SPAN as an ONNX file, run by the fastest libraries.
 
-`python -m benchmarks.peers.spandrel_onnx FOLDER` writes the file. 26 channels, 131 K parameters
-once its convolutions are merged: a small one of the family that wins the NTIRE challenges on
-efficiency. Random weights, which do not change the speed; the file is what `python -m export` makes
-of any checkpoint, uint8 in and uint8 out, and so is at no disadvantage.
+`python -m benchmarks.peers.spandrel_onnx FOLDER` writes the file. It has 26 channels and 131 K
+parameters after its convolutions are merged: a small member of the family that wins NTIRE's
+efficiency challenges. Its weights are random, which does not affect speed. `python -m export`
+writes it like any checkpoint, uint8 in and uint8 out, so SPAN is at no disadvantage.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import Job, Upscale, bare_onnxruntime, bare_openvino
+from benchmarks.peers import bare_onnxruntime, bare_openvino
+from benchmarks.peers.adapters import Job, Upscale
 
 FILE = "span26_x4.onnx"
 CHANNELS = 26
 
 
 def openvino(job: Job) -> Upscale:
-    """OpenVINO in float32."""
+    """Run in OpenVINO, in float32."""
     return bare_openvino.fp32(_of(job))
 
 
 def openvino_bf16(job: Job) -> Upscale:
-    """OpenVINO as it comes: bfloat16 where the processor has it."""
+    """Run in OpenVINO with its defaults: bfloat16 where the processor has it."""
     return bare_openvino.defaults(_of(job))
 
 
 def onnxruntime(job: Job) -> Upscale:
-    """ONNX Runtime in float32."""
+    """Run in ONNX Runtime, in float32."""
     return bare_onnxruntime.open_it(_of(job))
 
 
@@ -43,7 +44,7 @@ def _of(job: Job) -> Job:
 
 
 def make(folder: Path) -> Path:
-    """Write the file into a folder, which is made if missing.
+    """Write the file into a folder, creating the folder if missing.
 
     Raises:
         ModuleNotFoundError: spandrel is not installed.
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers.spandrel_onnx", description=__doc__
     )
-    parser.add_argument("folder", type=Path, help="the folder that `--files` names later")
+    parser.add_argument("folder", type=Path, help="output folder, for the option --files of peers")
     try:
         made = make(parser.parse_args(argv).folder)
     except ModuleNotFoundError as error:

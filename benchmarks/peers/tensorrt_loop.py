@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 
 RTX_MAGIC = b"vtrt"
 
@@ -20,7 +20,7 @@ def open_it(job: Job) -> Upscale:
     """Open the engine of `job` with fixed shapes and pinned memory; it is never closed.
 
     Raises:
-        RuntimeError: TensorRT or CUDA refuses something; the engine has no profile for this size.
+        RuntimeError: TensorRT or CUDA fails, or the engine has no profile for this size.
     """
     assert job.engine is not None
     plan = Path(job.engine).read_bytes()
@@ -36,33 +36,33 @@ class Loop:
     Args:
         trt: `tensorrt` or `tensorrt_rtx`.
         cuda: `cuda.bindings.runtime`.
-        plan: a serialised engine that takes (N, H, W, 3) uint8.
-        shape: of the input.
+        plan: a serialized engine that takes (N, H, W, 3) uint8.
+        shape: input shape.
     """
 
     def __init__(self, trt: Any, cuda: Any, plan: bytes, shape: tuple[int, ...]) -> None:
         self._cuda = cuda
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
-        self._engine = _there(self._runtime.deserialize_cuda_engine(plan), "the engine")
-        self._context = _there(self._engine.create_execution_context(), "a context")
+        self._engine = _checked(self._runtime.deserialize_cuda_engine(plan), "the engine")
+        self._context = _checked(self._engine.create_execution_context(), "a context")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         source, target = inputs[0], next(name for name in names if name != inputs[0])
-        self._stream = self._ask(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        self._stream = self._call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         self._select(source, shape)
         large = tuple(self._context.get_tensor_shape(target))
         self._host_in, self._host_out = self._pinned(shape), self._pinned(large)
-        self._in = self._ask(cuda.cudaMalloc(self._host_in.nbytes))
-        self._out = self._ask(cuda.cudaMalloc(self._host_out.nbytes))
+        self._in = self._call(cuda.cudaMalloc(self._host_in.nbytes))
+        self._out = self._call(cuda.cudaMalloc(self._host_out.nbytes))
         for name, address in ((source, self._in), (target, self._out)):
-            _there(self._context.set_tensor_address(name, address), f"the address of {name}")
+            _checked(self._context.set_tensor_address(name, address), f"the address of {name}")
 
     def __call__(self, lr: Picture) -> Picture:
         """Upscale (H, W, 3) uint8."""
         self._host_in[0] = lr
         kinds = self._cuda.cudaMemcpyKind
         size_in, size_out = self._host_in.nbytes, self._host_out.nbytes
-        self._ask(
+        self._call(
             self._cuda.cudaMemcpyAsync(
                 self._in,
                 self._host_in.ctypes.data,
@@ -71,8 +71,8 @@ class Loop:
                 self._stream,
             )
         )
-        _there(self._context.execute_async_v3(self._stream), "the computation")
-        self._ask(
+        _checked(self._context.execute_async_v3(self._stream), "the computation")
+        self._call(
             self._cuda.cudaMemcpyAsync(
                 self._host_out.ctypes.data,
                 self._out,
@@ -81,12 +81,12 @@ class Loop:
                 self._stream,
             )
         )
-        self._ask(self._cuda.cudaStreamSynchronize(self._stream))
+        self._call(self._cuda.cudaStreamSynchronize(self._stream))
         result: Picture = self._host_out[0].copy()
         return result
 
     def _select(self, name: str, shape: tuple[int, ...]) -> None:
-        """Choose the profile that takes the shape."""
+        """Select the optimization profile that covers the shape."""
         ranges = [
             self._engine.get_tensor_profile_shape(name, index)
             for index in range(self._engine.num_optimization_profiles)
@@ -99,27 +99,27 @@ class Loop:
         if not fitting:
             height, width = shape[1:3]
             raise RuntimeError(
-                f"the engine takes no {width}x{height} picture at once, only {ranges}; "
+                f"the engine has no profile for a {width}x{height} picture, only {ranges}; "
                 f"export it with --profiles 1x{height}x{width}"
             )
         chosen = self._context.set_optimization_profile_async(fitting[0], self._stream)
-        _there(chosen, f"profile {fitting[0]}")
-        _there(self._context.set_input_shape(name, shape), f"shape {shape}")
+        _checked(chosen, f"profile {fitting[0]}")
+        _checked(self._context.set_input_shape(name, shape), f"shape {shape}")
 
     def _pinned(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         size = math.prod(shape)
-        address = self._ask(self._cuda.cudaHostAlloc(size, self._cuda.cudaHostAllocPortable))
+        address = self._call(self._cuda.cudaHostAlloc(size, self._cuda.cudaHostAllocPortable))
         content = (ctypes.c_uint8 * size).from_address(int(address))
         return np.ctypeslib.as_array(content).reshape(shape)
 
-    def _ask(self, answer: tuple[Any, ...]) -> Any:
+    def _call(self, answer: tuple[Any, ...]) -> Any:
         error, *values = answer
         if error != 0:
             raise RuntimeError(f"CUDA: {error!r}")
         return values[0] if values else None
 
 
-def _there(found: Any, what: str) -> Any:
+def _checked(found: Any, what: str) -> Any:
     if not found:
-        raise RuntimeError(f"TensorRT refuses {what}; its log says why")
+        raise RuntimeError(f"TensorRT rejected {what}; see its log")
     return found

@@ -1,6 +1,6 @@
-"""PyTorch with the tiling that users of Real-ESRGAN know: tiles of 256 and a border of 10 pixels.
+"""PyTorch with Real-ESRGAN's tiling: tiles of 256 pixels with a border of 10.
 
-Every tile is padded by what lies around it, computed, and its middle laid into a float canvas.
+Each tile is computed with the pixels around it, and its center is pasted into a float canvas.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.peers import Job, Picture, Upscale
+from benchmarks.peers.adapters import Job, Picture, Upscale
 from benchmarks.peers.pytorch import Net, network, to_picture, to_tensor
 
 TILE_PX, BORDER_PX, SCALE = 256, 10, 4
 
 
 def open_it(job: Job) -> Upscale:
-    """Open it."""
+    """Open the network."""
     torch.set_num_threads(job.threads)
     net = network(job.weights)
 

@@ -1,4 +1,4 @@
-"""The backends of the CPU: a file is opened by the chosen one, or by the other where it refuses."""
+"""Open a model on the CPU with the chosen backend, or with the other one if it refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from srsdk.engines import BACKENDS, Engine, installed
+from srsdk.engines.backends import BACKENDS, advice, installed
+from srsdk.engines.protocol import Engine
 from srsdk.errors import BackendError, ModelError
 
 log = logging.getLogger("srsdk")
@@ -16,27 +17,27 @@ def open_on_cpu(
     path: Path,
     backend: str,
     *,
-    or_other: bool,
+    allow_fallback: bool,
     threads: int | None,
     streams: int,
     precision: str,
     graph: bytes | None,
 ) -> Engine:
-    """Open an `.onnx` file by a backend; see `open_engine`.
+    """Open an `.onnx` file with a backend; see `open_engine`.
 
     Args:
         path: the file.
         backend: `openvino` or `onnxruntime`.
-        or_other: the user named no backend: where the library refuses the file on this machine the
-            other backend opens it, which is logged once.
-        threads: as for `open_engine`, and so are the others.
-        streams: see there.
-        precision: see there.
-        graph: see there.
+        allow_fallback: the user named no backend: if the library refuses the file on this machine,
+            open it with the other backend and log that once.
+        threads: see `open_engine`.
+        streams: see `open_engine`.
+        precision: see `open_engine`.
+        graph: see `open_engine`.
 
     Raises:
         ModelError: the library cannot read the file, or cannot run it on this machine.
-        BackendError: no bfloat16 here.
+        BackendError: this processor has no bfloat16.
     """
     opened = partial(
         _open, path, threads=threads, streams=streams, precision=precision, graph=graph
@@ -44,12 +45,12 @@ def open_on_cpu(
     try:
         return opened(backend)
     except ModelError as error:
-        # without a cause it is our own refusal, which the other backend would repeat; bfloat16 is
-        # a way of one backend only
+        # without a cause the error is our own, and the other backend would raise it too; only one
+        # backend supports bfloat16
         if error.__cause__ is None or precision != "auto":
             raise
         other = next(name for name in BACKENDS if name != backend)
-        if not or_other or not installed(other):
+        if not allow_fallback or not installed(other):
             raise ModelError(f"{error}; {advice(backend)}") from error.__cause__
         refusal = error
     try:
@@ -58,12 +59,6 @@ def open_on_cpu(
         raise refusal from refusal.__cause__
     log.warning("backend auto: %s; %s opens it instead", refusal, other)
     return engine
-
-
-def advice(backend: str) -> str:
-    """Return what to try where a backend refuses a file."""
-    other = next(name for name in BACKENDS if name != backend)
-    return f"try backend={other!r} (--backend {other})"
 
 
 def _open(

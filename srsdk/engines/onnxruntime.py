@@ -1,4 +1,4 @@
-"""ONNX Runtime: the backend that runs everywhere."""
+"""Run ONNX models on the CPU with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from srsdk.engines import CONFIDENCE, EPS, Signature, latent_of, make_signature
+from srsdk.engines.protocol import CONFIDENCE, EPS, Signature, latent_of, make_signature
 from srsdk.errors import BackendError, ModelError
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -26,7 +26,7 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntimeEngine:
-    """An ONNX file on the CPU by ONNX Runtime."""
+    """An ONNX file opened on the CPU with ONNX Runtime."""
 
     backend = "onnxruntime"
     device = "cpu"
@@ -38,10 +38,10 @@ class OnnxRuntimeEngine:
         self._streams = streams
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        # an idle pool that spins takes the cores from the application
+        # an idle thread pool that spins takes CPU time from the application
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None or streams > 1:
-            # of each stream: every worker computes with its own thread, helped by the session's
+            # threads for each stream: a worker computes on its own thread and the session's pool
             options.intra_op_num_threads = max(1, (threads or streams) // streams)
         with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
             self._session = ort.InferenceSession(
@@ -59,28 +59,27 @@ class OnnxRuntimeEngine:
             onnx_shape(outputs[0]),
             latent,
         )
-        # one worker for each stream: a run uses its cores by itself, and the caller's thread cuts
-        # and lays tiles meanwhile
+        # one worker for each stream: the caller's thread cuts and pastes tiles while they compute
         self._worker = ThreadPoolExecutor(streams, thread_name_prefix="srsdk-onnxruntime")
 
     def slot(self, input_shape: tuple[int, ...]) -> OnnxRuntimeSlot:
-        """Make a slot; the session itself takes any shape."""
+        """Make a slot; the session accepts any shape."""
         return OnnxRuntimeSlot(self._session, self._worker, self.signature, input_shape)
 
     def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
-        """Return one beside those that compute: it is cut or laid meanwhile."""
+        """Return one more than the streams: its tile is cut or pasted while the others compute."""
         return self._streams + 1
 
     def device_memory(self, input_shape: tuple[int, ...]) -> None:
-        """Return None: it computes in the host's memory."""
+        """Return None: the model runs in host memory."""
 
     def close(self) -> None:
-        """Stop the worker."""
+        """Stop the workers."""
         self._worker.shutdown(wait=True)
 
 
 class OnnxRuntimeSlot:
-    """One I/O binding on numpy arrays; the output is written in place from the second run on."""
+    """An I/O binding on numpy arrays; from the second run on, the output is written in place."""
 
     def __init__(
         self,
@@ -105,7 +104,7 @@ class OnnxRuntimeSlot:
             self._binding.bind_cpu_input(EPS, self.noise)
 
     def submit(self) -> None:
-        """Hand the run to the engine's worker."""
+        """Start the run on a worker of the engine."""
         try:
             self._future = self._worker.submit(self._run)
         except RuntimeError as error:
@@ -117,7 +116,7 @@ class OnnxRuntimeSlot:
         return self._future.result()
 
     def times(self) -> dict[str, float]:
-        """Return how long the last run took in the engine's worker."""
+        """Return how long the last run took on the worker."""
         return {"execute": self._run_ms}
 
     def close(self) -> None:
@@ -134,15 +133,15 @@ class OnnxRuntimeSlot:
     def _bound_run(self) -> npt.NDArray[Any]:
         with _translated("ONNX Runtime failed"):
             if self._output is None:
-                # the first run tells the output's shape; the later ones write into that array
+                # the first run reveals the output shape; later runs write into that array
                 names = [self._output_name, *([CONFIDENCE] if self._samples else [])]
                 for name in names:
                     self._binding.bind_output(name, "cpu")
                 self._session.run_with_iobinding(self._binding)
                 outputs = self._binding.copy_outputs_to_cpu()
                 for name, output in zip(names, outputs, strict=True):
-                    place = (output.dtype.type, output.shape, output.ctypes.data)
-                    self._binding.bind_output(name, "cpu", 0, *place)
+                    target = (output.dtype.type, output.shape, output.ctypes.data)
+                    self._binding.bind_output(name, "cpu", 0, *target)
                 self._output = outputs[0]
                 if self._samples:
                     self.confidence: npt.NDArray[Any] = outputs[1]
@@ -152,7 +151,7 @@ class OnnxRuntimeSlot:
 
 
 def _readable(path: Path) -> str | bytes:
-    """Return the path, or the file's bytes where its name is no UTF-8, which the library wants."""
+    """Return the path, or the file's bytes if its name is not UTF-8, as the library requires."""
     try:
         return os.fspath(path).encode().decode()
     except UnicodeEncodeError:
@@ -160,20 +159,20 @@ def _readable(path: Path) -> str | bytes:
 
 
 def onnx_dtype(port: Any) -> str:
-    """Return the type of an input or output as numpy names it."""
+    """Return the numpy type name of an input or output."""
     return _DTYPES.get(port.type, str(port.type))
 
 
 def onnx_shape(port: Any) -> tuple[int | None, ...]:
-    """Return its dimensions; None: any."""
+    """Return the dimensions of an input or output; None: any."""
     return tuple(d if isinstance(d, int) else None for d in port.shape or [])
 
 
 @contextmanager
 def _translated(what: str, kind: type[Exception] = BackendError) -> Iterator[None]:
-    """Turn what ONNX Runtime raises into ours, keeping the cause.
+    """Translate ONNX Runtime's exceptions into srsdk's, keeping the cause.
 
-    Its exceptions share no base class of their own but `Exception`.
+    Their only common base class is `Exception`.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""ONNX Runtime on CUDA: bound to our device memory, computing on our stream."""
+"""Run ONNX models on a GPU with ONNX Runtime, on srsdk's device memory and stream."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from srsdk.engines import Signature, check_single, make_signature
-from srsdk.engines.cuda import Device
-from srsdk.engines.cuda_engine import CudaEngine, failure
-from srsdk.engines.lanes import make_lanes
+from srsdk.engines.cuda.compute_streams import make_compute_streams
+from srsdk.engines.cuda.device import Device
+from srsdk.engines.cuda.engine import CudaEngine, failure
 from srsdk.engines.onnxruntime import ERRORS_ONLY, onnx_dtype, onnx_shape
+from srsdk.engines.protocol import Signature, check_single, make_signature
 from srsdk.errors import BackendError, ModelError
 
 log = logging.getLogger("srsdk")
 
 PROVIDER = "CUDAExecutionProvider"
 DEVICE_KIND = "cuda"
-"""Whose memory the addresses are."""
-_MEND = "pip uninstall -y onnxruntime && pip install 'srsdk[cuda]', or device='cpu'"
+"""Device type of the bound addresses."""
+_FIX = "pip uninstall -y onnxruntime && pip install 'srsdk[cuda]', or device='cpu'"
 MakeSession = Callable[[Path | bytes, dict[str, str]], Any]
 
 
@@ -45,27 +45,27 @@ def open_onnxruntime_cuda(
 
     Args:
         path: an `.onnx` file.
-        device_index: the GPU.
-        max_memory: device bytes for slots and for what the library takes beside them; None: any.
-        graph: what to open instead of the file's bytes: a form derived from them.
+        device_index: index of the GPU.
+        max_memory: device bytes for slots, and separately for the library's arena; None: no limit.
+        graph: ONNX bytes to open instead of the file's content: a form derived from it.
         graphs: record computations as CUDA graphs.
-        runtime: stands for `cuda.bindings.runtime` in tests.
-        make_session: stands for `make_cuda_session` in tests.
+        runtime: replaces `cuda.bindings.runtime` in tests.
+        make_session: replaces `make_cuda_session` in tests.
 
     Raises:
         ModelError: the library cannot read the file.
-        BackendError: no GPU; or the library would compute on the CPU instead.
+        BackendError: no GPU, or the library would fall back to the CPU.
     """
     device = Device(device_index, runtime)
-    # a session has one stream for all that it computes, so one lane
-    lanes = make_lanes(device, 1)
+    # a session computes everything on one stream
+    compute_streams = make_compute_streams(device, 1)
     try:
         options = {
             "device_id": str(device_index),
-            "user_compute_stream": str(lanes[0].stream.handle),
-            # float32 as the file says: TF32 has the precision of float16
+            "user_compute_stream": str(compute_streams[0].stream.handle),
+            # keep float32: TF32 has the precision of float16
             "use_tf32": "0",
-            # exactly what it needs, and not the next power of two
+            # allocate exactly what is needed, not the next power of two
             "arena_extend_strategy": "kSameAsRequested",
         }
         if max_memory is not None:
@@ -74,31 +74,33 @@ def open_onnxruntime_cuda(
             session = (make_session or make_cuda_session)(graph or path, options)
             network = OnnxRuntimeNetwork(path, session, device)
     except BaseException:
-        for lane in lanes:
-            lane.close()
+        for compute_stream in compute_streams:
+            compute_stream.close()
         raise
-    return CudaEngine("onnxruntime", device, network, lanes, graphs=graphs, max_memory=max_memory)
+    return CudaEngine(
+        "onnxruntime", device, network, compute_streams, graphs=graphs, max_memory=max_memory
+    )
 
 
 def make_cuda_session(path: Path | bytes, provider_options: dict[str, str]) -> Any:
-    """Make a session whose provider is CUDA, and look whether it is.
+    """Make a session on CUDA and check that it does not run on the CPU.
 
     Raises:
         ModelError: the library cannot read the file.
-        BackendError: asked for CUDA and got the CPU: the library falls back with a log line only.
+        BackendError: the session runs on the CPU: the library falls back with only a log line.
     """
     if PROVIDER not in ort.get_available_providers():
         raise BackendError(
-            f"onnxruntime {ort.__version__} is the build for CPUs, without {PROVIDER}: {_MEND}"
+            f"onnxruntime {ort.__version__} is the build for CPUs, without {PROVIDER}: {_FIX}"
         )
-    # finds the CUDA libraries that came as wheels; what is missing is found out below
+    # loads the CUDA libraries installed as wheels; missing ones are detected below
     ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     try:
         model = path if isinstance(path, bytes) else os.fspath(path)
         session = ort.InferenceSession(model, options, providers=[(PROVIDER, provider_options)])
-    except Exception as error:  # the library's exceptions share no other base
+    except Exception as error:  # the only common base of the library's exceptions
         first = _first_line(error)
         name = "a form of this model" if isinstance(path, bytes) else path
         raise ModelError(f"{name}: ONNX Runtime cannot open this model: {first}") from error
@@ -107,21 +109,21 @@ def make_cuda_session(path: Path | bytes, provider_options: dict[str, str]) -> A
 
 
 def check_provider(session: Any) -> None:
-    """Refuse a session that does not run on CUDA.
+    """Reject a session that does not run on CUDA.
 
     Raises:
-        BackendError: it would run elsewhere.
+        BackendError: it would run on another provider.
     """
     got = session.get_providers()
     if PROVIDER not in got:
         raise BackendError(
             f"asked ONNX Runtime {ort.__version__} for {PROVIDER}, got {', '.join(got)}: its CUDA "
-            f"or cuDNN libraries do not load: {_MEND}"
+            f"or cuDNN libraries do not load: {_FIX}"
         )
 
 
 class OnnxRuntimeNetwork:
-    """A session; its computations are bound to fixed device addresses."""
+    """A session whose runs are bound to fixed device addresses."""
 
     capturable = True
     profiles: tuple[tuple[int, int, int], ...] = ()
@@ -138,7 +140,7 @@ class OnnxRuntimeNetwork:
         self._arena_bytes: dict[tuple[int, ...], int] = {}
 
     def prepare(self, input_shape: tuple[int, ...], stream: int) -> OnnxRuntimeRun:
-        """Run a shape once through the host, which tells its output and chooses its kernels."""
+        """Run a new shape once from the host, to learn its output shape and select kernels."""
         if self._session is None:
             raise BackendError("this Upscaler is closed")
         if input_shape not in self._output_shapes:
@@ -157,19 +159,19 @@ class OnnxRuntimeNetwork:
                               self.signature.dtype, shapes)  # fmt: skip
 
     def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
-        """Return what the library's arena grew by when the shape first ran."""
+        """Return how much the library's arena grew at the first run of the shape."""
         return self._arena_bytes.get(input_shape)
 
     def settled(self) -> None:
-        """Nothing to keep."""
+        """Do nothing: there is no cache to save."""
 
     def close(self) -> None:
-        """Drop the session, and its arena with it."""
+        """Drop the session and its arena."""
         self._session = None
 
 
 class OnnxRuntimeRun:
-    """One binding. The arena is the session's, so there is no scratch of ours."""
+    """An I/O binding for one shape; scratch memory is in the session's arena."""
 
     scratch_bytes = 0
 
@@ -182,7 +184,7 @@ class OnnxRuntimeRun:
         self.output_shape = shapes[1]
         self._binding = session.io_binding()
         self._options = ort.RunOptions()
-        # the run returns when everything is enqueued; our events say when it is done
+        # the run returns once everything is enqueued; our events signal its end
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def bind(self, input_address: int, output_address: int, scratch_address: int) -> None:
@@ -193,7 +195,7 @@ class OnnxRuntimeRun:
         self._binding.bind_output(self._names[1], kind, index, dtype, target, output_address)
 
     def enqueue(self, stream: int) -> None:
-        """Enqueue on the session's stream, which is the lane's."""
+        """Enqueue on the session's stream, which is the compute stream's."""
         try:
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""OpenVINO: the fast backend on CPUs."""
+"""Run ONNX models on the CPU with OpenVINO."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# `import openvino` sends an event to an analytics service, without asking; where its sender cannot
-# be imported it takes a stub instead (openvino/tools/ovc/telemetry_utils.py). An application that
-# has imported openvino before has decided for itself.
+# `import openvino` sends an event to an analytics service without asking. If the telemetry package
+# cannot be imported, it uses a stub (openvino/tools/ovc/telemetry_utils.py). An application that
+# imported openvino earlier has made its own choice.
 if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
@@ -26,33 +26,33 @@ if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
 else:
     import openvino as ov
 
-from srsdk.engines import Signature, latent_of, make_signature
-from srsdk.engines.cpu import advice
+from srsdk.engines.backends import advice
+from srsdk.engines.protocol import Signature, latent_of, make_signature
 from srsdk.errors import BackendError, ModelError
 
 MAX_COMPILED = 8
-"""Shapes whose compiled models are kept; compiling one takes about 50 ms."""
+"""Number of shapes whose compiled models are kept; compiling one takes about 50 ms."""
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
 _COMPILES_ALL = platform.machine().lower() in ("x86_64", "amd64")
-"""Whether what OpenVINO reads it also compiles, as far as is known. On ARM64 OpenVINO 2026.4 reads,
-but does not compile, a quantized convolution of bytes that no QuantizeLinear has written."""
+"""Whether OpenVINO compiles every model that it can read, as far as known. On ARM64 OpenVINO 2026.4
+reads a quantized convolution of bytes that no QuantizeLinear has written, but cannot compile it."""
 
 _CORE = ov.Core()
-"""The one of this process, never given back.
+"""The only Core of this process, never released.
 
-The Core that loads the CPU plugin leaves the loading thread with an alternate signal stack, whose
-memory goes with the Core. Where another thread drops the Core, the first one keeps the address, and
-the next signal (Python's handlers ask for that stack, Ctrl-C's too) kills the process.
+The Core that loads the CPU plugin gives the loading thread an alternate signal stack, whose memory
+is freed with the Core. If another thread drops the Core, the first thread keeps the address, and
+the next signal kills the process: Python's handlers, Ctrl-C's included, run on that stack.
 """
 
 
 class OpenVinoEngine:
-    """An ONNX file on the CPU by OpenVINO, in the precision that the file has, or in bfloat16.
+    """An ONNX file opened on the CPU with OpenVINO, in the file's precision or in bfloat16.
 
-    The model is compiled for each tile shape: with a static shape it runs 13 % faster than with
-    dynamic dimensions (32x8 net, 640x360 input, 2 cores).
+    The model is compiled for each tile shape: a static shape runs 13 % faster than dynamic
+    dimensions (32x8 net, 640x360 input, 2 cores).
     """
 
     backend = "openvino"
@@ -73,7 +73,7 @@ class OpenVinoEngine:
         if precision == "bf16" and "BF16" not in _CORE.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
-            raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): leave it away")
+            raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): omit bf16")
         with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
             self._model = _CORE.read_model(path if graph is None else graph)
             inputs, outputs = self._model.inputs, self._model.outputs
@@ -89,25 +89,25 @@ class OpenVinoEngine:
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
             "NUM_STREAMS": streams,
-            # OpenVINO would turn a float32 file into bfloat16 on processors that have it
+            # by default OpenVINO runs a float32 file in bfloat16 on processors that support it
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            # a thread that is tied to a core stands still while somebody else computes there; the
-            # work that is laid aside for it then piles up, 0.5 MiB a second
+            # a thread pinned to a core stalls while another process runs there; the work queued for
+            # it then piles up, 0.5 MiB a second
             "ENABLE_CPU_PINNING": False,
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
         if not _COMPILES_ALL:
-            # here, where another backend can still be chosen, and not with the first picture
+            # check now, while another backend can still be chosen, not at the first picture
             with _translated(f"{path}: OpenVINO cannot run this model on this machine", ModelError):
                 _CORE.query_model(self._model, "CPU", self._config)
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def slot(self, input_shape: tuple[int, ...]) -> OpenVinoSlot:
-        """Make a slot, compiling for its shape if that is new."""
+        """Make a slot; compile the model if the shape is new."""
         refused = f"{self._path}: OpenVINO refuses shape {input_shape}"
-        with self._lock, _translated(refused, mend=f"; {advice(self.backend)}"):
+        with self._lock, _translated(refused, fix=f"; {advice(self.backend)}"):
             compiled = self._compiled.get(input_shape)
             if compiled is None:
                 model = self._model.clone()
@@ -120,19 +120,19 @@ class OpenVinoEngine:
             return OpenVinoSlot(compiled, self.signature, input_shape)
 
     def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
-        """Return one beside those that compute: it is cut or laid meanwhile."""
+        """Return one more than the streams: its tile is cut or pasted while the others compute."""
         return self._streams + 1
 
     def device_memory(self, input_shape: tuple[int, ...]) -> None:
-        """Return None: it computes in the host's memory."""
+        """Return None: the model runs in host memory."""
 
     def close(self) -> None:
-        """Forget the compiled models; slots keep their own alive until they are closed."""
+        """Release the compiled models; open slots keep theirs until they are closed."""
         self._compiled.clear()
 
 
 class OpenVinoSlot:
-    """One infer request whose tensors are numpy arrays, so nothing is copied."""
+    """An infer request on numpy arrays, without copies."""
 
     def __init__(self, compiled: Any, signature: Signature, input_shape: tuple[int, ...]) -> None:
         self.timed = False
@@ -159,7 +159,7 @@ class OpenVinoSlot:
         return self._output
 
     def times(self) -> dict[str, float]:
-        """Return the library's own measure of the last run."""
+        """Return the library's own timing of the last run."""
         return {"execute": float(self._request.latency)}
 
     def close(self) -> None:
@@ -191,10 +191,10 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def _translated(what: str, kind: type[Exception] = BackendError, mend: str = "") -> Iterator[None]:
-    """Turn what OpenVINO raises, a RuntimeError, into ours, keeping the cause."""
+def _translated(what: str, kind: type[Exception] = BackendError, fix: str = "") -> Iterator[None]:
+    """Translate OpenVINO's RuntimeError into srsdk's exceptions, keeping the cause."""
     try:
         yield
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise kind(f"{what}: {lines[-1] if lines else error!r}{mend}") from error
+        raise kind(f"{what}: {lines[-1] if lines else error!r}{fix}") from error

@@ -1,16 +1,16 @@
-"""TensorRT and TensorRT for RTX: one class for both, because their interfaces are one."""
+"""Run engine files with TensorRT or TensorRT for RTX, which have the same interface."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from srsdk.engines import Signature, check_single, make_signature
-from srsdk.engines import runtime_cache as cache
-from srsdk.engines.cuda_engine import CudaEngine, failure, is_out_of_memory
-from srsdk.engines.lanes import make_lanes
-from srsdk.engines.opening import Opened, open_plan
-from srsdk.engines.trt_library import Library
+from srsdk.engines import kernel_cache as cache
+from srsdk.engines.cuda.compute_streams import make_compute_streams
+from srsdk.engines.cuda.engine import CudaEngine, failure, is_out_of_memory
+from srsdk.engines.plan_checks import Opened, open_plan
+from srsdk.engines.protocol import Signature, check_single, make_signature
+from srsdk.engines.tensorrt_library import Library
 from srsdk.errors import BackendError, EngineMismatch, OutOfMemoryError
 
 _DTYPES = {"UINT8": "uint8", "FLOAT": "float32"}
@@ -21,29 +21,29 @@ def open_tensorrt(
     device_index: int,
     *,
     max_memory: int | None = None,
-    lanes: int = 1,
+    compute_streams: int = 1,
     graphs: bool = True,
     runtime: Any = None,
 ) -> CudaEngine:
     """Open an engine file of either flavour on one GPU.
 
     Args:
-        path: an `.engine` file, with our manifest or without one.
-        device_index: the GPU.
-        max_memory: device bytes that slots may use, or None.
-        lanes: networks that may compute at the same time.
+        path: an `.engine` file, with or without an srsdk manifest.
+        device_index: index of the GPU.
+        max_memory: device bytes that slots may use; None: no limit.
+        compute_streams: number of inferences that may run at the same time.
         graphs: use CUDA graphs.
-        runtime: stands for `cuda.bindings.runtime` in tests.
+        runtime: replaces `cuda.bindings.runtime` in tests.
 
     Raises:
         ModelError, EngineMismatch: see `open_plan`.
-        OutOfMemoryError: its weights do not fit.
+        OutOfMemoryError: the weights do not fit.
     """
     opened = open_plan(path, device_index, runtime=runtime)
     with opened.device.active():
         network = TensorRtNetwork(opened, graphs=graphs)
         try:
-            made = make_lanes(opened.device, lanes)
+            made = make_compute_streams(opened.device, compute_streams)
         except BaseException:
             network.close()
             raise
@@ -53,7 +53,7 @@ def open_tensorrt(
 
 
 class TensorRtNetwork:
-    """A deserialised engine; contexts are made for each slot."""
+    """A deserialized engine; each slot gets its own execution context."""
 
     def __init__(self, opened: Opened, *, graphs: bool) -> None:
         self._library = library = opened.library
@@ -67,7 +67,7 @@ class TensorRtNetwork:
             text = library.sentence(f"{opened.path}: {library.title} cannot load it")
             raise OutOfMemoryError(text) if is_out_of_memory(text) else EngineMismatch(text)
         self.is_rtx = library.flavour == "rtx"
-        # TensorRT for RTX records graphs itself, around what it compiles for a shape
+        # TensorRT for RTX records CUDA graphs itself, for the kernels that it compiles for a shape
         self.capturable = not self.is_rtx
         self._input, self._output = _ports(opened.path, trt, self._engine)
         self.profiles = self._profiles(opened)
@@ -81,10 +81,10 @@ class TensorRtNetwork:
         self._cache: Any = None
 
     def prepare(self, input_shape: tuple[int, ...], stream: int) -> TensorRtRun:
-        """Make a context for one shape."""
+        """Make an execution context for one shape."""
         context = self._context()
         if context is None:
-            raise failure(self._library.sentence("no execution context"))
+            raise failure(self._library.sentence("cannot create an execution context"))
         return TensorRtRun(
             self._library,
             context,
@@ -95,17 +95,17 @@ class TensorRtNetwork:
         )
 
     def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
-        """Return what the profile of this shape needs."""
+        """Return the scratch memory that the profile of this shape needs."""
         index = self._profile_index(input_shape)
         return int(self._engine.get_device_memory_size_for_profile_v2(index))
 
     def settled(self) -> None:
-        """Keep what was compiled for the new shape."""
+        """Save the kernels that were compiled for the new shape."""
         if self._cache is not None:
             cache.store(self._cache_path, bytes(self._cache.serialize()))
 
     def close(self) -> None:
-        """Let go; TensorRT frees with the last reference."""
+        """Drop the references; TensorRT frees the memory with the last one."""
         self._engine = self._cache = self._runtime = None
 
     def _context(self) -> Any:
@@ -120,14 +120,14 @@ class TensorRtNetwork:
             config.cuda_graph_strategy = (
                 strategies.WHOLE_GRAPH_CAPTURE if self._graphs else strategies.DISABLED
             )
-            # a slot has one shape: compile its kernels now and never in the background
+            # a slot has one shape: compile its kernels now, not in the background
             config.dynamic_shapes_kernel_specialization_strategy = (
                 trt.DynamicShapesKernelSpecializationStrategy.EAGER
             )
             if self._cache is None:
                 self._cache = config.create_runtime_cache()
                 if (kept := cache.load(self._cache_path)) is not None:
-                    # False: of another environment; it is written anew
+                    # returns False for a cache of another environment, which is then rewritten
                     self._cache.deserialize(kept)
             config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
@@ -138,7 +138,7 @@ class TensorRtNetwork:
             if all(a <= n <= b for a, n, b in zip(low, input_shape, high, strict=True)):
                 return index
         raise BackendError(
-            f"this engine takes no input of {input_shape}, only "
+            f"this engine does not accept input {input_shape}, only "
             f"{', '.join('x'.join(map(str, profile)) for profile in self.profiles)} "
             "(batch x height x width)"
         )
@@ -158,7 +158,7 @@ class TensorRtNetwork:
         return tuple(found)
 
     def _signature(self, opened: Opened) -> Signature:
-        """Return shapes without the batch; a single profile has one size only."""
+        """Return the signature; if all profiles have one size, the input shape is fixed to it."""
         engine = self._engine
         kinds = [engine.get_tensor_dtype(name) for name in (self._input, self._output)]
         dtypes = [_DTYPES.get(kind.name, kind.name.lower()) for kind in kinds]
@@ -174,7 +174,7 @@ class TensorRtNetwork:
 
 
 class TensorRtRun:
-    """A context for one shape."""
+    """An execution context for one shape."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class TensorRtRun:
             raise failure(self._library.sentence("the engine failed"))
 
     def close(self) -> None:
-        """Let go; TensorRT frees with the last reference."""
+        """Drop the references; TensorRT frees the memory with the last one."""
         self._context = None
 
 

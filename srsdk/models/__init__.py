@@ -1,4 +1,7 @@
-"""The models that are shipped with srsdk, and finding one by name, path, or what it is for."""
+"""Shipped models: find a model file by name, by path, or by kind of picture.
+
+Uses: errors.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ DEFAULTS = MappingProxyType(
         "drawing": MappingProxyType({4: ("drawing_x4",)}),
     }
 )
-"""Names of models by kind of picture and scale, in the order in which they run. `photo`: small, but
-clean; `compressed`: JPEG or noisy, but sharp; `realworld`: blurred, noisy and compressed, perhaps
-more than once; `drawing`: comics, charts, screenshots."""
+"""Model names by kind of picture and scale, in running order. `photo`: small, but clean;
+`compressed`: JPEG artifacts or noise, but sharp; `realworld`: blurred, noisy and compressed,
+perhaps more than once; `drawing`: comics, charts, screenshots."""
 
 
 def shipped() -> list[str]:
@@ -38,33 +41,33 @@ def chain(kind: str = "photo", scale: int = 4) -> tuple[str, ...]:
         scale: output size over input size.
 
     Raises:
-        UsageError: another kind, or a scale that no model of the kind has.
+        UsageError: an unknown kind, or a scale that no model of this kind has.
     """
     if kind not in DEFAULTS:
-        raise UsageError(f"kind {kind!r}: expected {', '.join(DEFAULTS)}")
+        raise UsageError(f"kind is {kind!r}, expected one of {', '.join(DEFAULTS)}")
     by_scale = DEFAULTS[kind]
     if scale not in by_scale:
-        there = ", ".join(f"{' + '.join(names)} (x{factor})" for factor, names in by_scale.items())
-        raise UsageError(f"no shipped model for {kind} enlarges {scale} times; there is {there}")
+        known = ", ".join(f"{' + '.join(names)} (x{factor})" for factor, names in by_scale.items())
+        raise UsageError(f"no shipped model for {kind} enlarges {scale} times; available: {known}")
     return by_scale[scale]
 
 
 def default(kind: str = "photo", scale: int = 4) -> str:
-    """Return the name of the one shipped model for a kind of picture.
+    """Return the name of the single shipped model for a kind of picture.
 
-    Args and errors are those of `chain`; also:
+    Arguments and errors are those of `chain`, plus:
 
     Raises:
-        UsageError: the kind takes more than one model.
+        UsageError: the kind needs more than one model.
     """
     names = chain(kind, scale)
     if len(names) > 1:
-        raise UsageError(f"{kind} takes {' and '.join(names)}, expected a kind of one model")
+        raise UsageError(f"{kind} needs {' and '.join(names)}, expected a kind with one model")
     return names[0]
 
 
 def single() -> tuple[str, ...]:
-    """Return the kinds that take one model, for what runs one."""
+    """Return the kinds that need a single model."""
     return tuple(
         kind
         for kind, by_scale in DEFAULTS.items()
@@ -73,10 +76,10 @@ def single() -> tuple[str, ...]:
 
 
 def find(model: str | os.PathLike[str]) -> Path:
-    """Return the file of a shipped name or of a path.
+    """Return the model file for a shipped name or a path.
 
     Raises:
-        ModelError: neither a shipped name nor a path to a file that exists.
+        ModelError: neither a shipped name nor a path to an existing file.
     """
     path = Path(model)
     if path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(model, os.PathLike):
@@ -85,17 +88,17 @@ def find(model: str | os.PathLike[str]) -> Path:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
         if path.suffix not in SUFFIXES:
-            raise ModelError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
+            raise ModelError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
         return path
     if model not in shipped():
         raise ModelError(
-            f"{str(model)!r} is no shipped model; there are {', '.join(_whole()) or 'none'} "
-            "(srsdk models lists every precision); a file is given by its path, such as "
-            "./my_model.onnx"
+            f"{str(model)!r} is not a shipped model; available: "
+            f"{', '.join(_float32_names()) or 'none'} (srsdk models lists every precision); for a "
+            "file, give its path, such as ./my_model.onnx"
         )
     return FOLDER / f"{model}.onnx"
 
 
-def _whole() -> list[str]:
-    """The names in float32: what each of the others is a smaller form of."""
+def _float32_names() -> list[str]:
+    """Return the names of the float32 models; the other files are smaller variants of these."""
     return [name for name in shipped() if "." not in name]

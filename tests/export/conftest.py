@@ -1,4 +1,4 @@
-"""What the tests of export share: a small checkpoint and folders of drawn pictures."""
+"""Fixtures of the export tests: a small checkpoint and folders of synthetic pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import make_picture
-from training.recipe import recipe_from_dict
+from training.recipe.schema import recipe_from_dict
 
 RECIPE = recipe_from_dict(
     {"name": "toy_x2", "scale": 2, "network": {"width": 8, "depth": 3}}, source="test"
@@ -28,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, parameter in net.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.02)
-        # a trained net adds little to its anchor; a random one must not add a picture of its own
+        # a trained net adds little to its anchor, so scale the random tail down
         for parameter in net.convs[-1].parameters():
             parameter.mul_(0.3)
     path = tmp_path_factory.mktemp("run") / "weights.safetensors"
@@ -38,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of ten drawn pictures, to calibrate on."""
+    """A folder of ten synthetic pictures for calibration."""
     folder = tmp_path_factory.mktemp("drawn")
     for seed in range(10):
         Image.fromarray(make_picture(80 + seed, 96, seed)).save(folder / f"{seed}.png")
@@ -47,7 +47,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two others, to test on."""
+    """A folder of two other synthetic pictures as ground truth."""
     folder = tmp_path_factory.mktemp("truth")
     for seed in (50, 51):
         Image.fromarray(make_picture(60, 72, seed)).save(folder / f"{seed}.png")

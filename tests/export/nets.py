@@ -1,10 +1,10 @@
-"""`python -m tests.export.nets rrdb|plain OUT`: networks whose size is what matters, not their art.
+"""Write networks of realistic size with random weights: `python -m tests.export.nets KIND OUT`.
 
-`rrdb` has the size of Real-ESRGAN x4plus (23 blocks, 64 channels, 351 convolutions, 16.7 million
-weights), `plain` is one of ours with 64 channels and 16 convolutions. The weights are random but
-for a path that carries the picture, as in a trained network: what comes out is the input, enlarged,
-with a little texture. Wholly random weights would make no picture, and no gate could say what half
-a level of colour means.
+KIND `rrdb` has the size of Real-ESRGAN x4plus (23 blocks, 64 channels, 351 convolutions, 16.7
+million weights), `plain` is one of ours with 64 channels and 16 convolutions. The weights are
+random except for a path that passes the picture on, as in a trained network, so the result is the
+enlarged input with a little texture. Fully random weights would not give a picture, and the gates'
+limits in levels of color would have no meaning.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from training import checkpoint, networks
-from training.recipe import recipe_from_dict
+from training.recipe.schema import recipe_from_dict
 
 DENSE = 0.1
-"""Of He's initialisation: what ESRGAN starts from (Wang et al. 2018, arXiv:1809.00219)."""
+"""Share of He's initialization, as in ESRGAN (Wang et al. 2018, arXiv:1809.00219)."""
 TEXTURE = 0.1
 GROWTH = 1.2
-"""Each block adds a fifth of three others, which are close to its input, to its input."""
+"""Growth per block: each adds to its input a fifth of three others that are close to the input."""
 
 
 def rrdb_state(*, blocks: int = 23, width: int = 64, growth: int = 32) -> dict[str, Tensor]:
-    """Return the weights of RRDBNet x4 under their own names, (out, in, 3, 3) and (out,)."""
+    """Return the weights of RRDBNet x4 under its parameter names, (out, in, 3, 3) and (out,)."""
     torch.manual_seed(0)
     state: dict[str, Tensor] = {}
 
@@ -57,7 +57,7 @@ def rrdb_state(*, blocks: int = 23, width: int = 64, growth: int = 32) -> dict[s
 
 
 def save_plain(path: Path, *, width: int = 64, convolutions: int = 16) -> None:
-    """Write a checkpoint of our plain network x4."""
+    """Save a checkpoint of our plain x4 network."""
     sizes = {"width": width, "depth": convolutions - 2}
     recipe = recipe_from_dict({"name": "plain_x4", "scale": 4, "network": sizes}, source="nets")
     torch.manual_seed(0)

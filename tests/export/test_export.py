@@ -1,4 +1,4 @@
-"""Export: what leaves is right, says what it is, and does not leave otherwise."""
+"""Export: files compute what their network computes, carry a manifest, and fail atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ from torch import Tensor, nn
 
 import srsdk
 from export.cli import _parser, main
-from export.graph import Uint8Graph, receptive_radius
-from export.onnx_file import ExportError, build_onnx
-from export.options import Options, plan
-from export.parity import (
+from export.errors import ExportError, GateError
+from export.evaluation.parity import (
     LIMITS,
-    GateError,
     Parity,
     by_reference,
     check,
@@ -30,19 +27,23 @@ from export.parity import (
     flat_patches,
     measure,
 )
+from export.graph.onnx_file import build_onnx
+from export.graph.session import session_run
+from export.graph.wrapper import Uint8Graph, receptive_radius
+from export.options import Options, plan
 from export.pipeline import export
-from export.sources import session_run, torch_source
-from export.staging import Staging
+from export.sources.module import torch_source
+from export.targets.atomic_output import Staging
 from tests.conftest import make_picture
 from tests.export.conftest import RECIPE
 from training import checkpoint, networks
-from training.evaluate import network
-from training.recipe import NetworkRecipe, recipe_from_dict
+from training.evaluation.evaluate import network
+from training.recipe.schema import NetworkRecipe, recipe_from_dict
 
 
 @pytest.fixture(scope="module")
 def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, exported and scored on drawn pictures."""
+    """The checkpoint, exported and scored on synthetic pictures."""
     folder = tmp_path_factory.mktemp("out")
     tests = folder / "drawn"
     tests.mkdir()
@@ -53,7 +54,7 @@ def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_file_computes_what_the_network_computes(exported: Path, weights: Path) -> None:
-    """Through srsdk, on either backend, at sizes never seen at export."""
+    """In srsdk, with both backends, at sizes other than the export's example."""
     net = networks.build(RECIPE.network, 2)
     networks.warm_start(net, checkpoint.load(weights)[0])
     for backend in ("openvino", "onnxruntime"):
@@ -65,7 +66,7 @@ def test_the_file_computes_what_the_network_computes(exported: Path, weights: Pa
 
 
 def test_the_manifest_is_filled(exported: Path) -> None:
-    """Everything that the file can know of itself."""
+    """Every field is set, with the scores and texts of the options."""
     with srsdk.Upscaler(exported) as up:
         manifest = up.manifest
     assert (manifest.name, manifest.family, manifest.scale) == ("toy_x2", "gan", 2)
@@ -79,7 +80,7 @@ def test_the_manifest_is_filled(exported: Path) -> None:
 
 
 def test_the_file_is_clean(exported: Path, repository: Path) -> None:
-    """uint8 NHWC, dynamic sizes, one file, and no path or code of the machine that made it."""
+    """It is uint8 NHWC with dynamic sizes, and holds no path or code of the export machine."""
     model = onnx.load(exported)
     data = exported.read_bytes()
     for trace in (b"stack_trace", b".py", str(repository).encode(), b"site-packages"):
@@ -97,7 +98,7 @@ def test_the_file_is_clean(exported: Path, repository: Path) -> None:
 
 @pytest.mark.parametrize(("depth", "radius"), [(1, 3), (8, 10)])
 def test_the_receptive_field_is_counted(depth: int, radius: int) -> None:
-    """Each 3x3 convolution adds one pixel, whatever the weights are."""
+    """Each 3x3 convolution adds one pixel to the radius, whatever its weights."""
     net = networks.build(NetworkRecipe(width=4, depth=depth), 2)
     assert receptive_radius(net, 2) == radius
     with torch.no_grad():
@@ -116,27 +117,27 @@ class SeesEverything(nn.Module):
 
 
 def test_global_context_is_noticed() -> None:
-    """No halo makes tiles of such a network equal to the whole: it is refused, not guessed."""
+    """No tile overlap reproduces the whole picture, so such a network is rejected."""
     with pytest.raises(ValueError, match="global context"):
         receptive_radius(SeesEverything(), 2)
 
 
 class FixedSize(nn.Module):
-    """Bakes its output size in."""
+    """Has a fixed output size."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge twice, at the size of the trace."""
         return nn.functional.interpolate(x, size=(104, 136))
 
 
-def test_a_size_that_was_baked_in_is_refused() -> None:
-    """The exporter does so in silence; the dimensions tell."""
+def test_a_fixed_output_size_is_rejected() -> None:
+    """The exporter accepts it silently; the check of the dimensions finds it."""
     with pytest.raises(ExportError, match="expected"):
         build_onnx(Uint8Graph(FixedSize()), 2)
 
 
 def test_the_gate_refuses_a_file_that_computes_something_else() -> None:
-    """One weight off by a little: no file."""
+    """A small change of one tensor fails the gate."""
     torch.manual_seed(0)
     net = networks.build(NetworkRecipe(width=4, depth=1), 2)
     source = torch_source(net, name="toy", family="gan", scale=2, sha256="")
@@ -160,16 +161,16 @@ def test_nothing_is_written_when_the_gate_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Exit code 3, one sentence, an empty folder."""
+    """A failed gate gives exit code 3, a one-line error and an empty folder."""
     impossible = dataclasses.replace(LIMITS["fp32"], max_lsb=-1)
-    monkeypatch.setattr("export.parity.LIMITS", {"fp32": impossible})
+    monkeypatch.setattr("export.evaluation.parity.LIMITS", {"fp32": impossible})
     assert main([str(weights), "-o", str(tmp_path / "a.onnx")]) == 3
     assert capsys.readouterr().err.startswith("export: parity: a.onnx and the float32 network ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It reports what it wrote; what is up to date is left; what is not needs `--force`."""
+    """It reports new files, keeps those up to date, and replaces others only with `--force`."""
     call = [str(weights), "-o", str(tmp_path / "a.onnx")]
     assert main(call) == 0
     assert "receptive-field radius 5 px" in capsys.readouterr().out
@@ -177,9 +178,9 @@ def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(call) == 0
     assert "up to date" in capsys.readouterr().out
     assert (tmp_path / "a.onnx").stat().st_mtime_ns == before
-    assert main([*call, "--licence", "CC0"]) == 1
+    assert main([*call, "--license", "CC0"]) == 1
     assert "--force replaces it" in capsys.readouterr().err
-    assert main([*call, "--licence", "CC0", "--force"]) == 0
+    assert main([*call, "--license", "CC0", "--force"]) == 0
     assert (tmp_path / "a.onnx").stat().st_mtime_ns != before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx"]
 
@@ -196,7 +197,7 @@ def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["-o", ".", "--target", "rtx,tensorrt"], 2, "two folders"),
         (["-o", ".", "--sm", "ampere"], 2, "86,89,120"),
         (["-o", ".", "--profiles", "256"], 2, "BATCHxHEIGHTxWIDTH"),
-        (["-o", ".", "--profiles", "1x8x8", "--batch", "2"], 2, "says both"),
+        (["-o", ".", "--profiles", "1x8x8", "--batch", "2"], 2, "cannot be combined"),
         (["-o", ".", "--profiles", "0x8x8"], 2, "above 0"),
     ],
 )
@@ -209,7 +210,7 @@ def test_wrong_calls(
     code: int,
     message: str,
 ) -> None:
-    """Each is one sentence that says what is allowed; nothing is written."""
+    """Each gives a one-line error that lists valid values; nothing is written."""
     monkeypatch.chdir(tmp_path)
     assert main([str(weights), *arguments]) == code
     error = capsys.readouterr().err
@@ -220,13 +221,13 @@ def test_wrong_calls(
 
 
 def test_a_missing_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is named."""
+    """The error states that there is no such file."""
     assert main([str(tmp_path / "none"), "-o", str(tmp_path / "b.onnx")]) == 1
     assert "no such file" in capsys.readouterr().err
 
 
 def test_names(weights: Path, tmp_path: Path) -> None:
-    """A folder takes the model's name, a base name is completed, a single file is named as told."""
+    """A folder uses the model's name, a base name gets suffixes, a full name is used as it is."""
     both = Options(precisions=("fp32", "fp16"), targets=("onnx",))
     everything = Options(
         precisions=("fp32", "fp16", "int8"), targets=("rtx", "onnx"), data=tmp_path
@@ -234,7 +235,7 @@ def test_names(weights: Path, tmp_path: Path) -> None:
     wide = Options(precisions=("fp16",), boundary="float32")
 
     def names(output: Path, options: Options) -> list[str]:
-        return [artefact.path.name for artefact in plan(output, "m", options)]
+        return [artifact.path.name for artifact in plan(output, "m", options)]
 
     assert names(tmp_path, both) == ["m.onnx", "m.fp16.onnx"]
     assert names(tmp_path / "b", both) == ["b.onnx", "b.fp16.onnx"]
@@ -254,7 +255,7 @@ def test_names(weights: Path, tmp_path: Path) -> None:
 
 
 def test_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
-    """An interrupt between two files leaves neither, and what was there stays."""
+    """An interrupt between two files publishes neither and keeps existing files."""
     (tmp_path / "a.onnx").write_text("old")
 
     def interrupted() -> None:
@@ -270,7 +271,7 @@ def test_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_the_json_report(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Machine-readable, with everything that the table says."""
+    """The JSON report holds everything that the table shows."""
     assert main([str(weights), "-o", str(tmp_path), "--precision", "fp32,fp16", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [Path(file["file"]).name for file in report["files"]] == [
@@ -286,7 +287,7 @@ def test_the_json_report(weights: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
-    """Every option in `export/ci.yml` exists."""
+    """Every option and module in `export/ci.yml` exists."""
     text = (repository / "export" / "ci.yml").read_text(encoding="utf-8")
     command = text[text.index("python -m export") :].partition(">")[0]
     known = _parser().format_help()
@@ -297,8 +298,8 @@ def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
         assert importlib.util.find_spec(module) is not None
 
 
-def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:
-    """The file holds as many convolutions as a plain net, and computes the same."""
+def test_a_reparametrized_net_is_exported_merged(tmp_path: Path) -> None:
+    """The file has as many convolutions as a plain net, and computes the same."""
     table = RECIPE.to_dict() | {"network": {"width": 8, "depth": 3, "reparam": True}}
     recipe = recipe_from_dict(table, source="test")
     torch.manual_seed(1)
@@ -316,7 +317,7 @@ def test_a_reparametrised_net_is_exported_merged(tmp_path: Path) -> None:
 
 
 class Branching(nn.Module):
-    """Asks for a value of its input, which no graph can hold."""
+    """Branches on a value of its input, which cannot be traced."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge twice, or not."""
@@ -325,7 +326,7 @@ class Branching(nn.Module):
 
 
 def test_a_network_that_torch_cannot_export() -> None:
-    """One sentence of torch's many, without its colours."""
+    """The error is one line of torch's message, without its color codes."""
     with pytest.raises(ExportError, match=r"^torch cannot export this network to ONNX: ") as error:
         build_onnx(Uint8Graph(Branching()), 2)
     assert "\x1b" not in str(error.value)
@@ -333,7 +334,7 @@ def test_a_network_that_torch_cannot_export() -> None:
 
 
 def test_ctrl_c_inside_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exporter wraps an interrupt into its own error; it comes out as an interrupt."""
+    """The exporter wraps an interrupt into its own error; it is raised as an interrupt."""
 
     def interrupted(*_: object, **__: object) -> None:
         try:

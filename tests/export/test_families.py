@@ -1,4 +1,4 @@
-"""The families beside `gan`: a size multiple, a far view, noise and confidence."""
+"""Export of the families `ae` and `vae`, and of networks for real-world degradations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 
 import srsdk
 from export.cli import main
+from export.graph.session import session_run
 from export.options import Options
 from export.pipeline import export
-from export.sources import session_run
 from srsdk.manifest import read_manifest
 from tests.conftest import make_picture
 from training import checkpoint, networks
-from training.evaluate import network
-from training.recipe import Recipe, recipe_from_dict
+from training.evaluation.evaluate import network
+from training.recipe.schema import Recipe, recipe_from_dict
 
 
 def save(path: Path, table: dict[str, object]) -> tuple[Recipe, torch.nn.Module]:
-    """Write a checkpoint of a new net, its weights shaken so that nothing is zero."""
+    """Save a checkpoint of a new net, with noise on its weights so that none is zero."""
     recipe = recipe_from_dict(table, source="test")
     torch.manual_seed(3)
     net = networks.for_recipe(recipe)
@@ -34,7 +34,7 @@ def save(path: Path, table: dict[str, object]) -> tuple[Recipe, torch.nn.Module]
 
 
 def test_an_autoencoder(tmp_path: Path) -> None:
-    """Its size multiple and its far receptive field are in the manifest; tiled equals untiled."""
+    """The manifest holds its size multiple and large receptive field; tiled equals untiled."""
     table = {"name": "toy_ae", "family": "ae", "scale": 1, "ae": {"width": 8}}
     _, net = save(tmp_path / "w.safetensors", {**table, "data": {"patch_px": 64}})
     export(tmp_path / "w.safetensors", tmp_path / "toy_ae.onnx", Options())
@@ -55,9 +55,9 @@ def test_an_autoencoder(tmp_path: Path) -> None:
 
 
 def test_int8_of_an_autoencoder(tmp_path: Path, drawn: Path, truth: Path) -> None:
-    """It holds the gate, with what must be given back named, and its sizes are multiples of 8.
+    """It passes the gate, the report lists all layers, and it upscales any size.
 
-    It is scored on what it repairs.
+    It is scored on the damage that it repairs.
     """
     table = {"name": "toy_ae", "family": "ae", "scale": 1, "ae": {"width": 8}}
     damage = {"noise_max": 50.0, "jpeg_max": 95}
@@ -69,14 +69,14 @@ def test_int8_of_an_autoencoder(tmp_path: Path, drawn: Path, truth: Path) -> Non
     assert made.parity.patch_lsb <= 2
     assert set(made.manifest.scores) == {f"{truth.name} noise 25", f"{truth.name} JPEG 10"}
     assert all(abs(score["loss_db"]) < 0.1 for score in made.manifest.scores.values())
-    quantised = report.quantised["cpu"]
-    assert set(quantised.sensitivity_db) == {*quantised.layers, *quantised.given_back}
+    quantized = report.quantized["cpu"]
+    assert set(quantized.sensitivity_db) == {*quantized.layers, *quantized.restored_to_float}
     with srsdk.Upscaler(tmp_path / "toy.onnx") as up:
         assert up(make_picture(37, 50)).shape == (37, 50, 3)
 
 
 def test_a_network_for_the_real_world_is_scored_there(tmp_path: Path, truth: Path) -> None:
-    """On the folder as everybody's, and once more with inputs as its recipe made them."""
+    """It is scored on the plain folder, and again on inputs degraded by its recipe."""
     table = {"name": "toy", "scale": 4, "network": {"width": 4, "depth": 1}}
     save(tmp_path / "w.safetensors", {**table, "degradation": {"kind": "realworld"}})
     report = export(tmp_path / "w.safetensors", tmp_path / "toy.onnx", Options(tests=(truth,)))
@@ -96,7 +96,7 @@ VAE = {
 
 
 def test_a_vae(tmp_path: Path) -> None:
-    """Two inputs and two outputs, the same as the network's, for the mean and for a sample."""
+    """The files have two inputs and two outputs, and compute the network's mean."""
     _, net = save(tmp_path / "w.safetensors", VAE)
     export(tmp_path / "w.safetensors", tmp_path, Options(precisions=("fp32", "fp16")))
     model = onnx.load(tmp_path / "toy_vae.onnx")
@@ -116,7 +116,7 @@ def test_a_vae(tmp_path: Path) -> None:
 
 
 def test_noise_makes_samples(tmp_path: Path) -> None:
-    """Equal noise gives equal pictures, other noise others; confidence lies between 0 and 1."""
+    """Equal noise gives equal pictures, other noise another; confidence is between 0 and 1."""
     import onnxruntime
 
     save(tmp_path / "w.safetensors", VAE)
@@ -136,7 +136,7 @@ def test_noise_makes_samples(tmp_path: Path) -> None:
 
 
 def test_an_engine_of_a_vae(tmp_path: Path) -> None:
-    """The profile holds a shape for the noise too."""
+    """The profile includes a shape for the noise."""
     pytest.importorskip("tensorrt_rtx")
     save(tmp_path / "w.safetensors", VAE)
     options = Options(precisions=("fp16",), targets=("rtx",), profiles=((1, 64, 96),))
@@ -148,14 +148,14 @@ def test_an_engine_of_a_vae(tmp_path: Path) -> None:
 
 
 def test_what_is_not_offered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """INT8 of a vae, and the textbook forms: one sentence, no file."""
+    """INT8 of a vae and the textbook forms give a one-line error and no file."""
     save(tmp_path / "w.safetensors", VAE)
     call = [str(tmp_path / "w.safetensors"), "-o", str(tmp_path / "v.onnx")]
     assert main([*call, "--precision", "int8", "--data", str(tmp_path)]) == 2
-    assert "INT8 of a vae is not offered" in capsys.readouterr().err
+    assert "INT8 of a vae is not supported" in capsys.readouterr().err
     small = {"name": "s", "family": "ae", "scale": 1, "small": {"on": True}}
     save(tmp_path / "s.safetensors", {**small, "data": {"patch_px": 32}})
     assert main([str(tmp_path / "s.safetensors"), "-o", str(tmp_path / "s.onnx")]) == 1
-    assert "are no upscalers" in capsys.readouterr().err
+    assert "are not upscalers" in capsys.readouterr().err
     assert not (tmp_path / "v.onnx").exists()
     assert not (tmp_path / "s.onnx").exists()

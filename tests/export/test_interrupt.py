@@ -1,4 +1,4 @@
-"""Ctrl-C: a real process, a real signal, in the middle of the work."""
+"""Ctrl-C during an export: real signals to real processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_rtx = pytest.mark.skipif(
 
 
 def interrupted(arguments: list[str], at: str) -> tuple[int, str]:
-    """Run an export, send SIGINT when its log says `at`; return exit code and last line."""
+    """Run an export, send SIGINT when its log contains `at`; return exit code and last line."""
     command = [sys.executable, "-m", "export", *arguments, "-v"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     root = Path(__file__).parents[2]
@@ -40,20 +40,20 @@ def interrupted(arguments: list[str], at: str) -> tuple[int, str]:
 
 @needs_rtx
 def test_while_an_engine_is_built(weights: Path, tmp_path: Path) -> None:
-    """One sentence, exit code 130, and neither files nor temporary ones."""
+    """Exit code 130, a one-line message, and no files or temporary files are left."""
     arguments = [str(weights), "-o", str(tmp_path), "--target", "onnx,rtx", "--precision", "fp16"]
-    # many profiles: it must still be building when the signal comes
+    # many profiles, so that the build is still running when the signal comes
     profiles = ",".join(f"{batch}x128x{width}" for batch in (1, 2) for width in range(64, 192, 16))
     code, last = interrupted([*arguments, "--profiles", profiles], "building toy_x2.fp16.engine")
     assert (code, last) == (130, "export: stopped; nothing was written\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_while_it_is_quantised(weights: Path, drawn: Path, truth: Path, tmp_path: Path) -> None:
-    """The same; the float32 file that was finished by then is not there either."""
+def test_while_it_is_quantized(weights: Path, drawn: Path, truth: Path, tmp_path: Path) -> None:
+    """The same; the float32 file, already finished, is not published either."""
     arguments = [str(weights), "-o", str(tmp_path), "--precision", "fp32,int8"]
     arguments += ["--data", str(drawn), "--test", str(truth)]
-    code, last = interrupted(arguments, "quantising (cpu)")
+    code, last = interrupted(arguments, "quantizing (cpu)")
     assert (code, last) == (130, "export: stopped; nothing was written\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -61,7 +61,7 @@ def test_while_it_is_quantised(weights: Path, drawn: Path, truth: Path, tmp_path
 NAMING = """
 import os, signal, sys
 from pathlib import Path
-from export.staging import Staging
+from export.targets.atomic_output import Staging
 
 out, real = Path(sys.argv[1]), os.replace
 
@@ -82,9 +82,9 @@ with Staging() as staging:
 
 
 def test_while_files_get_their_names(tmp_path: Path) -> None:
-    """That is not interrupted: all of them are new, or none.
+    """Publishing is not interrupted: either all files are new or none is.
 
-    In a process of its own: the browser of other tests lives in this one's signal handling.
+    This runs in its own process, because other tests use this process's signal handling.
     """
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", NAMING, str(tmp_path)]
@@ -98,12 +98,12 @@ def test_while_the_files_are_timed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They are there by then, and the sentence says so."""
+    """The files are kept, and the message says so."""
 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("export.cli.verdict", interrupt)
+    monkeypatch.setattr("export.cli.compare_speed", interrupt)
     assert main([str(weights), "-o", str(tmp_path)]) == 130
     assert capsys.readouterr().err == (
         "export: stopped while the files were timed; they are written\n"
@@ -113,7 +113,7 @@ def test_while_the_files_are_timed(
 
 @pytest.mark.parametrize("package", ["export", "training"])
 def test_while_torch_is_imported(package: str, tmp_path: Path) -> None:
-    """Before there is anything to stop: still one sentence and exit code 130."""
+    """An interrupt during the imports also gives a one-line message and exit code 130."""
     (tmp_path / "torch.py").write_text(
         "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(10**6): pass\n"
     )
@@ -127,7 +127,7 @@ def test_while_torch_is_imported(package: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 130
-    assert done.stderr == f"{package}: stopped before anything began\n"
+    assert done.stderr == f"{package}: stopped during start-up\n"
 
 
 @pytest.mark.parametrize("cause", ["KeyboardInterrupt()", "None"])
@@ -137,7 +137,7 @@ def test_while_a_library_is_loaded_later(
     capsys: pytest.CaptureFixture[str],
     cause: str,
 ) -> None:
-    """A C extension that is interrupted as it loads says ImportError; a plain one is a defect."""
+    """An ImportError caused by an interrupted C extension is Ctrl-C; any other is an error."""
     name = f"late_{cause[:4].lower()}"
     (tmp_path / name).mkdir()
     text = f"def main() -> int:\n    raise ImportError('initialization failed') from {cause}\n"

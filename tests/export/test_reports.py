@@ -1,4 +1,4 @@
-"""What becomes of the JSON reports: the table, and the comparison that CI stops at."""
+"""JSON reports: the summary table, the regression check for CI, and paired timing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from export.cli import main
 def report(
     weights: Path, drawn: Path, truth: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """Of a real export, with both INT8 files."""
+    """Report of a real export with both INT8 files."""
     folder = tmp_path_factory.mktemp("reported")
     call = [str(weights), "-o", str(folder), "--precision", "fp32,fp16,int8", "--json"]
     with pytest.MonkeyPatch.context() as patch:
@@ -28,13 +28,13 @@ def report(
 
 
 def saved(folder: Path, name: str, report: Any) -> str:
-    """Write a report."""
+    """Save a report and return its path."""
     (folder / name).write_text(json.dumps(report))
     return str(folder / name)
 
 
 def test_the_table(report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each file, with milliseconds where it runs here and what INT8 loses."""
+    """One row per file, with milliseconds if it runs on this machine, and the loss of INT8."""
     assert summary.main([saved(tmp_path, "r.json", report)]) == 0
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert len(rows) == 4
@@ -47,19 +47,19 @@ def test_the_table(report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "dB" in cells[2][6]
 
 
-def test_the_verdict_says_what_decides(report: Any) -> None:
-    """INT8 against both float forms, in each backend; the ratio is that of neighbours."""
-    assert {v["backend"] for v in report["verdict"]} == {"openvino", "onnxruntime"}
-    for verdict in report["verdict"]:
-        assert set(verdict["ms"]) == {"fp32", "fp16", "int8"}
-        assert set(verdict["speedup"]) == set(verdict["faster_in"]) == {"fp32", "fp16"}
-        assert 3 <= verdict["rounds"] <= 9
+def test_the_speed_comparison(report: Any) -> None:
+    """INT8 is compared with both float files in each backend, with the number of rounds."""
+    assert {c["backend"] for c in report["comparison"]} == {"openvino", "onnxruntime"}
+    for comparison in report["comparison"]:
+        assert set(comparison["ms"]) == {"fp32", "fp16", "int8"}
+        assert set(comparison["speedup"]) == set(comparison["faster_in"]) == {"fp32", "fp16"}
+        assert 3 <= comparison["rounds"] <= 9
 
 
 def test_nothing_is_worse_than_itself(
     report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 0."""
+    """A report compared with itself gives exit code 0."""
     path = saved(tmp_path, "r.json", report)
     assert regress.main([path, path]) == 0
     assert capsys.readouterr().out == "4 files, none worse\n"
@@ -68,7 +68,7 @@ def test_nothing_is_worse_than_itself(
 def test_what_got_worse_is_named(
     report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Size, parity, loss and absence: exit code 3 and one line each."""
+    """Worse size, parity or loss, and a missing file, give exit code 3 and one line each."""
     worse = copy.deepcopy(report)
     fp32, fp16, int8, _ = worse["files"]
     fp32["bytes"] = int(fp32["bytes"] * 1.06)
@@ -89,7 +89,7 @@ def test_what_got_worse_is_named(
 
 
 def test_what_is_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One sentence each."""
+    """Files that are not reports give one sentence each."""
     (tmp_path / "r.json").write_text("[]")
     assert summary.main([str(tmp_path / "r.json")]) == 1
     assert regress.main([str(tmp_path / "none.json"), str(tmp_path / "r.json")]) == 1
@@ -97,7 +97,7 @@ def test_what_is_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_pairs_of_files(report: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two files in two backends, each turn in its own process; errors of a turn come out."""
+    """Two files run in two backends, each turn in its own process; errors are reported."""
     slow, quick = (report["files"][index]["file"] for index in (0, 2))
     call = ["--size", "32x24", "--rounds", "2", "--runs", "2"]
     assert paired.main([f"onnxruntime:{slow}", f"openvino:{quick}", *call]) == 0

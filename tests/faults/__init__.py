@@ -1,1 +1,1 @@
-"""Processes that are stopped at random moments; not collected by pytest (docs/survival.md)."""
+"""Fault tests: stop processes at random moments; not collected by pytest (docs/survival.md)."""

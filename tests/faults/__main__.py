@@ -1,8 +1,8 @@
-"""`python -m tests.faults all --hits 200`: signals at random moments (Linux).
+"""Stop runs with signals at random moments: `python -m tests.faults all --hits 200` (Linux).
 
-Each cycle begins a run, sends it SIGINT, SIGTERM or SIGKILL at a random moment, looks at what is
-left, and runs the same command to its end. A run that ended before its signal is looked at as well
-and does not count. Exit code 1: a cycle went wrong.
+Each cycle starts a run, sends it SIGINT, SIGTERM or SIGKILL at a random moment, checks what it
+left, and runs the same command to its end. A run that ended before its signal is checked as well
+but does not count as a hit. Exit code 1: a cycle failed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from tests.faults.runs import Run, make_runs
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 NAMES = ("folder", "video", "training", "export")
 AT_WORK = 0.75
-"""Share of the signals that come after a run has begun to write; libraries load for longer."""
+"""Share of signals sent after a run has started to write; loading the libraries takes longer."""
 MISSES = 5
-"""So many cycles for each signal that is to hit, or it is given up."""
+"""Cycles per requested hit after which to give up."""
 END_S = 120
-"""How long a process may go on after a signal."""
+"""How long a process may continue after a signal."""
 SHARED = Path("/dev/shm")
 
 
-class Storm:
-    """Cycles of one run.
+class FaultTest:
+    """Repeated interruptions of one run.
 
     Args:
-        run: what is stopped.
+        run: the run to stop.
         folder: an empty folder to work in.
-        choice: decides signals and moments.
+        choice: random source of signals and moments.
     """
 
     def __init__(self, run: Run, folder: Path, choice: random.Random) -> None:
@@ -48,77 +48,77 @@ class Storm:
         self.exits: Counter[str] = Counter()
         self.cycles = 0
         self.hits = 0
-        """Runs that a signal ended, ..."""
+        """Runs ended by a signal."""
         self.at_work = 0
-        """... and of these the ones that had begun to write."""
+        """Hits after the run had started to write."""
         self.while_importing = 0
         self.leftovers: Counter[str] = Counter()
         self.problems: list[str] = []
         self._finish(folder / "first", [])
         self._seconds, self._idle_share = self._timed(folder / "second")
         self._expected = run.digests(folder / "second")
-        assert self._expected, "the undisturbed run wrote nothing"
-        assert self._expected == run.digests(folder / "first"), "it does not repeat itself"
+        assert self._expected, "the uninterrupted run wrote nothing"
+        assert self._expected == run.digests(folder / "first"), "the run is not deterministic"
 
-    def rage(self, hits: int) -> None:
-        """Go on, one kind of signal after the other, until so many runs have been ended."""
+    def run_until(self, hits: int) -> None:
+        """Run cycles with alternating signals until `hits` runs were ended by one."""
         for number in itertools.cycle(SIGNALS):
             if self.hits >= hits:
                 return
             if self.cycles >= MISSES * hits:
-                self.problems.append(f"{self.hits} hits in {self.cycles} cycles, wanted {hits}")
+                self.problems.append(f"{self.hits} hits in {self.cycles} cycles, expected {hits}")
                 return
             self.cycle(number)
 
     def cycle(self, number: signal.Signals) -> None:
-        """Stop one run, look, go on to its end, look again."""
-        place = self._folder / "cycle"
-        shutil.rmtree(place, ignore_errors=True)
+        """Stop one run, check its files, run it to its end and check again."""
+        workdir = self._folder / "cycle"
+        shutil.rmtree(workdir, ignore_errors=True)
         self.cycles += 1
         idle = self._idle_share if self._choice.random() < AT_WORK else 0.0
         after_s = self._choice.uniform(idle, 1) * self._seconds
         what = f"{number.name} after {after_s:.2f} s"
         before = _shared()
-        code, error = self._stopped(place, number, after_s)
+        code, error = self._stopped(workdir, number, after_s)
         self.exits[f"{number.name} {code}"] += 1
         if code:
             self.hits += 1
-            self.at_work += bool(_files(place))
+            self.at_work += bool(_files(workdir))
         if "Traceback" in error and ", in main\n" not in error:
-            self.while_importing += 1  # before any of our code could say a sentence
+            self.while_importing += 1  # before our code could print a message
         elif "Traceback" in error:
             self.problems.append(f"{what}: a traceback, {error.strip().splitlines()[-1]}")
-        self._look(place, f"{what}, exit code {code}", before)
+        self._check_files(workdir, f"{what}, exit code {code}", before)
         # a video that was finished before the signal has nothing to resume
-        if not (self._run.resume and (place / self._run.output).is_file()):
-            self._finish(place, self._run.resume)
-        if self._run.digests(place) != self._expected:
-            self.problems.append(f"{what}: the run that went on ends differently")
-        self.leftovers[number.name] += len(_hidden(place))
+        if not (self._run.resume and (workdir / self._run.output).is_file()):
+            self._finish(workdir, self._run.resume)
+        if self._run.digests(workdir) != self._expected:
+            self.problems.append(f"{what}: the resumed run gave another result")
+        self.leftovers[number.name] += len(_hidden(workdir))
 
-    def _timed(self, place: Path) -> tuple[float, float]:
-        """Return how long an undisturbed run takes, and the share of it before the first file."""
-        place.mkdir(parents=True)
+    def _timed(self, workdir: Path) -> tuple[float, float]:
+        """Return the duration of an uninterrupted run and its share before the first file."""
+        workdir.mkdir(parents=True)
         began_s = time.monotonic()
         first_s = 0.0
         with subprocess.Popen(
-            self._command(place, []),
+            self._command(workdir, []),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_environment(),
         ) as process:
             while process.poll() is None:
-                if not first_s and _files(place):
+                if not first_s and _files(workdir):
                     first_s = time.monotonic() - began_s
                 time.sleep(0.005)
-        assert process.returncode == 0, "the undisturbed run failed"
+        assert process.returncode == 0, "the uninterrupted run failed"
         seconds = time.monotonic() - began_s
         return seconds, first_s / seconds
 
-    def _stopped(self, place: Path, number: signal.Signals, after_s: float) -> tuple[int, str]:
-        place.mkdir(parents=True)
+    def _stopped(self, workdir: Path, number: signal.Signals, after_s: float) -> tuple[int, str]:
+        workdir.mkdir(parents=True)
         with subprocess.Popen(
-            self._command(place, []),
+            self._command(workdir, []),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,7 +128,7 @@ class Storm:
             began_s = time.monotonic()
             try:
                 process.wait(after_s)
-                # as fast as it is today, so that the next signals come in time
+                # adapt to the current speed, so that the next signals come in time
                 self._seconds = time.monotonic() - began_s
             except subprocess.TimeoutExpired:
                 process.send_signal(number)
@@ -143,38 +143,40 @@ class Storm:
             self.problems.append(f"{number.name} after {after_s:.2f} s: orphans {orphans}")
         return process.returncode, error
 
-    def _look(self, place: Path, what: str, before: set[str]) -> None:
+    def _check_files(self, workdir: Path, what: str, before: set[str]) -> None:
         try:
-            left = self._run.digests(place)
-        except Exception as error:  # whatever a library says of a damaged file
+            left = self._run.digests(workdir)
+        except Exception as error:  # libraries raise many types for a damaged file
             self.problems.append(f"{what}: a damaged file under a final name: {error!r}")
             return
         if not left.items() <= self._expected.items():
-            self.problems.append(f"{what}: {sorted(left)} is not what an undisturbed run writes")
+            self.problems.append(f"{what}: {sorted(left)} is not what an uninterrupted run writes")
         leaked = _shared() - before
         if leaked:
-            time.sleep(1)  # a semaphore of somebody else has no name for long
+            time.sleep(1)  # a semaphore of another process is named only briefly
             leaked &= _shared()
         if leaked:
             self.problems.append(f"{what}: shared memory {sorted(leaked)}")
 
-    def _finish(self, place: Path, more: list[str]) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        command = self._command(place, more)
+    def _finish(self, workdir: Path, more: list[str]) -> None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        command = self._command(workdir, more)
         done = subprocess.run(command, capture_output=True, text=True, env=_environment())
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:]
             self.problems.append(f"the second run failed: {done.returncode} {last}")
 
-    def _command(self, place: Path, more: list[str]) -> list[str]:
-        return [*self._run.command, str(place / self._run.output), *more]
+    def _command(self, workdir: Path, more: list[str]) -> list[str]:
+        return [*self._run.command, str(workdir / self._run.output), *more]
 
 
 def main() -> int:
-    """Run the storms; a JSON line for each."""
+    """Test each run and print one JSON line for it."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("runs", nargs="+", choices=("all", *NAMES), metavar="RUN")
-    parser.add_argument("--hits", type=int, default=200, help="runs of each that are ended (200)")
+    parser.add_argument(
+        "--hits", type=int, default=200, help="interruptions per run (default: 200)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     failed = 0
@@ -183,22 +185,22 @@ def main() -> int:
         names = NAMES if "all" in arguments.runs else arguments.runs
         for name in names:
             began_s = time.monotonic()
-            storm = Storm(runs[name], Path(folder) / name, random.Random(arguments.seed))
-            storm.rage(arguments.hits)
+            test = FaultTest(runs[name], Path(folder) / name, random.Random(arguments.seed))
+            test.run_until(arguments.hits)
             report = {
                 "run": name,
-                "hits": storm.hits,
-                "hits_at_work": storm.at_work,
-                "cycles": storm.cycles,
+                "hits": test.hits,
+                "hits_at_work": test.at_work,
+                "cycles": test.cycles,
                 "seconds": round(time.monotonic() - began_s),
-                "exits": dict(sorted(storm.exits.items())),
-                "tracebacks_while_importing": storm.while_importing,
-                "temporary_files_left": dict(+storm.leftovers),
-                "problems": storm.problems,
+                "exits": dict(sorted(test.exits.items())),
+                "tracebacks_while_importing": test.while_importing,
+                "temporary_files_left": dict(+test.leftovers),
+                "problems": test.problems,
             }
             sys.stdout.write(json.dumps(report) + "\n")
             sys.stdout.flush()
-            failed += len(storm.problems)
+            failed += len(test.problems)
     return 1 if failed else 0
 
 
@@ -216,31 +218,31 @@ def _hidden(folder: Path) -> list[Path]:
 
 
 def _session(leader: int) -> list[int]:
-    """Return the processes of a session that are still there."""
+    """Return the process ids of a session that are still running."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            words = stat.read_text().rpartition(")")[2].split()
+            fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it has just ended
-        if int(words[3]) == leader and words[0] != "Z":
+            continue  # the process has just ended
+        if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
 
 
 def _shared() -> set[str]:
-    """Return what lies in shared memory and no process has open."""
-    there = {str(path) for path in SHARED.iterdir() if path.is_file()}
+    """Return the files in shared memory that no process has open."""
+    files = {str(path) for path in SHARED.iterdir() if path.is_file()}
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
             text = maps.read_text(errors="replace")
         except OSError:
             continue
-        there -= {name for name in there if name in text}
-    return there
+        files -= {name for name in files if name in text}
+    return files
 
 
 if __name__ == "__main__":
-    # a shell lets what it starts in the background ignore Ctrl-C, and children inherit that
+    # shells make background jobs ignore Ctrl-C, and child processes inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -1,8 +1,8 @@
-"""`python -m tests.faults.memory`: one allocation after the other fails, once each.
+"""Make each memory allocation fail once: `python -m tests.faults.memory`.
 
-CPython's own test hook makes them fail (objects of Python; arrays are numpy's). The picture goes
+CPython's test hook makes Python's own allocations fail, not numpy's arrays. The picture goes
 through the fake engine without Pillow, whose C code does not survive this. After each failure the
-same Upscaler must upscale the same picture to the same result.
+same Upscaler must give the same result for the same picture.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import numpy as np
 
 import srsdk
 from tests.conftest import Picture
-from tests.fakes import FakeEngine, fake_manifest
+from tests.fakes.engine import FakeEngine, fake_manifest
 
 QUIET = 60
-"""So many calls in a row without a failure: the allocation that is to fail is behind their end."""
+"""Calls in a row without a failure after which every allocation of a call has been tested."""
 
 
 def main() -> int:
-    """Count what became of the calls; exit code 1 where one left something behind."""
+    """Count the outcomes of all calls; fail if a call left a lost slot or a wrong result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--step", type=int, default=1, help="leave out all but one in so many (1)")
+    parser.add_argument("--step", type=int, default=1, help="test one allocation in N (default: 1)")
     step = parser.parse_args().step
     engine = FakeEngine()
     with (
-        mock.patch("srsdk.upscaler.open_engine", return_value=engine),
-        mock.patch("srsdk.upscaler.choose_backend", return_value="fake"),
-        mock.patch("srsdk.upscaler.read_manifest", return_value=fake_manifest()),
+        mock.patch("srsdk.opening.open_engine", return_value=engine),
+        mock.patch("srsdk.opening.choose_backend", return_value="fake"),
+        mock.patch("srsdk.opening.read_manifest", return_value=fake_manifest()),
     ):
         up = srsdk.Upscaler("gan_x4", tile=16, slots=2, health=False)
     picture = np.arange(30 * 30 * 3, dtype=np.uint8).reshape(30, 30, 3)
@@ -47,13 +47,13 @@ def main() -> int:
         # a deadline, so that a lost slot is an error here and not a hang
         assert np.array_equal(up(picture, timeout=60), expected), number
         number += step
-    assert len(engine.slots) == 2, "a slot was lost on the way"
+    assert len(engine.slots) == 2, "a slot was lost"
     sys.stdout.write(json.dumps({"tried": sum(seen.values()) - QUIET, **seen}) + "\n")
     return 0
 
 
 def failing(up: srsdk.Upscaler, picture: Picture, number: int) -> str:
-    """Return the kind of error when allocation `number` fails; empty: the call did not notice."""
+    """Return the error type when allocation `number` fails; empty: the call succeeded."""
     failure = ""
     _testcapi.set_nomemory(number, number + 1)
     try:

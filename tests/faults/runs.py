@@ -1,4 +1,4 @@
-"""The runs that are stopped, and what they leave under final names."""
+"""The runs to stop, and digests of the files that they leave under final names."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import make_picture
-from tests.srsdk import clips
+from tests.srsdk.video import clips
 from tests.training.test_running import SMALL
 from training import checkpoint, networks
-from training.recipe import recipe_from_dict
+from training.recipe.schema import recipe_from_dict
 
 Digests = dict[str, str]
-"""By the names of finished files: what they hold."""
+"""Digest of the content of each finished file, by name."""
 
 TOY = {"name": "toy_x2", "scale": 2, "network": {"width": 8, "depth": 3}}
 SHORT_PARTS = """
 import sys
-from srsdk import cli
-from srsdk.media import parts
+from srsdk.cli.main import main
+from srsdk.video import parts
 parts.PART_FRAMES = 8
-sys.exit(cli.main())
+sys.exit(main())
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """One command, and how to look at what it wrote."""
+    """One command, and how to check what it wrote."""
 
     command: list[str]
-    """Without the output, which comes last."""
+    """The command without its output, which comes last."""
     resume: list[str]
-    """What is added when it is called again after a stop."""
+    """Arguments to add when the command is run again after a stop."""
     output: str
-    """Name of the file or folder that it writes."""
+    """Name of the output file or folder."""
     digests: Callable[[Path], Digests]
-    """What lies under final names in the folder of the output; raises where a file is damaged."""
+    """Digests of the files with final names in the output folder; raises if one is damaged."""
 
 
 def make_runs(inputs: Path) -> dict[str, Run]:
-    """Write what the runs read, once."""
+    """Write the inputs of all runs and return the runs by name."""
     (inputs / "pictures").mkdir(parents=True)
     for seed in range(12):
         path = inputs / "pictures" / f"{seed:02}.png"
@@ -90,7 +90,7 @@ def _video(folder: Path) -> Digests:
     found = {}
     for path in _final(folder):
         packets = clips.packets(path, "video")
-        if path.name != "out.partial.mkv":  # it plays; how long it is depends on the moment
+        if path.name != "out.partial.mkv":  # it is playable; its length depends on the moment
             found[path.name] = _sha(b"".join(data for _, data in packets))
     return found
 

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of what strangers hand in; not collected by pytest (docs/survival.md)."""
+"""Coverage-guided fuzzing of untrusted input; not collected by pytest (docs/survival.md)."""

@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz all --minutes 10`: fuzz each target, one after the other.
+"""Fuzz each target in turn: `python -m tests.fuzz all --minutes 10`.
 
-Needs atheris (`pip install atheris`; Linux, Python 3.11 to 3.13). Exit code 1: something was found.
+Needs atheris (`pip install atheris`; Linux, Python 3.11 to 3.13). Exit code 1: errors were found.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from tests.fuzz.targets import TARGETS
 SHARED = Path("/dev/shm")
 KEPT = Path(__file__).parent / "corpus"
 KEPT_BYTES = 30 << 10
-"""Of each target's archive in the repository."""
+"""Size limit of each target's archive in the repository."""
 LIMITS = ("-timeout=20", "-rss_limit_mb=3072", "-max_len=8192", "-print_final_stats=1")
 
 
 def main() -> int:
-    """Fuzz, and say what was tried and found."""
+    """Fuzz the targets and print a JSON report for each."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=("all", *TARGETS))
-    parser.add_argument("--minutes", type=float, default=10, help="for each target (10)")
-    parser.add_argument("--work", type=Path, default=Path("out/fuzz"), help="corpus and findings")
-    parser.add_argument("--keep", action="store_true", help="only take the corpus over (tests/)")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="minutes per target (default: 10)"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/fuzz"), help="folder for corpus and findings"
+    )
+    parser.add_argument("--keep", action="store_true", help="only copy the corpus into tests/")
     arguments = parser.parse_args()
     names = list(TARGETS) if arguments.target == "all" else [arguments.target]
     found = 0
@@ -50,7 +54,7 @@ def main() -> int:
 
 
 def fuzz(name: str, work: Path, seconds: float) -> dict[str, object]:
-    """Fuzz one target; what ends the process, such as a hang, costs that one input."""
+    """Fuzz one target; an input that ends the process, such as a hang, costs only that input."""
     corpus, found = work / "corpus", work / "found"
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(exist_ok=True)
@@ -79,7 +83,7 @@ def fuzz(name: str, work: Path, seconds: float) -> dict[str, object]:
 
 
 def kept(name: str) -> list[bytes]:
-    """Return the inputs of a target that the repository holds."""
+    """Return the inputs of a target that are stored in the repository."""
     path = KEPT / f"{name}.zip"
     if not path.exists():
         return []
@@ -88,9 +92,9 @@ def kept(name: str) -> list[bytes]:
 
 
 def keep(name: str, work: Path) -> None:
-    """Minimise the corpus, and put it into the repository: findings first, then from the smallest.
+    """Minimize the corpus and store it in the repository: findings first, then smallest first.
 
-    libFuzzer's merge leaves the fewest inputs that reach all that the corpus reaches.
+    libFuzzer's merge keeps the fewest inputs that have the coverage of the whole corpus.
     """
     least = work / "least"
     shutil.rmtree(least, ignore_errors=True)
@@ -107,7 +111,7 @@ def keep(name: str, work: Path) -> None:
 
 
 def _run(command: list[str], log: Path) -> None:
-    """Run it with temporary files in memory; libFuzzer ends a process before it can clean up."""
+    """Run a command with temporary files in memory: libFuzzer can end it before its cleanup."""
     with (
         tempfile.TemporaryDirectory(dir=SHARED if SHARED.is_dir() else None) as folder,
         log.open("ab") as stream,

@@ -1,6 +1,7 @@
-"""One fuzzing process: `python -m tests.fuzz.run TARGET FOUND [options of libFuzzer] [CORPUS...]`.
+"""One fuzzing process: `python -m tests.fuzz.run TARGET FOUND [libFuzzer options] [CORPUS...]`.
 
-A finding does not end it: each new place that raises is written to FOUND, with its traceback.
+A finding does not end the process: each new code line that raises is recorded in FOUND, with the
+input and its traceback.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import atheris
 
 
 def watched(target: Callable[[bytes], None], found: Path) -> Callable[[bytes], None]:
-    """Return the target with what it raises written down, once for each place."""
+    """Wrap a target to record each exception once per code line that raises it."""
     seen: set[str] = set()
 
     def once(data: bytes) -> None:
         try:
             target(data)
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"{type(error).__name__}-{Path(place.filename).stem}-{place.lineno}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}-{Path(frame.filename).stem}-{frame.lineno}"
             if what not in seen:
                 seen.add(what)
                 name = f"{what}-{hashlib.sha1(data).hexdigest()[:8]}"
@@ -35,12 +36,12 @@ def watched(target: Callable[[bytes], None], found: Path) -> Callable[[bytes], N
 
 
 def main() -> None:
-    """Fuzz until libFuzzer's options end it."""
+    """Fuzz until the limits in libFuzzer's options are reached."""
     name, found = sys.argv[1], Path(sys.argv[2])
     with atheris.instrument_imports(include=["srsdk", "training", "tomllib", "argparse", "PIL"]):
         from tests.fuzz.targets import TARGETS
     found.mkdir(parents=True, exist_ok=True)
-    # what libFuzzer starts, in a shell, when it minimises a corpus
+    # libFuzzer runs this script in a shell when it minimizes a corpus
     again = found.parent / "again"
     command = shlex.join([sys.executable, "-m", "tests.fuzz.run", name, str(found)])
     again.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What fuzzing begins with, and the words that it mixes in."""
+"""Seed inputs and dictionary words for fuzzing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from srsdk import models
 from srsdk.manifest import METADATA_KEY, Manifest, read_manifest
 from tests import networks
-from training.recipe import Recipe
+from training.recipe.schema import Recipe
 
 COMMAND_LINES = (
     "upscale a.png b -o out --scale 2.5 --width 9000 --fit cover --quality keep --force -r",
@@ -33,8 +33,8 @@ COMMAND_LINES = (
 
 
 def seeds(target: str) -> list[bytes]:
-    """Return sound inputs of a target, and some that are longer than fuzzing would find."""
-    return [*_sound(target), *_long(target)]
+    """Return valid inputs of a target, and some that are longer than fuzzing would find."""
+    return [*_valid(target), *_long(target)]
 
 
 def _long(target: str) -> list[bytes]:
@@ -45,13 +45,13 @@ def _long(target: str) -> list[bytes]:
     if target == "plan":
         return [b"vtrt" + bytes(60) + b'{"schema":' + b"[" * 3900]
     if target == "recipe":
-        rate = b"[optimiser]\nlearning_rate = "
+        rate = b"[optimizer]\nlearning_rate = "
         lines = [b"steps = " + digits, rate + digits[:400], rate + b"nan", b"a = " + b"[" * 3000]
         return [b'name = "a"\nscale = 2\n' + line for line in lines]
     return []
 
 
-def _sound(target: str) -> list[bytes]:
+def _valid(target: str) -> list[bytes]:
     text = _manifest().to_json()
     if target == "manifest":
         return [text.encode(), json.dumps({"schema": 1, "name": "a"}).encode()]
@@ -72,7 +72,7 @@ def _sound(target: str) -> list[bytes]:
 
 
 def words(target: str) -> list[str]:
-    """Return what libFuzzer's dictionary of a target holds."""
+    """Return the words of libFuzzer's dictionary for a target."""
     if target in ("manifest", "plan", "onnx"):
         return [f'"{field.name}":' for field in dataclasses.fields(Manifest)]
     if target == "recipe":
@@ -92,7 +92,7 @@ def _manifest() -> Manifest:
     manifest = read_manifest(models.find("gan_x2"))
     assert manifest is not None
     only: dict[str, Any] = {"profiles": ((1, 64, 64),), "size_px": (64, 64)}
-    # the probe of the .onnx file is of another size
+    # the probe of the .onnx file has another size
     return dataclasses.replace(manifest, sms=(86, 89), probe=None, **only)
 
 

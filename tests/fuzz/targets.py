@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes bytes, and raises only where srsdk has a defect."""
+"""Fuzz targets: each takes bytes and raises only if srsdk has a bug."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srsdk import cli, cli_pictures, files, jobs, models_cli, pictures
-from srsdk._plan import read_plan_header
-from srsdk._protobuf import read_onnx_metadata
-from srsdk.arguments import make_parser
-from srsdk.call import Call
-from srsdk.enlarge import Step
+from srsdk.batch import jobs
+from srsdk.cli import info, picture_options
+from srsdk.cli.main import COMMANDS, make_parser
 from srsdk.errors import ModelError, SrsdkError, UsageError
-from srsdk.graph_edit import mixed, with_float_boundary
+from srsdk.formats.onnx_metadata import read_onnx_metadata
+from srsdk.formats.onnx_rewrite import mixed, with_float_boundary
+from srsdk.formats.tensorrt_plan import read_plan_header
+from srsdk.image import decode
+from srsdk.image.arrays import Array
+from srsdk.inference.planner import checked_tile
 from srsdk.manifest import METADATA_KEY, Manifest, parse_manifest, read_manifest
-from srsdk.memory_plan import checked_tile
 from srsdk.options import PictureOptions
-from srsdk.terminal import plain
-from srsdk.tiles import Array
-from training.recipe import RecipeError, read_recipe, recipe_from_dict
+from srsdk.scheduling.context import Call
+from srsdk.system.text import plain
+from srsdk.upscaling import files
+from srsdk.upscaling.steps import Step
+from training.recipe.schema import RecipeError, read_recipe, recipe_from_dict
 
 MAX_PIXELS = 1 << 18
-"""Of a fuzzed picture: the limit itself is tested elsewhere, and small pictures are fast."""
+"""Size limit of a fuzzed picture: small ones are fast, and the limit is tested elsewhere."""
 SUFFIXES = (".png", ".jpg", ".tiff", ".webp", ".gif", ".bmp")
 
 _OWNED = tempfile.TemporaryDirectory()
@@ -38,7 +41,7 @@ _FOLDER = Path(_OWNED.name)
 
 
 def manifest(data: bytes) -> None:
-    """The manifest's text: an error of ours, or a value that is shown and reads back."""
+    """Parse a manifest: our own error, or a value that can be shown and round-trips."""
     try:
         parsed = parse_manifest(data.decode("utf-8", "surrogateescape"), source="fuzz")
     except ModelError as error:
@@ -48,7 +51,7 @@ def manifest(data: bytes) -> None:
 
 
 def onnx(data: bytes) -> None:
-    """An ONNX file: its metadata, and the two changes that are made to graphs."""
+    """Read an ONNX file: its metadata, and the two graph rewrites."""
     path = _file("model.onnx", data)
     with contextlib.suppress(ModelError):
         text = read_onnx_metadata(path).get(METADATA_KEY)
@@ -61,7 +64,7 @@ def onnx(data: bytes) -> None:
 
 
 def plan(data: bytes) -> None:
-    """An engine's manifest and header."""
+    """Read the manifest and header of an engine."""
     path = _file("model.engine", data)
     with contextlib.suppress(ModelError):
         read_plan_header(path)
@@ -72,26 +75,24 @@ def plan(data: bytes) -> None:
 
 
 def picture(data: bytes) -> None:
-    """A picture file, into memory and into another file whose format its last byte picks."""
+    """Upscale a picture file into memory and into a file; the last byte sets the format."""
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     suffix = SUFFIXES[data[-1] % len(SUFFIXES)] if data else ".png"
     source, target = _file("picture/source", data), _FOLDER / f"picture/target{suffix}"
     with contextlib.suppress(SrsdkError):
-        pictures.probe(source)
+        decode.probe(source)
     with contextlib.suppress(SrsdkError):
         files.upscale_any((NEAREST,), source, None, Call())
     try:
         files.upscale_file((NEAREST,), source, target)
     except SrsdkError:
-        assert not target.exists(), "an error, and a file under its final name"
+        assert not target.exists(), "an error, but the target exists"
     target.unlink(missing_ok=True)
-    assert {path.name for path in source.parent.iterdir()} == {source.name}, (
-        "something is left over"
-    )
+    assert {path.name for path in source.parent.iterdir()} == {source.name}, "leftover files"
 
 
 def recipe(data: bytes) -> None:
-    """A training recipe: an error of ours, or a value that survives its own form."""
+    """Read a training recipe: our own error, or a value that round-trips."""
     path = _file("recipe.toml", data)
     try:
         read = read_recipe(path)
@@ -102,7 +103,7 @@ def recipe(data: bytes) -> None:
 
 
 def command_line(data: bytes) -> None:
-    """Words between zeros: help, a usage error, or options that can be used."""
+    """Parse zero-separated arguments: help, a usage error, or valid options."""
     words = [os.fsdecode(word) for word in data.split(b"\0")]
     stream = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -123,20 +124,20 @@ def _nearest(rgb: Array, call: Call) -> Array:
 
 
 NEAREST = Step("nearest", 2, 1, 1, _nearest, lambda height, width: 1)
-"""In a model's place: what is fuzzed is the way of the picture to it and back."""
+"""Stands in for a model: the target fuzzes how a picture is read, prepared and written."""
 
 
 def _upscale_options(arguments: argparse.Namespace) -> int:
-    options: PictureOptions = cli_pictures.options(arguments)
+    options: PictureOptions = picture_options.options(arguments)
     checked_tile(arguments.tile)
     if arguments.ray is not None:
-        cli_pictures.check_plain(arguments, options)
+        picture_options.check_supported_by_ray(arguments, options)
     elif isinstance(arguments.output, Path):
         jobs.is_picture_name(arguments.output)
     return 0
 
 
-PARSER = make_parser({name: lambda _: 0 for name in cli.COMMANDS} | {"upscale": _upscale_options})
+PARSER = make_parser({name: lambda _: 0 for name in COMMANDS} | {"upscale": _upscale_options})
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "manifest": manifest,
@@ -159,13 +160,13 @@ def _check(parsed: Manifest) -> None:
     text = parsed.to_json()
     assert parse_manifest(text, source="again").to_json() == text
     values = {"file": "fuzz", **parsed.to_dict()}
-    table = models_cli.table(models_cli.flat(values, parsed))
+    table = info.table(info.flat(values, parsed))
     assert table == "".join(f"{plain(line)}\n" for line in table[:-1].split("\n"))
     json.dumps(values).encode("ascii")
 
 
 def _shown(text: str) -> None:
-    """What is said can be printed in UTF-8, and holds no escape sequence."""
+    """Check that a message can be printed as UTF-8 and has no escape sequence."""
     shown = "".join(map(plain, text.splitlines()))
     assert shown.isprintable()
     shown.encode("utf-8")

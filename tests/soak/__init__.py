@@ -1,1 +1,1 @@
-"""Load for an hour; not collected by pytest (docs/survival.md)."""
+"""Soak test: an hour of load; not collected by pytest (docs/survival.md)."""

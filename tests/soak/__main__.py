@@ -1,8 +1,8 @@
-"""`python -m tests.soak --minutes 60`: sixteen threads, mixed sizes, random cancels, deadlines.
+"""Soak test with many threads, mixed sizes, random cancels and deadlines: `python -m tests.soak`.
 
-Every result must equal that of a quiet run of the same picture; memory must not grow in the second
-half: in the first the backend's caches of compiled shapes fill. Exit code 1: a result differs, a
-call does not end, memory grows. Linux.
+Every result must equal that of the same picture upscaled alone. Memory must not grow in the second
+half; in the first, the backend's caches of compiled shapes fill. Exit code 1: a result differs, a
+call does not end or memory grows. Linux only.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import srsdk
 from tests.conftest import Picture, make_picture
 
 SIZES = [(24, 32), (67, 101), (120, 90), (17, 300), (1, 1), (260, 200), (96, 96), (33, 34)]
-MOST_MIB = 32
-"""By which memory may move in the second half."""
+MAX_GROWTH_MIB = 32
+"""How much memory may grow in the second half."""
 END_S = 120
-"""In which all threads must have ended after the last picture."""
+"""How long threads may take to end after the last picture."""
 
 
 class Soak:
-    """What all threads share.
+    """State shared by all threads.
 
     Args:
-        up: the Upscaler that all of them use.
-        seed: decides sizes, cancels and deadlines.
+        up: the Upscaler that all threads use.
+        seed: random seed of sizes, cancels and deadlines.
     """
 
     def __init__(self, up: srsdk.Upscaler, seed: int) -> None:
@@ -45,19 +45,19 @@ class Soak:
         self.problems: list[str] = []
 
     def work(self, number: int, until_s: float) -> None:
-        """Upscale until the time is over."""
+        """Upscale random pictures until the time is over."""
         choice = random.Random(self._seed * 1000 + number)
         while time.monotonic() < until_s:
             index = choice.randrange(len(SIZES))
             try:
-                outcome = self._one(index, choice)
-            except Exception as error:  # whatever it is, it is to be reported and not to end this
+                outcome = self._upscale_one(index, choice)
+            except Exception as error:  # report any error and keep the thread running
                 outcome = "failed"
                 self.problems.append(f"{SIZES[index]}: {error!r}")
             with self._lock:
                 self.counts[outcome] += 1
 
-    def _one(self, index: int, choice: random.Random) -> str:
+    def _upscale_one(self, index: int, choice: random.Random) -> str:
         picture = self._pictures[index]
         kind = choice.random()
         try:
@@ -76,12 +76,12 @@ class Soak:
         except CancelledError:
             return "cancelled"
         if _digest(result) != self._expected[index]:
-            self.problems.append(f"{SIZES[index]}: another result")
+            self.problems.append(f"{SIZES[index]}: a different result")
         return "equal"
 
 
 def main() -> int:
-    """Run it; one JSON line."""
+    """Run the soak test and print one JSON line."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=16)
@@ -118,11 +118,11 @@ def main() -> int:
         "problems": soak.problems[:20],
     }
     sys.stdout.write(json.dumps(report) + "\n")
-    return 1 if soak.problems or stuck or growth_mib > MOST_MIB else 0
+    return 1 if soak.problems or stuck or growth_mib > MAX_GROWTH_MIB else 0
 
 
 def _watch(began_s: float, seconds: float) -> list[int]:
-    """Return the resident memory, in bytes, of hundred moments."""
+    """Return the resident memory in bytes at a hundred moments."""
     found = []
     for moment in range(100):
         time.sleep(max(0.0, began_s + seconds * (moment + 1) / 100 - time.monotonic()))

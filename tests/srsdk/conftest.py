@@ -1,4 +1,4 @@
-"""What the tests of the runtime share."""
+"""Shared fixtures of the runtime tests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from srsdk.manifest import read_manifest
 
 @pytest.fixture(scope="session")
 def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`gan_x2` built by TensorRT for RTX itself, which needs no GPU for that."""
+    """`gan_x2` built by the real TensorRT for RTX, which needs no GPU to build."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'srsdk[rtx]'")
     import onnx
 
-    from export.engine import build_engine, open_library
+    from export.targets.tensorrt import build_engine, open_library
 
     source, library = models.find("gan_x2"), open_library("rtx")
     manifest = read_manifest(source)
@@ -27,7 +27,7 @@ def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flavour="rtx",
         profiles=((1, 64, 64),),
         size_px=(64, 64),
-        probe=None,  # the one of the .onnx file is of another size
+        probe=None,  # the .onnx file's probe has another size
         sms=(86, 89, 120),
         library_version=library.version,
         parity_of="graph",

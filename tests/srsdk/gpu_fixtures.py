@@ -1,4 +1,4 @@
-"""Engines of the fakes, opened by the real opening, memory layer and slots."""
+"""Fake engines, opened through the real opening code, memory layer and slots."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import srsdk
-from srsdk import upscaler as upscaler_module
-from srsdk.engines import trt_library
-from srsdk.engines.cuda_engine import CudaEngine
+from srsdk import opening
+from srsdk.engines import tensorrt_library
+from srsdk.engines.cuda.engine import CudaEngine
 from srsdk.engines.tensorrt import open_tensorrt
-from srsdk.engines.trt_library import Library, make_logger
+from srsdk.engines.tensorrt_library import Library, make_logger
 from srsdk.manifest import Manifest
-from tests import faketrt
 from tests.conftest import Picture
-from tests.fakecuda import FakeRuntime, Op
+from tests.fakes import tensorrt
+from tests.fakes.cuda import FakeRuntime, Op
 
 PROFILE = (1, 32, 48)
 
@@ -30,9 +30,9 @@ def write_engine(
     plain: bool = False,
     **facts: Any,
 ) -> Path:
-    """Write a plan of the fake, with our manifest unless `plain`."""
+    """Write a fake plan, with an srsdk manifest unless `plain`."""
     profiles = profiles or (PROFILE,)
-    body = faketrt.plan(list(profiles), **facts)
+    body = tensorrt.plan(list(profiles), **facts)
     sizes = {(h, w) for _, h, w in profiles} if not plain else set()
     one = Manifest(
         name=path.stem,
@@ -56,34 +56,39 @@ def write_engine(
 def use_fakes(
     patch: pytest.MonkeyPatch, cuda: FakeRuntime, flavour: str = "tensorrt"
 ) -> ModuleType:
-    """Put the fake library in place of the real one; returns it."""
-    module: Any = faketrt.make_module(flavour, cuda)
+    """Replace the real library with the fake one, and return it."""
+    module: Any = tensorrt.make_module(flavour, cuda)
     library = Library(flavour, module, module.__version__, make_logger(module))
-    patch.setattr("srsdk.engines.opening.open_library", lambda _: library)
-    trt_library.open_library.cache_clear()
+    patch.setattr("srsdk.engines.plan_checks.open_library", lambda _: library)
+    tensorrt_library.open_library.cache_clear()
     return module  # type: ignore[no-any-return]
 
 
 def open_upscaler(
     patch: pytest.MonkeyPatch, path: Path, cuda: FakeRuntime, *, flavour: str = "tensorrt",
-    lanes: int = 1, graphs: bool = True, **options: Any,
+    compute_streams: int = 1, graphs: bool = True, **options: Any,
 ) -> srsdk.Upscaler:  # fmt: skip
-    """Open an Upscaler on the fakes; everything else is real."""
+    """Open an Upscaler on the fakes; all other code is real."""
     use_fakes(patch, cuda, flavour)
 
     def open_engine(
         path: Path, _: str, *, gpus: Any, max_memory: int | None = None, **__: Any
     ) -> CudaEngine:
         return open_tensorrt(
-            path, gpus[0], runtime=cuda, lanes=lanes, graphs=graphs, max_memory=max_memory
+            path,
+            gpus[0],
+            runtime=cuda,
+            compute_streams=compute_streams,
+            graphs=graphs,
+            max_memory=max_memory,
         )
 
-    patch.setattr(upscaler_module, "open_engine", open_engine)
+    patch.setattr(opening, "open_engine", open_engine)
     return srsdk.Upscaler(path, **options)
 
 
 class OnGpu:
-    """An array of somebody's on the fake GPU, whose content comes late on its stream."""
+    """An array of another library on the fake GPU, whose content arrives late on its stream."""
 
     def __init__(
         self, cuda: FakeRuntime, pixels: Picture, *, stream: int = 1, pitch: int = 0
@@ -105,7 +110,7 @@ class OnGpu:
         self.rows()[:] = pixels.reshape(self.shape[0], -1)
 
     def read(self, stream: int = 1) -> Picture:
-        """What somebody sees who reads on a stream."""
+        """Return what a reader on a stream sees."""
         seen: list[Picture] = []
         self.cuda.push(stream, Op(lambda: seen.append(self.rows().copy())))
         self.cuda.cudaStreamSynchronize(stream)

@@ -1,4 +1,4 @@
-"""The example applications, run as their readers run them."""
+"""The example applications, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import Picture, make_picture
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The example server in a process of its own; its address."""
+    """Run the example server in its own process; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,14 +41,14 @@ def server() -> Iterator[str]:
 
 
 def post(address: str, body: bytes) -> bytes:
-    """Send a picture; return the answer's body."""
+    """Send a picture; return the body of the response."""
     with urllib.request.urlopen(urllib.request.Request(address, body), timeout=120) as answer:
         content: bytes = answer.read()
     return content
 
 
 def test_the_server_serves_several_at_once(server: str) -> None:
-    """Each caller gets what the library gives."""
+    """Each client gets the same result as from the library."""
     sent = [make_picture(30 + index, 50, seed=index) for index in range(6)]
 
     def ask(picture: Picture) -> Picture:
@@ -63,8 +63,8 @@ def test_the_server_serves_several_at_once(server: str) -> None:
             np.testing.assert_array_equal(result, up(picture))
 
 
-def test_the_server_says_what_is_wrong(server: str) -> None:
-    """No picture: 400 and a sentence; nothing at all: 413. It lives on."""
+def test_the_server_reports_errors(server: str) -> None:
+    """An invalid picture gives 400 and a message, an empty body 413; the server keeps running."""
     with pytest.raises(urllib.error.HTTPError, match="cannot identify image") as bad:
         post(server, b"no picture")
     assert bad.value.code == 400

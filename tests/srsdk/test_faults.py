@@ -1,4 +1,4 @@
-"""A backend that fails at a given tile, memory that ends: what the caller sees, and after it."""
+"""Faults: a backend that fails at a given tile, and memory that runs out; then recovery."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 import srsdk
-from srsdk.cli import main
-from srsdk.engines import Signature
+from srsdk.cli.main import main
+from srsdk.engines.protocol import Signature
 from tests.conftest import Picture, make_picture
-from tests.fakes import FakeEngine, FakeSlot, fake_manifest
+from tests.fakes.engine import FakeEngine, FakeSlot, fake_manifest
 from tests.srsdk.test_upscaler import open_fake
 
 Output = npt.NDArray[Any]
@@ -30,27 +30,27 @@ TILES = 9
 
 
 class FaultySlot(FakeSlot):
-    """Hands what it computed to the engine's `fault`."""
+    """Passes its output through the engine's `fault`."""
 
     def wait(self) -> Output:
-        """Compute, and spoil it at the given tile."""
+        """Compute, and corrupt the output at the given tile."""
         number = self._faulty.waited
         output = super().wait()
-        return self._faulty.fault(output) if number == self._faulty.spoilt else output
+        return self._faulty.fault(output) if number == self._faulty.fault_at else output
 
     _faulty: FaultyEngine
 
 
 class FaultyEngine(FakeEngine):
-    """The fake, with one fault."""
+    """The fake engine with one fault."""
 
-    def __init__(self, fault: Callable[[Output], Output], spoilt: int, dtype: str) -> None:
+    def __init__(self, fault: Callable[[Output], Output], fault_at: int, dtype: str) -> None:
         super().__init__()
-        self.fault, self.spoilt, self.dtype = fault, spoilt, dtype
+        self.fault, self.fault_at, self.dtype = fault, fault_at, dtype
         self.signature = Signature(dtype, (None, None, None, 3), (None, None, None, 3))
 
     def slot(self, input_shape: tuple[int, ...]) -> FaultySlot:
-        """Make one."""
+        """Make a faulty slot."""
         slot = FaultySlot(self, input_shape)
         slot.input = np.zeros(input_shape, self.dtype)
         slot._faulty = self
@@ -64,14 +64,14 @@ def opened(
     at: int,
     dtype: str = "uint8",
 ) -> tuple[srsdk.Upscaler, FaultyEngine]:
-    """Open an Upscaler over nine tiles, of which one has a fault."""
+    """Open an Upscaler that cuts nine tiles, one of them with a fault."""
     engine = FaultyEngine(fault, at, dtype)
     manifest = dataclasses.replace(fake_manifest(), dtype=dtype)
     return open_fake(monkeypatch, engine, manifest, tile=16, slots=2), engine
 
 
 def doubled(picture: Picture) -> Picture:
-    """Return what the fake makes of it."""
+    """Return the fake's result for a picture."""
     return picture.repeat(2, axis=0).repeat(2, axis=1)
 
 
@@ -81,12 +81,12 @@ def failed(_: Output) -> Output:
 
 
 def surprised(_: Output) -> Output:
-    """Fail as no backend should."""
+    """Fail with an unexpected exception."""
     raise ZeroDivisionError
 
 
 def with_nan(output: Output) -> Output:
-    """Return one value that is no number."""
+    """Set one value to NaN."""
     output[0, 0, 0, 0] = np.nan
     return output
 
@@ -97,14 +97,14 @@ def with_nan(output: Output) -> Output:
     [
         (failed, "uint8", srsdk.BackendError, "the device is gone"),
         (surprised, "uint8", ZeroDivisionError, None),
-        (with_nan, "float32", srsdk.HealthError, "1 values that are no numbers"),
+        (with_nan, "float32", srsdk.HealthError, "1 NaN or infinite values"),
         (lambda o: o[:, :-1], "uint8", srsdk.BackendError, r"expected \(1, 32, 32, 3\)"),
-        (lambda o: o.repeat(2, axis=2), "uint8", srsdk.BackendError, r"gave \(1, 32, 64, 3\)"),
+        (lambda o: o.repeat(2, axis=2), "uint8", srsdk.BackendError, r"returned \(1, 32, 64, 3\)"),
         (lambda o: o[..., :1], "uint8", srsdk.BackendError, "expected"),
         (lambda o: o[0], "uint8", srsdk.BackendError, "expected"),
         (lambda o: o.transpose(0, 3, 1, 2), "uint8", srsdk.BackendError, "expected"),
     ],
-    ids=["raises", "surprises", "nan", "short", "long", "grey", "flat", "turned"],
+    ids=["raises", "surprises", "nan", "short", "long", "gray", "flat", "turned"],
 )
 def test_a_fault_in_one_tile(
     monkeypatch: pytest.MonkeyPatch,
@@ -114,7 +114,7 @@ def test_a_fault_in_one_tile(
     message: str | None,
     at: int,
 ) -> None:
-    """One error that says what it was, at any tile; the next call is right, in the same slots."""
+    """The fault raises one clear error at any tile; the next call succeeds in the same slots."""
     up, engine = opened(monkeypatch, fault, at, dtype)
     picture = make_picture(30, 30)
     with pytest.raises(error, match=message):
@@ -127,7 +127,7 @@ def test_a_fault_in_one_tile(
 
 @pytest.mark.parametrize("at", [0, 4, TILES - 1])
 def test_a_deadline_ends_a_hang(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """The caller goes on, others too; when the library comes back its slot does as well."""
+    """All callers continue; when the hanging library returns, so does its slot."""
     hanging = threading.Event()
 
     def hang(output: Output) -> Output:
@@ -155,10 +155,10 @@ def test_a_deadline_ends_a_hang(monkeypatch: pytest.MonkeyPatch, at: int) -> Non
 @pytest.mark.skipif(
     importlib.util.find_spec("_testcapi") is None, reason="this Python has no test hooks"
 )
-def test_memory_that_ends_anywhere(repository: Path) -> None:
-    """One allocation of many fails: an error, no slot lost, the next call right.
+def test_any_allocation_may_fail(repository: Path) -> None:
+    """One failed allocation raises an error and loses no slot; the next call succeeds.
 
-    Every fifth; `python -m tests.faults.memory` fails all of them.
+    Tests every fifth allocation; `python -m tests.faults.memory` tests all of them.
     """
     command = [sys.executable, "-m", "tests.faults.memory", "--step", "5"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
@@ -176,28 +176,28 @@ def test_no_memory_for_an_array(
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    """Arrays of a run on the command line, one by one: a sentence, nothing left, the rest done."""
+    """A failed array on the command line: one message, no partial file, other pictures are done."""
     source = tmp_path / "in"
     source.mkdir()
     for seed in range(2):
         image = Image.fromarray(make_picture(20, 30, seed)).convert("RGBA")
         image.putalpha(Image.linear_gradient("L").resize((30, 20)))
         image.save(source / f"{seed}.png")
-    real, count, spoilt = getattr(np, name), 0, -1
+    real, count, fault_at = getattr(np, name), 0, -1
 
     def short(*arguments: Any, **options: Any) -> Any:
         nonlocal count
         count += 1
-        if count == spoilt:
+        if count == fault_at:
             raise MemoryError
         return real(*arguments, **options)
 
     call = ["upscale", str(source), "--scale", "2", "--jobs", "1", "--threads", "1", "-o"]
     monkeypatch.setattr(np, name, short)
     assert main([*call, str(tmp_path / "whole")]) == 0
-    for spoilt in range(1, count + 1, max(1, count // 3)):
+    for fault_at in range(1, count + 1, max(1, count // 3)):
         count = 0
-        out = tmp_path / f"{spoilt}"
+        out = tmp_path / f"{fault_at}"
         code = main([*call, str(out)])
         error = capsys.readouterr().err
         if code:

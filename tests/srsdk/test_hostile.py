@@ -1,4 +1,4 @@
-"""Pictures made to do harm: bombs, loops, claims. What was found by fuzzing is in tests/fuzz."""
+"""Malicious pictures: bombs, loops, false sizes. Findings of the fuzzer are in tests/fuzz."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import srsdk
-from srsdk import files
-from srsdk.call import Call
-from srsdk.metadata import png_chunk
+from srsdk.image.metadata import png_chunk
+from srsdk.scheduling.context import Call
+from srsdk.upscaling import files
 from tests.fuzz.targets import NEAREST
 
 POSIX = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes, pipes, links")
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 def upscale(source: Path, target: Path, **options: object) -> None:
-    """Twice as large by repeating pixels: the way to the model and back is what counts."""
+    """Upscale twice by repeating pixels: only the code around the model is tested."""
     chosen = srsdk.PictureOptions(**options)  # type: ignore[arg-type]
     files.upscale_file((NEAREST,), source, target, options=chosen)
 
@@ -40,7 +40,7 @@ def png(width: int, height: int, kind: int = 0, depth: int = 1, *chunks: bytes) 
 def tiff(
     width: int, height: int, data: bytes, *, compression: int = 8, following: int = 0
 ) -> bytes:
-    """Return a grey TIFF of one strip; `following` is where its next page stands."""
+    """Return a gray TIFF of one strip; `following` is the offset of its next page."""
     tags = [(256, width), (257, height), (258, 8), (259, compression), (262, 1)]
     tags += [(273, 8), (277, 1), (278, height), (279, len(data))]
     table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
@@ -49,7 +49,7 @@ def tiff(
 
 
 def gif(frames: int, side: int = 1) -> bytes:
-    """Return frames of one pixel on a canvas, black and white in turn, shown for ever."""
+    """Return a looping GIF of one-pixel frames on a canvas, alternately black and white."""
     size = struct.pack("<HH", side, side)
     head = b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff"
     head += b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
@@ -72,8 +72,8 @@ def gif(frames: int, side: int = 1) -> bytes:
     ids=["png", "tiff", "gif", "bmp"],
 )
 def test_sizes_that_are_only_claimed(tmp_path: Path, content: bytes) -> None:
-    """65535 x 65535 in a header of some bytes: refused before anything is allocated."""
-    # of a PNG the checksum of the header is right too: the size is what is refused
+    """A header that claims 65535 x 65535 is rejected before anything is allocated."""
+    # fix the checksum of the PNG header, so that only its size is wrong
     if content.startswith(b"\x89PNG"):
         content = content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:]
     (tmp_path / "huge").write_bytes(content)
@@ -82,7 +82,7 @@ def test_sizes_that_are_only_claimed(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_bomb_below_the_limit_of_pixels(tmp_path: Path) -> None:
-    """80 million pixels in 20 KB: the memory that they would take is what refuses them."""
+    """80 million pixels in 20 KB are rejected because of the memory that they would need."""
     (tmp_path / "bomb.png").write_bytes(png(8000, 10000))
     assert (tmp_path / "bomb.png").stat().st_size < 40_000
     with pytest.raises(srsdk.PictureError, match="bytes of memory"):
@@ -96,7 +96,7 @@ def test_a_bomb_below_the_limit_of_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"iCCP", b"zTXt", b"iTXt"])
 def test_a_bomb_beside_the_pixels(tmp_path: Path, name: bytes) -> None:
-    """A profile or a text of 200 MB in 200 KB: refused, never unpacked whole."""
+    """A profile or text of 200 MB in 200 KB is rejected and never fully decompressed."""
     packed = zlib.compress(bytes(200 * MIB))
     data = {b"iTXt": b"a\0\x01\0\0\0" + packed}.get(name, b"a\0\0" + packed)
     (tmp_path / "bomb.png").write_bytes(png(20, 10, 0, 8, png_chunk(name, data)))
@@ -104,8 +104,8 @@ def test_a_bomb_beside_the_pixels(tmp_path: Path, name: bytes) -> None:
         upscale(tmp_path / "bomb.png", tmp_path / "out.png")
 
 
-def test_archives_and_strips_that_are_more_than_they_say(tmp_path: Path) -> None:
-    """A ZIP is no TIFF, whatever its name; a strip that unpacks to 100 MB gives its 12 rows."""
+def test_archives_and_oversized_strips(tmp_path: Path) -> None:
+    """A ZIP named .tiff is rejected; a strip that unpacks to 100 MB gives only its 12 rows."""
     with zipfile.ZipFile(tmp_path / "zip.tiff", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(MIB))
     with pytest.raises(srsdk.PictureError, match="not a picture"):
@@ -116,7 +116,7 @@ def test_archives_and_strips_that_are_more_than_they_say(tmp_path: Path) -> None
 
 
 def test_a_page_that_follows_itself(tmp_path: Path) -> None:
-    """A TIFF whose next page is its first: it ends."""
+    """A TIFF whose next page is its first one does not loop forever."""
     data = zlib.compress(bytes(16 * 12))
     (tmp_path / "loop.tiff").write_bytes(tiff(16, 12, data, following=8 + len(data)))
     upscale(tmp_path / "loop.tiff", tmp_path / "out.png")
@@ -125,7 +125,7 @@ def test_a_page_that_follows_itself(tmp_path: Path) -> None:
 
 
 def test_an_animation_without_end(tmp_path: Path) -> None:
-    """Half a million frames of one pixel: the memory of their bookkeeping counts."""
+    """Half a million one-pixel frames: the memory of their bookkeeping counts."""
     (tmp_path / "long.gif").write_bytes(gif(500_000))
     with pytest.raises(srsdk.PictureError, match="bytes of memory"):
         upscale(tmp_path / "long.gif", tmp_path / "out.gif", max_memory_bytes=400 * MIB)
@@ -137,7 +137,7 @@ def test_an_animation_without_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 8192), (".jpg", 32751), (".gif", 32768)])
 def test_results_that_a_format_cannot_hold(tmp_path: Path, suffix: str, side: int) -> None:
-    """Refused before any work, with the limit and what holds more."""
+    """Rejected before any work, with the limit and a format that holds more."""
     Image.new("L", (side, 1)).save(tmp_path / "wide.png")
     with pytest.raises(srsdk.OutputError, match=rf"px a side, the result is {2 * side}x2"):
         upscale(tmp_path / "wide.png", tmp_path / f"out{suffix}")
@@ -145,8 +145,8 @@ def test_results_that_a_format_cannot_hold(tmp_path: Path, suffix: str, side: in
     upscale(tmp_path / "wide.png", tmp_path / f"out{suffix}")
 
 
-def test_a_failure_of_a_frame_is_no_failure_of_the_file(tmp_path: Path) -> None:
-    """What `progress` raises in an animation comes out as it is, and so does a deadline."""
+def test_errors_in_a_frame_are_raised_unchanged(tmp_path: Path) -> None:
+    """Exceptions of `progress` in an animation reach the caller unchanged."""
     (tmp_path / "in.gif").write_bytes(gif(6, side=9))
 
     def cancel(done: int, total: int) -> None:

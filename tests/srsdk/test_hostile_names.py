@@ -1,4 +1,4 @@
-"""Names, links, pipes and paths that are made to do harm."""
+"""Malicious names, links, pipes and paths."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import srsdk
-from srsdk import files
-from srsdk.cli import main
-from srsdk.engines import BACKENDS
+from srsdk.cli.main import main
+from srsdk.engines.backends import BACKENDS
 from srsdk.models import find
+from srsdk.upscaling import files
 from tests.conftest import make_picture
 from tests.fuzz.targets import NEAREST
 
@@ -25,13 +25,13 @@ POSIX = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes, pipe
 
 
 def upscale(source: Path, target: Path) -> None:
-    """Twice as large by repeating pixels: the way to the model and back is what counts."""
+    """Upscale twice by repeating pixels: only the code around the model is tested."""
     files.upscale_file((NEAREST,), source, target)
 
 
 @POSIX
 def test_links_where_results_go(tmp_path: Path) -> None:
-    """A link is never written through: it counts as there, and `--force` replaces the link."""
+    """A link is never written through: it counts as an existing file; `--force` replaces it."""
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
     Image.fromarray(make_picture(9, 9)).save(tmp_path / "in.png")
@@ -48,7 +48,7 @@ def test_links_where_results_go(tmp_path: Path) -> None:
 
 @POSIX
 def test_links_in_a_circle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Folders that contain themselves by a link are walked once; a dangling link is no picture."""
+    """A folder that links to itself is walked once; a dangling link is not a picture."""
     source = tmp_path / "in"
     source.mkdir()
     Image.fromarray(make_picture(9, 9)).save(source / "a.png")
@@ -69,7 +69,7 @@ NAMES = [
 
 @POSIX
 def test_odd_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Newlines, escapes, bytes that are no text: a line each, and nothing steers a terminal."""
+    """Newlines, escapes and invalid UTF-8 take one line each and never control the terminal."""
     source, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.jsonl"
     source.mkdir()
     for name in NAMES:
@@ -88,7 +88,7 @@ def test_odd_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 @POSIX
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_model_of_an_odd_name(
+def test_a_model_with_an_odd_name(
     tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It opens, and `info` shows it."""
@@ -102,7 +102,7 @@ def test_a_model_of_an_odd_name(
 
 @POSIX
 def test_odd_names_of_deep_pictures_and_pages(tmp_path: Path) -> None:
-    """Names are UTF-8 for libvips and end in options; a page of HTML is UTF-8."""
+    """Names that libvips cannot take, or would parse as options, work; an HTML page is UTF-8."""
     pytest.importorskip("pyvips", reason="pip install 'srsdk[vips]'")
     import pyvips
 
@@ -120,7 +120,7 @@ def test_odd_names_of_deep_pictures_and_pages(tmp_path: Path) -> None:
 
 @POSIX
 def test_names_that_no_system_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Too long, or with a zero in it: a sentence."""
+    """Names that are too long or contain a null byte give one message."""
     Image.fromarray(make_picture(9, 9)).save(tmp_path / "in.png")
     with pytest.raises(srsdk.OutputError, match="too long"):
         upscale(tmp_path / "in.png", tmp_path / ("x" * 300 + ".png"))
@@ -135,10 +135,10 @@ def test_names_that_no_system_takes(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @POSIX
 def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Opening one that nobody writes into would never end."""
+    """Opening a pipe without a writer would block forever."""
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe.onnx")
-    with pytest.raises(srsdk.PictureError, match="no regular file"):
+    with pytest.raises(srsdk.PictureError, match="not a regular file"):
         upscale(tmp_path / "pipe.png", tmp_path / "out.png")
     with pytest.raises(srsdk.ModelError):
         srsdk.Upscaler(tmp_path / "pipe.onnx")
@@ -149,7 +149,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["up", "absolute", "link"])
 def test_weights_outside_of_the_models_folder(tmp_path: Path, backend: str, kind: str) -> None:
-    """The libraries' own reading of external data stays in the folder too."""
+    """The libraries do not read external data outside the model's folder either."""
     folder, secret = tmp_path / "model", tmp_path / "secret.bin"
     folder.mkdir()
     secret.write_bytes(np.ones(3, np.float32).tobytes())
@@ -172,7 +172,7 @@ def test_weights_outside_of_the_models_folder(tmp_path: Path, backend: str, kind
     with pytest.raises(srsdk.ModelError):
         srsdk.Upscaler(folder / "m.onnx", backend=backend)
     if kind == "link":
-        # the same weights inside of it are read: it is the place that was refused
+        # the same weights inside the folder are read: only the location was rejected
         (folder / "link.bin").unlink()
         (folder / "link.bin").write_bytes(secret.read_bytes())
         with srsdk.Upscaler(folder / "m.onnx", backend=backend) as up:

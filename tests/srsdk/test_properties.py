@@ -1,4 +1,4 @@
-"""Properties of every picture, whatever it shows."""
+"""Property tests: invariants that hold for every picture."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def up() -> srsdk.Upscaler:
 
 
 def white(dtype: str) -> float:
-    """Return white of a dtype."""
+    """Return the value of white in a dtype."""
     return {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
 
 
 @settings(max_examples=40)
 @given(
-    colour=st.tuples(*[st.integers(0, 255)] * 3),
+    color=st.tuples(*[st.integers(0, 255)] * 3),
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     dtype=DEPTHS,
 )
-def test_a_flat_colour_stays_flat(
-    up: srsdk.Upscaler, colour: tuple[int, int, int], height: int, width: int, dtype: str
+def test_a_flat_color_stays_flat(
+    up: srsdk.Upscaler, color: tuple[int, int, int], height: int, width: int, dtype: str
 ) -> None:
-    """Away from the border within 2 of 255, and of that colour."""
+    """Away from the border, the result has the same color within 2 of 255 levels."""
     picture = np.empty((height, width, 3), dtype)
-    picture[:] = np.array(colour) / 255 * white(dtype)
+    picture[:] = np.array(color) / 255 * white(dtype)
     result = up(picture).astype(float) / white(dtype) * 255
-    assert np.abs(result - colour)[24:-24, 24:-24].max(initial=0) <= 2
+    assert np.abs(result - color)[24:-24, 24:-24].max(initial=0) <= 2
 
 
 @settings(max_examples=25)
@@ -72,7 +72,7 @@ def test_an_opaque_picture_stays_opaque(
 def test_a_mirrored_picture_gives_the_mirrored_result(
     up: srsdk.Upscaler, height: int, width: int, seed: int, dtype: str, axes: tuple[int, ...]
 ) -> None:
-    """Nothing is shifted: on a smooth picture within 2 of 255."""
+    """Nothing is shifted: on a smooth picture the results agree within 2 of 255 levels."""
     y, x = np.mgrid[0:height, 0:width]
     phase = np.random.default_rng(seed).random(6) * 6
     planes = [np.sin(x / 9 + phase[c]) + np.sin(y / 7 + phase[c + 3]) for c in range(3)]

@@ -1,4 +1,4 @@
-"""Models that sample, that restore, and in a row; small ones, built node by node."""
+"""Sampler, Restorer and Chain, on small models built node by node."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import srsdk
-from srsdk.engines import BACKENDS
-from srsdk.sample import BLOCK_PX, noise_at
+from srsdk.engines.backends import BACKENDS
+from srsdk.inference.noise import BLOCK_PX, noise_at
 from tests import networks
 from tests.conftest import make_picture
 
@@ -21,9 +21,9 @@ LATENT = 2
 
 
 def vae(path: Path) -> Path:
-    """Write x2: nearest, plus 20 levels times the first channel of the noise; confidence known.
+    """Write an x2 model: nearest plus 20 times the first noise channel, with known confidence.
 
-    The confidence is 0.25, plus 0.5 where the picture's first channel is above 127.
+    The confidence is 0.75 where the picture's first channel is above 127, else 0.25.
     """
     up = {"mode": "nearest", "nearest_mode": "floor"}
     up["coordinate_transformation_mode"] = "asymmetric"
@@ -91,7 +91,7 @@ def test_mean_samples_and_confidence(tmp_path: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_samples_do_not_depend_on_the_tile(tmp_path: Path, backend: str) -> None:
-    """The noise belongs to the place in the picture; so does the confidence."""
+    """Noise and confidence depend on the position in the picture only."""
     path, picture = vae(tmp_path / "v.onnx"), make_picture(150, 170)
     with srsdk.Sampler(path, backend=backend) as whole:
         expected = whole.sample(picture, 2, seed=1, confidence=True)
@@ -103,7 +103,7 @@ def test_samples_do_not_depend_on_the_tile(tmp_path: Path, backend: str) -> None
 
 
 def test_seeds_and_temperature(tmp_path: Path) -> None:
-    """The same seed gives the same, another another; temperature 0 is the mean."""
+    """A seed fixes the samples, another seed changes them; temperature 0 gives the mean."""
     picture = make_picture(40, 40)
     with srsdk.Sampler(vae(tmp_path / "v.onnx")) as sampler:
         a, b = (sampler.sample(picture, 2, seed=3).samples for _ in range(2))
@@ -118,7 +118,7 @@ def test_seeds_and_temperature(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_are_sampled_too(tmp_path: Path) -> None:
-    """Through the form that is derived for them."""
+    """They use the derived float32 form."""
     picture = np.full((20, 20, 3), 30011, np.uint16)
     with srsdk.Sampler(vae(tmp_path / "v.onnx")) as sampler:
         result = sampler.sample(picture, 1)
@@ -126,8 +126,8 @@ def test_sixteen_bits_are_sampled_too(tmp_path: Path) -> None:
     assert len(np.unique(result.samples[0])) > 300
 
 
-def test_the_noise_is_standard_normal_and_belongs_to_its_place() -> None:
-    """Mean 0, variance 1, no correlation; a window is a part of the whole; it never changes."""
+def test_the_noise_is_standard_normal_and_depends_on_position() -> None:
+    """Mean 0, variance 1, no correlation; a window equals that part of the whole; it is stable."""
     whole = noise_at(7, 1, (0, 0), (200, 300), 4)
     assert abs(whole.mean()) < 0.01
     assert abs(whole.std() - 1) < 0.01
@@ -135,7 +135,7 @@ def test_the_noise_is_standard_normal_and_belongs_to_its_place() -> None:
     assert abs(np.mean(whole[:, 1:] * whole[:, :-1])) < 0.01
     part = noise_at(7, 1, (37, BLOCK_PX - 1), (90, 131), 4)
     np.testing.assert_array_equal(part, whole[:, 37:127, BLOCK_PX - 1 : BLOCK_PX + 130])
-    # literal values: a result that was made by seed can be made again by another version
+    # literal values: every version must reproduce the results of a seed
     np.testing.assert_allclose(whole[0, 0, :3], FIRST, rtol=1e-6)
 
 
@@ -143,8 +143,8 @@ FIRST = (-0.31700271368026733, -1.0226364135742188, 1.0667634010314941)
 
 
 def test_what_cannot_be_sampled(tmp_path: Path) -> None:
-    """A model without noise, a picture with alpha, numbers out of range."""
-    with pytest.raises(srsdk.ModelError, match="gan_x4 takes no noise"):
+    """A model without a noise input, a picture with alpha, numbers out of range."""
+    with pytest.raises(srsdk.ModelError, match="gan_x4 has no noise input"):
         srsdk.Sampler("gan_x4")
     with srsdk.Sampler(vae(tmp_path / "v.onnx")) as sampler:
         with pytest.raises(srsdk.PictureError, match="alpha"):
@@ -160,7 +160,7 @@ def test_what_cannot_be_sampled(tmp_path: Path) -> None:
 
 
 def test_a_restorer_keeps_the_size(tmp_path: Path) -> None:
-    """It is an Upscaler of x1; a model that enlarges is refused."""
+    """It is an x1 Upscaler; a model that enlarges is rejected."""
     with srsdk.Restorer(networks.identity(tmp_path / "x1.onnx")) as restore:
         picture = make_picture(20, 30)
         np.testing.assert_array_equal(restore(picture), picture)
@@ -169,7 +169,7 @@ def test_a_restorer_keeps_the_size(tmp_path: Path) -> None:
 
 
 def test_a_chain_is_its_models_one_after_the_other(tmp_path: Path) -> None:
-    """Restore, x4, x2: x8; the same as by hand; progress goes on through all."""
+    """Restore, x4 and x2 give x8, equal to separate calls; progress covers all models."""
     picture = make_picture(20, 24)
     with srsdk.Chain(
         srsdk.Restorer(networks.identity(tmp_path / "x1.onnx")),
@@ -185,19 +185,19 @@ def test_a_chain_is_its_models_one_after_the_other(tmp_path: Path) -> None:
         np.testing.assert_array_equal(result, second(first(picture)))
 
 
-def test_what_is_no_chain() -> None:
-    """None at all, and too much together."""
-    with pytest.raises(srsdk.UsageError, match="a model or more"):
+def test_invalid_chains() -> None:
+    """No model, and a total scale that is too large."""
+    with pytest.raises(srsdk.UsageError, match="at least one model"):
         srsdk.Chain()
     with (
         srsdk.Upscaler("gan_x4") as up,
-        pytest.raises(srsdk.UsageError, match="64 times, at most 16"),
+        pytest.raises(srsdk.UsageError, match="64 times in total, at most 16"),
     ):
         srsdk.Chain(up, up, up)
 
 
 def test_a_chain_for_a_kind_of_picture() -> None:
-    """The shipped models in their order; a kind or a scale that there is not is named."""
+    """The shipped models in order; an unknown kind or scale is named in the error."""
     picture = make_picture(20, 24)
     with (
         srsdk.Chain.of("compressed", 2, backend="onnxruntime") as chain,
@@ -206,11 +206,11 @@ def test_a_chain_for_a_kind_of_picture() -> None:
     ):
         assert (chain.name, chain.scale) == ("ae_x1 + gan_x2", 2)
         np.testing.assert_array_equal(chain(picture), second(first(picture)))
-    with pytest.raises(srsdk.UsageError, match="kind 'comic': expected photo, compressed"):
+    with pytest.raises(srsdk.UsageError, match="kind is 'comic', expected one of photo, "):
         srsdk.Chain.of("comic")
-    with pytest.raises(srsdk.UsageError, match=r"drawing enlarges 2 times; there is drawing_x4"):
+    with pytest.raises(srsdk.UsageError, match=r"drawing enlarges 2 times; available: drawing_x4"):
         srsdk.Chain.of("drawing", 2)
-    with pytest.raises(srsdk.UsageError, match="takes ae_x1 and gan_x4, expected a kind of one"):
+    with pytest.raises(srsdk.UsageError, match="needs ae_x1 and gan_x4, expected a kind with one"):
         srsdk.models.default("compressed")
     with pytest.raises(srsdk.UsageError, match="backend 'none'"):
         srsdk.Chain.of("compressed", 2, backend="none")

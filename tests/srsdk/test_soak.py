@@ -1,4 +1,4 @@
-"""Memory over many pictures."""
+"""Soak test: memory stays flat over many pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import srsdk
-from srsdk.engines import BACKENDS
+from srsdk.engines.backends import BACKENDS
 from tests.conftest import Picture, make_picture
 
 PICTURES, WARM_UP = 10_000, 2_000
@@ -21,12 +21,12 @@ SIDES = [(24, 32), (32, 24), (40, 40), (17, 51)]
 
 
 def resident_bytes() -> int:
-    """Return the memory that the process holds now."""
+    """Return the resident memory of the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 
 
-def usual(count: int) -> Iterator[Picture]:
+def four_sizes(count: int) -> Iterator[Picture]:
     """Yield small pictures of four sizes in turn."""
     pictures = [make_picture(*side) for side in SIDES]
     for index in range(count):
@@ -34,9 +34,9 @@ def usual(count: int) -> Iterator[Picture]:
 
 
 def mixed(count: int) -> Iterator[Picture]:
-    """Yield the same, but every fiftieth of a size of its own."""
+    """Yield the same pictures, but every fiftieth with a random size."""
     choice = random.Random(0)
-    for index, picture in enumerate(usual(count)):
+    for index, picture in enumerate(four_sizes(count)):
         if index % 50:
             yield picture
         else:
@@ -60,7 +60,7 @@ CALLS: dict[str, Callable[[srsdk.Upscaler, Picture, Path], object]] = {
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_results_do_not_wait_for_the_garbage_collector(kind: str, tmp_path: Path) -> None:
-    """No call leaves a circle of references: it would hold pictures until the collector comes."""
+    """No call leaves a reference cycle, which would keep pictures alive until a collection."""
     picture = make_picture(40, 30)
     with srsdk.Upscaler("gan_x2", tile=90) as up:
         CALLS[kind](up, picture, tmp_path)
@@ -80,7 +80,7 @@ def test_results_do_not_wait_for_the_garbage_collector(kind: str, tmp_path: Path
 
 
 def holds_pictures(one: object) -> bool:
-    """An object of ours, or an array."""
+    """Return whether an object is from srsdk or is an array."""
     return type(one).__module__.startswith("srsdk") or isinstance(one, np.ndarray)
 
 
@@ -90,7 +90,7 @@ def holds_pictures(one: object) -> bool:
 @pytest.mark.parametrize(
     # with new sizes the cache of compiled kernels in OpenVINO's oneDNN fills, up to its bound
     ("source", "most_mib"),
-    [(usual, 8), (mixed, 100)],
+    [(four_sizes, 8), (mixed, 100)],
 )
 def test_memory_stays_flat(
     backend: str, source: Callable[[int], Iterator[Picture]], most_mib: int

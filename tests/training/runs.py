@@ -1,4 +1,4 @@
-"""Small recipes, pictures and ONNX files that the tests of the families share."""
+"""Small recipes, pictures and checks shared by the tests of all families."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import make_picture
-from training.data import Pair, make_pair
-from training.loop import Progress, load_weights, train
-from training.recipe import Recipe, recipe_from_dict
+from training.checkpoint import load_weights
+from training.data.pictures import Pair, make_pair
+from training.loop import Progress, train
+from training.recipe.schema import Recipe, recipe_from_dict
 
 
 def tiny(family: str, scale: int, **tables: Any) -> Recipe:
-    """Return a recipe of 8 steps that takes a second."""
+    """Return a recipe of 8 steps, which takes about a second."""
     table: dict[str, Any] = {
         "name": "tiny",
         "family": family,
@@ -30,7 +31,7 @@ def tiny(family: str, scale: int, **tables: Any) -> Recipe:
         "evaluate_every": 4,
         "network": {"width": 8, "depth": 2},
         "data": {"patch_px": 16, "batch": 4},
-        "optimiser": {"warm_up": 2},
+        "optimizer": {"warm_up": 2},
         "ae": {"width": 8},
         "vae": {"latent": 2, "decoder_depth": 1, "posterior_width": 8},
     }
@@ -63,7 +64,7 @@ def assert_resumes_exactly(recipe: Recipe, data: list[Pair], folder: Path) -> No
 
 
 def assert_the_seed_decides(recipe: Recipe, data: list[Pair], folder: Path) -> None:
-    """One seed gives one run; another seed another."""
+    """The same seed gives the same run; another seed gives another."""
     other = recipe_from_dict(recipe.to_dict() | {"seed": 1}, source="test")
     runs = [
         load_weights(train(made, data, folder / name))[0]
@@ -79,7 +80,7 @@ def assert_exports(
     dynamic: tuple[dict[int, Any], ...],
     others: Sequence[tuple[Tensor, ...]],
 ) -> None:
-    """The ONNX file computes what the module computes, at the example's shapes and at others."""
+    """The ONNX file computes the same as the module, at the example's shapes and at others."""
     import onnxruntime
 
     module = module.eval()

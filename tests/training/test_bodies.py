@@ -1,4 +1,4 @@
-"""The bodies that were compared: as much work, the shape they should have, trained by a command."""
+"""The compared architectures: equal compute, right shapes, trained by the command."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from tests.conftest import make_picture
 from training import bodies, networks
-from training.recipe import NetworkRecipe
+from training.recipe.schema import NetworkRecipe
 
 PLAIN = 3 * 32 * 9 + 8 * 32 * 32 * 9 + 32 * 48 * 9
-"""Multiply-adds for a pixel of the input."""
+"""Multiply-adds per input pixel."""
 
 
 def work(net: nn.Module, side: int = 16) -> float:
-    """Count the multiply-adds of all convolutions in a body, for a pixel of the input."""
+    """Count the multiply-adds of all convolutions of a network, per input pixel."""
     total = 0
 
     def add(conv: nn.Module, _: tuple[Tensor, ...], made: Tensor) -> None:
@@ -38,7 +38,7 @@ def work(net: nn.Module, side: int = 16) -> float:
 
 @pytest.mark.parametrize("name", bodies.BODIES)
 def test_all_take_about_as_much_work(name: str) -> None:
-    """Within 6 %; four times as large, and trainable to the last weight."""
+    """Compute is equal within 6 %; outputs are four times as large; all weights get gradients."""
     torch.manual_seed(0)
     net = bodies.BODIES[name]()
     assert work(net) == pytest.approx(PLAIN, rel=0.06)
@@ -50,7 +50,7 @@ def test_all_take_about_as_much_work(name: str) -> None:
 
 
 def test_the_plain_one_is_the_shipped_architecture() -> None:
-    """The same weights in both give the same picture."""
+    """The same weights give the same picture in both."""
     torch.manual_seed(0)
     body, net = bodies.BODIES["plain"](), networks.build(NetworkRecipe(), 4)
     net.load_state_dict(dict(zip(net.state_dict(), body.body.state_dict().values(), strict=True)))
@@ -59,7 +59,7 @@ def test_the_plain_one_is_the_shipped_architecture() -> None:
 
 
 def test_the_anchors() -> None:
-    """Without a body: nearest-neighbour (learned or not), bilinear, bicubic, black."""
+    """Without a body: nearest-neighbor (learned or not), bilinear, bicubic, black."""
     lr = torch.rand(1, 3, 6, 8)
     nearest = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
     torch.testing.assert_close(bodies.Shuffled(1)(lr), nearest)
@@ -71,7 +71,7 @@ def test_the_anchors() -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It trains by a recipe and scores what that holds out; another kind of recipe is refused."""
+    """It trains a recipe and scores its validation split; other kinds of recipe are rejected."""
     (tmp_path / "data").mkdir()
     for seed in range(10):
         Image.fromarray(make_picture(48, 64, seed)).save(tmp_path / "data" / f"{seed}.png")

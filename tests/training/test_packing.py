@@ -1,4 +1,4 @@
-"""Weights as they are published: float16, complete, and described."""
+"""Published weights: float16, complete, and described by a card."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 
 from training import checkpoint, networks
+from training.checkpoint import load_weights
 from training.cli import main
-from training.loop import load_weights
 from training.packing import pack
-from training.recipe import recipe_from_dict
+from training.recipe.schema import recipe_from_dict
 
 WEIGHTS = sorted((Path(__file__).parents[2] / "training" / "weights").glob("*.safetensors"))
 
@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_a_round_trip_rounds_to_float16_and_no_more(weights: Path, tmp_path: Path) -> None:
-    """Read back it is float32, off by at most half a step of float16; recipe and step stay."""
+    """Weights are read as float32, off by at most half a float16 step; recipe and step stay."""
     pack(weights, tmp_path / "packed.safetensors")
     before, facts = load_weights(weights)
     after, kept = load_weights(tmp_path / "packed.safetensors")
@@ -54,7 +54,7 @@ def test_half_the_size(weights: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_gives_its_averaged_weights(weights: Path, tmp_path: Path) -> None:
-    """The optimiser and the raw weights of `last` stay behind."""
+    """The optimizer and the raw weights of `last` are left out."""
     tensors, facts = load_weights(weights)
     last = {**checkpoint.prefixed("ema", tensors), "objective.x": torch.zeros(9)}
     checkpoint.save(tmp_path / "last.safetensors", last, {**facts, "patches": {}})
@@ -67,7 +67,7 @@ def test_a_checkpoint_gives_its_averaged_weights(weights: Path, tmp_path: Path) 
 def test_the_command_line(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is replaced without `--force`; the refusal is one sentence."""
+    """Nothing is overwritten without `--force`; the error is one line."""
     out = tmp_path / "packed.safetensors"
     call = ["pack", str(weights), "-o", str(out)]
     assert main(call) == 0
@@ -91,7 +91,7 @@ def test_a_weight_beyond_float16_is_refused(weights: Path, tmp_path: Path) -> No
 
 
 def test_some_weights_are_published() -> None:
-    """The folder is where this file looks."""
+    """The folder of weights is where this test looks for it."""
     assert {"gan_x2", "gan_x4", "gan_x4_texture", "vae_x4"} <= {path.stem for path in WEIGHTS}
 
 
@@ -106,7 +106,7 @@ def test_what_is_published(path: Path) -> None:
     recipe = recipe_from_dict(facts["recipe"], source=path.name)
     net = networks.for_recipe(recipe)
     networks.warm_start(net, tensors)
-    # `_base`: an earlier training, kept for those that began with it
+    # `_base`: an earlier training, kept for networks that started from it
     assert recipe.name == path.stem.removesuffix("_base")
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     assert f"training/recipes/{recipe.name}.toml" in card

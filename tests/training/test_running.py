@@ -1,4 +1,4 @@
-"""Running it: several processes, a kill, a full disk, a dead net; and what each tells its user."""
+"""Running training: several processes, a kill, a full disk, a dead net, and their messages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 
 from tests.conftest import make_picture
-from training import board, health, networks
+from training import early_checks, networks, tensorboard
+from training.checkpoint import load_weights
 from training.cli import main
-from training.data import Pair, make_pair
-from training.health import TrainingError, check_against_bicubic, dead_share
-from training.loop import load_weights, train
-from training.recipe import NetworkRecipe, read_recipe, recipe_from_dict
+from training.data.pictures import Pair, make_pair
+from training.early_checks import TrainingError, check_against_bicubic, dead_share
+from training.loop import train
+from training.recipe.schema import NetworkRecipe, read_recipe, recipe_from_dict
 
 SMALL = """\
 name = "small"
@@ -41,13 +42,13 @@ generated = 2
 generated_px = 32
 patch_px = 8
 batch = 4
-[optimiser]
+[optimizer]
 warm_up = 2
 """
 
 
 def environment(repository: Path) -> dict[str, str]:
-    """Return the environment of a child: this checkout, one thread."""
+    """Return the environment of a child process: this checkout, one thread."""
     return os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
 
 
@@ -84,7 +85,7 @@ def test_two_processes_have_the_curve_of_one(tmp_path: Path, repository: Path) -
 def test_a_run_killed_by_the_system_resumes_to_the_same_bits(
     tmp_path: Path, repository: Path
 ) -> None:
-    """SIGKILL after a checkpoint, the same command again: weights equal those of a whole run."""
+    """SIGKILL after a checkpoint, then the same command: weights equal those of a whole run."""
     recipe = write(tmp_path, SMALL.replace("steps = 6", "steps = 100"))
     call = [sys.executable, "-m", "training", str(recipe), "--out", str(tmp_path / "killed")]
     with subprocess.Popen(
@@ -109,7 +110,7 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_bits(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits of file sizes are POSIX's")
 def test_a_full_disk_is_one_sentence(tmp_path: Path, repository: Path) -> None:
-    """The checkpoint does not fit: it is said, nothing half-written stays."""
+    """The checkpoint does not fit: a one-line error, and no partial file."""
     recipe = write(tmp_path)
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -135,7 +136,7 @@ def pairs(count: int = 2) -> list[Pair]:
 
 
 def test_a_dead_net_is_found_early() -> None:
-    """Far below bicubic, or most channels silent: the run stops and says what it saw."""
+    """Far below bicubic, or most channels dead: the run stops and reports both."""
     torch.manual_seed(0)
     net = networks.build(NetworkRecipe(width=8, depth=2), 2)
     assert dead_share(net, [pair.lr for pair in pairs()]) < 0.5
@@ -152,10 +153,10 @@ def test_a_dead_net_is_found_early() -> None:
 
 
 def test_the_check_runs_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, on the pictures held out; those are scored as `validation`."""
+    """Once, on the held-out pictures; those are scored as `validation`."""
     seen: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        health,
+        early_checks,
         "check_against_bicubic",
         lambda net, held, scale, step: seen.append((len(held), step)),
     )
@@ -175,7 +176,7 @@ def test_the_check_runs_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_tensorboard_is_an_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without it: one sentence with the command; with it: losses, scores and pictures."""
+    """Without it: a one-line error with the command; with it: losses, scores and pictures."""
     call = [str(write(tmp_path)), "--out", str(tmp_path / "run"), "--tensorboard"]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert main(call) == 1
@@ -201,7 +202,7 @@ def test_tensorboard_is_an_extra(
     fake = types.ModuleType("torch.utils.tensorboard")
     fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    log = board.Board(tmp_path)
+    log = tensorboard.Board(tmp_path)
     net = networks.build(NetworkRecipe(width=4, depth=1), 2)
     log.add(3, {"loss": 0.5}, {}, net, pairs())
     log.close()
@@ -211,7 +212,7 @@ def test_tensorboard_is_an_extra(
 
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Flags, modes, devices and foreign weights: one sentence each, exit code 1."""
+    """Flags, modes, devices and foreign weights: a one-line error each, exit code 1."""
     recipe = write(tmp_path)
     adapt = tmp_path / "adapt.toml"
     adapt.write_text(SMALL.replace('name = "small"', 'name = "a"\nmode = "adapt"'))
@@ -239,7 +240,7 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_adapting_starts_from_the_given_net(tmp_path: Path) -> None:
-    """Low-resolution pictures alone: they are the truth, their reduction the input."""
+    """Only low-resolution pictures: they are the truth, their reduction is the input."""
     folder = tmp_path / "mine"
     folder.mkdir()
     Image.fromarray(make_picture(40, 40)).save(folder / "a.png")
@@ -261,7 +262,7 @@ def test_adapting_starts_from_the_given_net(tmp_path: Path) -> None:
 def test_show_prints_a_recipe_that_reads_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every value, defaults included, each under its explanation; reading it gives the same."""
+    """Every value, defaults included, below its explanation; reading it gives the same."""
     recipe = write(tmp_path)
     assert main(["--show", str(recipe)]) == 0
     shown = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The smoke recipes of `ae` and `vae`, as they are shipped."""
+"""The shipped smoke recipes of `ae` and `vae`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from tests.training.runs import pairs
 from training.loop import JOURNAL, train
-from training.recipe import read_recipe
+from training.recipe.schema import read_recipe
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smoke_ae", "smoke_vae"])
 def test_smoke_recipes_run(name: str, repository: Path, tmp_path: Path) -> None:
-    """To the end, with scores; what is learned in sixty steps does not matter."""
+    """They run to the end, with scores; what they learn in 60 steps does not matter."""
     recipe = read_recipe(repository / "training" / "recipes" / f"{name}.toml")
     drawn = pairs(recipe.scale, side=96)
     train(recipe, drawn, tmp_path, tests={"drawn": drawn})

@@ -1,6 +1,8 @@
-"""The networks, as `torch.nn.Module`s on floating point pictures (0..1, NCHW).
+"""The network architectures: `torch.nn.Module`s on floating-point pictures (0..1, NCHW).
 
-`build` is the only place that knows which recipe means which class.
+Only `build` and `for_recipe` map recipes to classes.
+
+Uses: recipe.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from training.networks.autoencoder import Autoencoder
 from training.networks.interpolation import interpolate
 from training.networks.plain import PlainNet
 from training.networks.vae import ConditionalVae
-from training.recipe import NetworkRecipe, Recipe
+from training.recipe.schema import NetworkRecipe, Recipe
 
 __all__ = [
     "Autoencoder",
@@ -27,7 +29,7 @@ __all__ = [
 
 
 def build(network: NetworkRecipe, scale: int) -> PlainNet:
-    """Build the network that a recipe describes, freshly initialised."""
+    """Build the network that a recipe describes, freshly initialized."""
     return PlainNet(
         scale,
         network.width,
@@ -38,12 +40,12 @@ def build(network: NetworkRecipe, scale: int) -> PlainNet:
 
 
 def deployed(net: nn.Module) -> nn.Module:
-    """Return what is exported: training-only parts merged; any other net as it is."""
+    """Return the network to export: training-only parts merged, any other net unchanged."""
     return net.deployed() if isinstance(net, PlainNet) else net
 
 
 def for_recipe(recipe: Recipe) -> nn.Module:
-    """Build the network that a recipe of any family ships, freshly initialised."""
+    """Build the network that a recipe of any family ships, freshly initialized."""
     if recipe.small.on:
         return small.build(recipe.family, recipe.small, recipe.data.patch_px)
     if recipe.family == "ae":
@@ -54,10 +56,10 @@ def for_recipe(recipe: Recipe) -> nn.Module:
 
 
 def warm_start(net: nn.Module, state: dict[str, Tensor]) -> None:
-    """Take over trained weights.
+    """Load trained weights into a network.
 
-    A plain net also takes those of a smaller scale, a narrower or a shallower one, and a `vae`
-    those of a plain net.
+    A plain net also accepts those of a smaller scale, a narrower or a shallower net; a `vae` also
+    accepts those of a plain net.
 
     Raises:
         ValueError: the weights belong to another architecture.

@@ -6,25 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.family_recipes import AeRecipe
 from training.networks.layers import balanced_conv3, bf16_if
+from training.recipe.families import AeRecipe
 
 
 class Autoencoder(nn.Module):
-    """Three resolutions (a half, a quarter, an eighth) of residual blocks, as in a U.
+    """A U-shaped network of residual blocks at 1/2, 1/4 and 1/8 of the resolution.
 
-    The picture enters by PixelUnshuffle, so that no convolution works at full resolution (FFDNet:
-    Zhang, Zuo and Zhang 2018, arXiv:1710.04026); going down is a strided convolution, going up a
-    1x1 convolution and a PixelShuffle. With skips, which are added, and the input added to the
-    output, it restores (DRUNet: Zhang et al. 2021, arXiv:2008.13751). Without, it is the
-    autoencoder of the textbooks: encoder f, latent, decoder g, and nothing goes around the latent.
+    The picture enters through PixelUnshuffle, so that no convolution runs at full resolution
+    (FFDNet: Zhang, Zuo and Zhang 2018, arXiv:1710.04026). Downsampling is a strided convolution,
+    upsampling a 1x1 convolution and a PixelShuffle. With additive skips, and the input added to
+    the output, it restores (DRUNet: Zhang et al. 2021, arXiv:2008.13751). Without skips it is the
+    textbook autoencoder: encoder f, latent, decoder g, and nothing bypasses the latent.
 
-    The same decoder reconstructs at `scale` 2 or more: only its last convolution grows.
+    For `scale` 2 or more only the decoder's last convolution grows.
     `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
     """
 
     multiple_px = 8
-    """Height and width of an input are multiples of this."""
+    """Height and width of the input must be multiples of this."""
 
     def __init__(self, recipe: AeRecipe, scale: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Autoencoder(nn.Module):
         self.down2 = nn.Sequential(_down(half, quarter), Residual(quarter))
         self.down3 = nn.Sequential(_down(quarter, eighth), *_residuals(eighth, 2))
         latent = recipe.latent or eighth
-        # with skips the deepest map goes on as it is: one convolution less
+        # with skips the deepest map is used as it is, which saves a convolution
         self.to_latent = nn.Identity() if recipe.skips else balanced_conv3(eighth, latent)
         self.from_latent = nn.Identity() if recipe.skips else balanced_conv3(latent, eighth)
         self.up3 = _up(eighth, quarter)
@@ -47,7 +47,7 @@ class Autoencoder(nn.Module):
         self.tail = balanced_conv3(half, 3 * (2 * scale) ** 2, gain=0.1)
         if not recipe.skips:
             assert self.tail.bias is not None
-            nn.init.constant_(self.tail.bias, 0.5)  # begin at grey: no anchor brings the mean
+            nn.init.constant_(self.tail.bias, 0.5)  # start at gray: no anchor provides the mean
 
     def forward(self, picture: Tensor) -> Tensor:
         """Restore, or reconstruct, a batch.
@@ -78,7 +78,7 @@ class Autoencoder(nn.Module):
         return [first, second, self.down3(second)]
 
     def encode(self, picture: Tensor) -> Tensor:
-        """Return f(x), the latent: (N, latent, H/8, W/8); without skips it is all there is."""
+        """Return f(x), the latent: (N, latent, H/8, W/8)."""
         latent: Tensor = self.to_latent(self.features(picture)[2])
         return latent
 
@@ -101,7 +101,7 @@ class Autoencoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """f alone, as a module that can be exported: picture to latent."""
+    """The encoder f as a module that can be exported: picture to latent."""
 
     def __init__(self, net: Autoencoder) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """g alone, as a module that can be exported: latent to picture, clipped to 0..1."""
+    """The decoder g as a module that can be exported: latent to picture, clipped to 0..1."""
 
     def __init__(self, net: Autoencoder) -> None:
         super().__init__()
@@ -127,10 +127,10 @@ class Decoder(nn.Module):
 class Residual(nn.Module):
     """x + conv(ReLU(conv(x))) at one width.
 
-    There is no ReLU behind the sum (EDSR: Lim et al. 2017, arXiv:1707.02921), so that signed
-    values, such as noise to be subtracted, pass unhindered. The second convolution begins near
-    zero, so a stack of any depth begins as the identity. It learned in 400 steps what blocks with
-    a ReLU behind the sum did not in 10,000 (training/experiments.md).
+    There is no ReLU after the sum (EDSR: Lim et al. 2017, arXiv:1707.02921), so that signed
+    values, such as noise to subtract, pass through. The second convolution starts near zero, so a
+    stack of any depth starts as the identity. In 400 steps it learned what blocks with a ReLU
+    after the sum did not learn in 10,000 (training/experiments.md).
     """
 
     def __init__(self, channels: int) -> None:
@@ -149,10 +149,10 @@ def _residuals(channels: int, count: int) -> list[Residual]:
 
 
 def _down(inputs: int, outputs: int) -> nn.Conv2d:
-    """Half the resolution, each pixel of the four its own weights."""
+    """Halve the resolution, with separate weights for each of the four pixels."""
     return nn.Conv2d(inputs, outputs, 2, stride=2)
 
 
 def _up(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice the resolution: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
+    """Double the resolution: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
     return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 1), nn.PixelShuffle(2))

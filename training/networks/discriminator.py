@@ -1,4 +1,4 @@
-"""The judge of the adversarial stage."""
+"""The discriminator of the adversarial stage."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.losses import haar_bands
+from training.networks.wavelets import haar_bands
 
 SLOPE = 0.2
 DETAIL_GAIN = 8.0
-"""Neighbours in photographs differ by about 0.03: times 8 they fill the range that colours do."""
+"""Neighbors in photographs differ by about 0.03: times 8, they span the range of colors."""
 
 
 class UNetDiscriminator(nn.Module):
-    """A U-Net with spectral normalisation that judges every pixel.
+    """A U-Net discriminator with spectral normalization and one logit per pixel.
 
     Wang et al. 2021 (Real-ESRGAN, arXiv:2107.10833): three halvings by 4x4 convolutions, three
-    bilinear doublings with the encoder's maps added, LeakyReLU 0.2. Spectral normalisation (Miyato
-    et al. 2018, arXiv:1802.05957) bounds its slope; its estimates move in training mode only, so
-    put it in `eval()` wherever it must stay as it is.
+    bilinear doublings with the encoder's maps added, LeakyReLU 0.2. Spectral normalization (Miyato
+    et al. 2018, arXiv:1802.05957) bounds its slope. Its estimates are updated in training mode
+    only, so call `eval()` wherever they must not change.
 
-    With `details` it sees the Haar bands LH, HL, HH in place of colours (after WGSR, Korkmaz et al.
-    2024, arXiv:2402.19215): a smooth cast of colour is then none of its business.
+    With `details` it sees the Haar bands LH, HL, HH in place of colors (after WGSR, Korkmaz et al.
+    2024, arXiv:2402.19215) and so ignores smooth color casts.
 
-    `bf16 = True` runs it under bfloat16 autocast, in either mode.
+    `bf16 = True` runs it under bfloat16 autocast, in training and in eval mode.
     """
 
     def __init__(self, width: int, *, details: bool = False) -> None:
@@ -43,9 +43,9 @@ class UNetDiscriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Return one logit per pixel, (N, 1, H, W); H and W are multiples of 8."""
-        return self.judge(picture)[0]
+        return self.with_features(picture)[0]
 
-    def judge(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def with_features(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the logits and the features of the encoder: 4 maps, at 1, 1/2, 1/4, 1/8."""
         x = _details(picture) if self.details else picture
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
@@ -63,8 +63,8 @@ class UNetDiscriminator(nn.Module):
 
 
 def _details(picture: Tensor) -> Tensor:
-    colours = picture.shape[1]
-    return DETAIL_GAIN * haar_bands(picture)[:, colours:]
+    colors = picture.shape[1]
+    return DETAIL_GAIN * haar_bands(picture)[:, colors:]
 
 
 def _act(x: Tensor) -> Tensor:

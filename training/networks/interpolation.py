@@ -1,4 +1,4 @@
-"""Between fidelity and texture."""
+"""Interpolate the weights of two networks, between fidelity and texture."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def interpolate(
     """Return (1 - texture) * pixel weights + texture * gan weights.
 
     Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219): it works because the second
-    net was trained from the first. Both must be trained nets of one recipe, merged or not: merging
-    is linear, so it may come before or after.
+    net was trained from the first. Both nets must have the same architecture, merged or not:
+    merging is linear, so it can be done before or after.
 
     Raises:
-        ValueError: `texture` is outside of 0..1, or the nets differ.
+        ValueError: `texture` is outside 0..1, or the nets differ.
     """
     if not 0 <= texture <= 1:
         raise ValueError(f"texture = {texture}, allowed: 0 to 1")

@@ -1,4 +1,4 @@
-"""What the networks of all families are made of."""
+"""Building blocks shared by the networks of all families."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 def conv3(
     inputs: int, outputs: int, *, stride: int = 1, noise: float = 0.3, identity: bool = True
 ) -> nn.Conv2d:
-    """Make a 3x3 convolution that begins as the identity plus `noise` of Kaiming's initialisation.
+    """Build a 3x3 convolution initialized as the identity plus `noise` times Kaiming.
 
-    With the usual initialisation a ReLU stack beside an anchor dies under L1 (see `plain`).
+    With the usual initialization, a ReLU stack next to an anchor dies under L1 (see `plain`).
     """
     conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -27,11 +27,11 @@ def conv3(
 
 
 def balanced_conv3(inputs: int, outputs: int, *, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
-    """Make a 3x3 convolution of Kaiming's initialisation whose kernels each sum to 0.
+    """Build a 3x3 convolution with Kaiming initialization whose kernels each sum to 0.
 
-    What comes in is never negative (pictures, ReLU), so a kernel whose sum is negative would be
-    dead from the start. Measured on the autoencoder after 160 steps: nearly every channel alive,
-    against 6 of 10 with the identity initialisation, and the loss 3 % lower.
+    Inputs are never negative (pictures, ReLU), so a kernel with a negative sum would be dead from
+    the start. Measured on the autoencoder after 160 steps: nearly every channel alive,
+    against 6 of 10 with the identity initialization, and the loss 3 % lower.
     """
     conv = conv3(inputs, outputs, stride=stride, noise=gain, identity=False)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def balanced_conv3(inputs: int, outputs: int, *, stride: int = 1, gain: float = 
 
 @torch.no_grad()
 def set_identity(conv: nn.Conv2d, *, added: bool = False) -> None:
-    """Make the kernel pass channel i on as channel i (`added`: on top of what it does)."""
+    """Make the kernel pass channel i to channel i (`added`: in addition to its weights)."""
     shared = min(conv.in_channels, conv.out_channels)
     if not added:
         conv.weight[:, :shared].zero_()
@@ -49,9 +49,9 @@ def set_identity(conv: nn.Conv2d, *, added: bool = False) -> None:
         conv.weight[channel, channel, 1, 1] += 1.0
 
 
-def repeat_kernel(colours: int, scale: int) -> Tensor:
-    """One-hot 1x1 kernel, (C * scale**2, C, 1, 1): repeats each channel scale**2 times."""
-    return torch.eye(colours).repeat_interleave(scale**2, dim=0)[:, :, None, None]
+def repeat_kernel(colors: int, scale: int) -> Tensor:
+    """Return the 1x1 kernel, (C * scale**2, C, 1, 1), that repeats channels scale**2 times."""
+    return torch.eye(colors).repeat_interleave(scale**2, dim=0)[:, :, None, None]
 
 
 def bf16_if(on: bool, x: Tensor) -> contextlib.AbstractContextManager[object]:
@@ -61,10 +61,10 @@ def bf16_if(on: bool, x: Tensor) -> contextlib.AbstractContextManager[object]:
 
 
 def load_exactly(net: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load weights whose names and shapes are exactly the network's.
+    """Load weights whose names and shapes match the network's exactly.
 
     Raises:
-        ValueError: the weights belong to another architecture; the first differences are named.
+        ValueError: the weights belong to another architecture; the message names differences.
     """
     own = net.state_dict()
     odd = sorted(state.keys() ^ own.keys())

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from training.networks import blocks, layers
 
-_ADDED = ("along_width", "along_height", "centre")
+_ADDED = ("along_width", "along_height", "center")
 """Parameters that `reparam` adds to a convolution."""
 
 
 class PlainNet(nn.Module):
-    """conv3x3 + ReLU, a nearest-neighbour anchor, and a PixelShuffle.
+    """conv3x3 + ReLU, a nearest-neighbor anchor, and a PixelShuffle.
 
-    Nothing but convolutions between input and output, because that is what every engine fuses best
-    and what survives INT8 best; the anchor (the input repeated `scale**2` times, added before the
-    shuffle) leaves only the difference from nearest-neighbour to be learned
+    Only convolutions between input and output, because every engine fuses them best and they
+    survive INT8 best. With the anchor (the input repeated `scale**2` times, added before the
+    shuffle) the net learns only the difference from nearest-neighbor
     (Du et al. 2021, "Anchor-based Plain Net", arXiv:2105.09750).
 
-    With `attention` every second convolution of the body is followed by one (`networks.blocks`);
-    with `reparam` each convolution is a sum of four, which `deployed` merges.
+    With `attention`, a block of `networks.blocks` follows every second convolution of the body;
+    with `reparam`, each convolution is a sum of four, which `deployed` merges.
 
     `bf16 = True` runs the convolutions under bfloat16 autocast while it is in training mode.
     """
@@ -36,7 +36,7 @@ class PlainNet(nn.Module):
         width: int,
         depth: int,
         *,
-        colours: int = 3,
+        colors: int = 3,
         attention: str = "none",
         reparam: bool = False,
     ) -> None:
@@ -44,16 +44,16 @@ class PlainNet(nn.Module):
         self.scale = scale
         self.width = width
         self.depth = depth
-        self.colours = colours
+        self.colors = colors
         self.bf16 = False
         self.attention = attention
         self.reparam = reparam
-        widths = [colours, *[width] * (depth + 1), colours * scale**2]
+        widths = [colors, *[width] * (depth + 1), colors * scale**2]
         conv = blocks.CollapsedConv if reparam else _conv3x3
         self.convs = nn.ModuleList([conv(a, b) for a, b in itertools.pairwise(widths)])
         count = 0 if attention == "none" else depth // 2
         self.attentions = nn.ModuleList([blocks.attention(attention, width) for _ in range(count)])
-        self.register_buffer("anchor", layers.repeat_kernel(colours, scale), persistent=False)
+        self.register_buffer("anchor", layers.repeat_kernel(colors, scale), persistent=False)
         for layer in self.convs:
             _identity_init(layer)
         with torch.no_grad():
@@ -75,7 +75,7 @@ class PlainNet(nn.Module):
                 residual = self._residual(lr)
         else:
             residual = self._residual(lr)
-        # the anchor stays in the input's precision: bf16 has 8 bits, a picture as many
+        # the anchor stays in the input's precision: bf16 has 8 bits, no more than a picture
         anchored = F.conv2d(lr, self.anchor) + residual.to(lr.dtype)
         return F.pixel_shuffle(anchored, self.scale)
 
@@ -101,7 +101,7 @@ class PlainNet(nn.Module):
         if not self.reparam:
             return self
         net = PlainNet(
-            self.scale, self.width, self.depth, colours=self.colours, attention=self.attention
+            self.scale, self.width, self.depth, colors=self.colors, attention=self.attention
         )
         state = {n: t for n, t in self.state_dict().items() if n in net.state_dict()}
         for index, conv in enumerate(self.convs):
@@ -113,32 +113,32 @@ class PlainNet(nn.Module):
 
 
 def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
-    """Take over the weights of a trained net: as large or smaller, same scale or a divisor of it.
+    """Load trained weights of a net of the same or a smaller size, whose scale divides this net's.
 
-    Whatever the net has more, it begins by changing nothing (Chen et al. 2016, "Net2Net",
-    arXiv:1511.05641): the tail of a smaller scale is repeated, each of its sub-pixels becoming a
-    block of equal ones; layers that were not there pass everything on; channels that were not there
-    begin as in a new net, and the old ones do not listen to them yet.
+    Additional parts change nothing at first (Chen et al. 2016, "Net2Net", arXiv:1511.05641): the
+    tail of a smaller scale is repeated, each of its sub-pixels becoming a block of equal ones; new
+    layers are the identity; new channels are initialized as in a new net, and the old ones ignore
+    them.
 
     Raises:
         ValueError: the weights belong to another architecture or to a larger net.
     """
     given = _deepened(net, state)
     own_state = net.state_dict()
-    # what a plain net lacks begins as in a new net, where it changes nothing
+    # parameters that a plain net lacks are initialized as in a new net, where they change nothing
     state = {n: t for n, t in own_state.items() if n.endswith(_ADDED)} | given
     if state.keys() != own_state.keys():
         odd = sorted(state.keys() ^ own_state.keys())
         raise ValueError(f"weights of another architecture: {odd[:4]} differ")
     tail = f"convs.{len(net.convs) - 1}"
-    small = round((state[f"{tail}.bias"].numel() / net.colours) ** 0.5)
+    small = round((state[f"{tail}.bias"].numel() / net.colors) ** 0.5)
     times = net.scale // small
     if small * times != net.scale:
         raise ValueError(f"cannot start a x{net.scale} net from a x{small} one")
     adapted = dict(state)
     for name in [name for name in given if name.startswith(f"{tail}.")]:
         value = state[name]
-        grid = value.reshape(net.colours, small, small, *value.shape[1:])
+        grid = value.reshape(net.colors, small, small, *value.shape[1:])
         grid = grid.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
         adapted[name] = grid.flatten(0, 2)
     if not net.attentions and given["convs.0.weight"].shape[0] < net.width:
@@ -147,9 +147,9 @@ def warm_start(net: PlainNet, state: dict[str, Tensor]) -> None:
 
 
 def _deepened(net: PlainNet, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put layers that pass everything on between the body and the tail of a shallower net.
+    """Insert identity layers between the body and the tail of a shallower net.
 
-    What comes out of a ReLU is never negative: the identity and another ReLU leave it as it is.
+    The output of a ReLU is never negative: the identity and another ReLU do not change it.
     """
     last = max((int(name.split(".")[1]) for name in state if name.startswith("convs.")), default=0)
     missing = len(net.convs) - 1 - last
@@ -171,11 +171,11 @@ def _deepened(net: PlainNet, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _widened(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put a narrower net's weights into the corner of new ones; its channels hear no others."""
+    """Copy a narrower net's weights into new ones; its channels ignore the new channels."""
     wide = {}
     for name, value in state.items():
         new = own[name].clone()
-        if any(old > room for old, room in zip(value.shape, new.shape, strict=True)):
+        if any(old > limit for old, limit in zip(value.shape, new.shape, strict=True)):
             raise ValueError(
                 f"weights of another architecture: {name} is {tuple(value.shape)}, "
                 f"expected at most {tuple(new.shape)}"
@@ -192,10 +192,10 @@ def _conv3x3(before: int, after: int) -> nn.Conv2d:
 
 
 def _identity_init(conv: nn.Module) -> None:
-    """Initialise as identity plus 0.3 of Kaiming's.
+    """Initialize as the identity plus 0.3 times Kaiming.
 
-    With the usual initialisation a plain ReLU stack beside an anchor dies under L1: "output 0"
-    is a stable state (measured: 23.9 dB, that is nearest-neighbour, against 26.9).
+    With the usual initialization, a plain ReLU stack next to an anchor dies under L1: "output 0"
+    is a stable state (measured: 23.9 dB, which is nearest-neighbor, against 26.9 dB).
     """
     assert isinstance(conv, nn.Conv2d)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")

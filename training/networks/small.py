@@ -1,4 +1,4 @@
-"""The textbook forms on small pictures of one size: flat autoencoder, VAE, and a GAN from noise."""
+"""Textbook models for small pictures of one size: flat autoencoder, VAE, and a GAN from noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.family_recipes import SmallRecipe
 from training.networks.vae import split_moments
+from training.recipe.families import SmallRecipe
 
 MAX_WIDTH = 256
 
@@ -38,7 +38,7 @@ class Decoder(nn.Module):
     """(N, latent) to (N, 3, S, S) in 0..1: one linear layer and three transposed convolutions.
 
     As a GAN's generator it is DCGAN's (Radford, Metz and Chintala 2016, arXiv:1511.06434) with
-    group instead of batch normalisation, so that a picture does not depend on its neighbours.
+    group instead of batch normalization, so that a picture does not depend on its batch.
     """
 
     def __init__(self, recipe: SmallRecipe, size_px: int) -> None:
@@ -77,7 +77,7 @@ class FlatAutoencoder(nn.Module):
         self.decoder = Decoder(recipe, size_px)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Return g(f(x)), (N, 3, S, S): reconstructs; completes what is masked with grey."""
+        """Return g(f(x)), (N, 3, S, S): reconstructs x, and completes areas masked with gray."""
         reconstructed: Tensor = self.decoder(self.encoder(picture))
         return reconstructed
 
@@ -85,7 +85,7 @@ class FlatAutoencoder(nn.Module):
 class FlatVae(nn.Module):
     """q(z | x), p(x | z) and the standard normal prior (Kingma and Welling 2014, arXiv:1312.6114).
 
-    `decoder` alone generates: from normal noise it samples, between two codes it interpolates.
+    `decoder` alone generates pictures: it decodes normal noise, or points between two codes.
     """
 
     scale = 1
@@ -125,7 +125,7 @@ class Discriminator(nn.Module):
         self.linear = spectral_norm(nn.Linear(widths[-1] * (size_px // 8) ** 2, 1))
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Judge."""
+        """Return the logits of (N, 3, S, S) pictures in 0..1."""
         x = 2 * picture - 1
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)
@@ -137,7 +137,7 @@ Small: TypeAlias = FlatAutoencoder | FlatVae | Decoder
 
 
 def build(family: str, recipe: SmallRecipe, size_px: int) -> Small:
-    """Return what ships of a family: an autoencoder, a VAE, or a generator."""
+    """Build the network that a family ships: an autoencoder, a VAE, or a generator."""
     if family == "ae":
         return FlatAutoencoder(recipe, size_px)
     if family == "vae":
@@ -146,7 +146,7 @@ def build(family: str, recipe: SmallRecipe, size_px: int) -> Small:
 
 
 def interpolate(decoder: Decoder, start: Tensor, end: Tensor, count: int) -> Tensor:
-    """Decode `count` codes on the straight line between two, ends included.
+    """Decode `count` codes on the straight line between two, endpoints included.
 
     Args:
         decoder: of a VAE, an autoencoder or a GAN.

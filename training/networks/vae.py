@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.family_recipes import VaeRecipe
 from training.networks.layers import bf16_if, conv3, load_exactly, repeat_kernel, set_identity
-from training.recipe import NetworkRecipe
+from training.recipe.families import VaeRecipe
+from training.recipe.schema import NetworkRecipe
 
 CONFIDENT_WITHIN = 8 / 255
 """The confidence of a pixel is the probability that its error is at most this."""
@@ -23,7 +23,7 @@ class ConditionalVae(nn.Module):
     """p(z | x) and p(y | x, z) for an input x, an output y and a latent z at x's resolution.
 
     Trunk (the plain net's) -> h; prior head h -> mean and log-variance of z; decoder (h, z) ->
-    the residual over the nearest-neighbour anchor and the logarithm of the error's scale, through
+    the residual over the nearest-neighbor anchor and the logarithm of the error's scale, through
     one PixelShuffle (Sohn, Lee and Yan 2015, "Learning Structured Output Representation using Deep
     Conditional Generative Models"). The noise is an input, so that the graph is deterministic.
 
@@ -32,7 +32,7 @@ class ConditionalVae(nn.Module):
 
     anchor: Tensor
     multiple_px = 1
-    """Any size."""
+    """Accepts pictures of any size."""
 
     def __init__(self, network: NetworkRecipe, recipe: VaeRecipe, scale: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class ConditionalVae(nn.Module):
 
         Args:
             lr: (N, 3, H, W), float, 0..1.
-            eps: (N, latent, H, W), float; times 0..1 for samples closer to the mean. None: 0.
+            eps: (N, latent, H, W), float; scale it by 0..1 for samples closer to the mean. None: 0.
 
         Returns:
             The picture, (N, 3, H * scale, W * scale), not clipped, and the confidence,
@@ -78,7 +78,7 @@ class ConditionalVae(nn.Module):
         return self.picture(lr, features), confidence(log_scale.float())
 
     def encode(self, lr: Tensor) -> Tensor:
-        """Return h, (N, width, H, W), none negative."""
+        """Return h, (N, width, H, W), non-negative."""
         h = lr
         for conv in self.trunk:
             h = F.relu(conv(h))
@@ -89,7 +89,7 @@ class ConditionalVae(nn.Module):
         return split_moments(self.prior(h))
 
     def decode(self, h: Tensor, z: Tensor) -> Tensor:
-        """Return the decoder's features, (N, width, H, W), none negative."""
+        """Return the decoder's features, (N, width, H, W), non-negative."""
         x = torch.cat([h, z.to(h.dtype)], dim=1)
         for conv in self.decoder:
             x = F.relu(conv(x))
@@ -99,7 +99,7 @@ class ConditionalVae(nn.Module):
         """Return the mean of p(y | x, z), (N, 3, H * scale, W * scale)."""
         with bf16_if(self.bf16 and self.training, lr):
             residual = self.tail(features)
-        # out of autocast: bf16 has 8 bits, a picture as many
+        # outside autocast: bf16 has 8 bits, no more than a picture
         return F.pixel_shuffle(F.conv2d(lr, self.anchor) + residual.to(lr.dtype), self.scale)
 
     def log_scale(self, features: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class ConditionalVae(nn.Module):
 
 
 class Posterior(nn.Module):
-    """q(z | x, y), used in training only: it sees what the anchor lacks of the truth."""
+    """q(z | x, y), used in training only; its inputs are the truth minus the anchor, and h."""
 
     def __init__(self, network: NetworkRecipe, recipe: VaeRecipe, scale: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Posterior(nn.Module):
         """Return mean and log-variance, each (N, latent, H, W), float32.
 
         Args:
-            residual: y less the enlarged x, (N, 3, H * scale, W * scale).
+            residual: y minus the enlarged x, (N, 3, H * scale, W * scale).
             h: the trunk's output, (N, width, H, W).
         """
         folded = F.pixel_unshuffle(residual, self.scale).to(h.dtype)
@@ -149,10 +149,10 @@ def confidence(log_scale: Tensor) -> Tensor:
 
 
 def warm_start(net: ConditionalVae, state: dict[str, Tensor]) -> None:
-    """Take over the weights of a trained VAE, or of a plain net of the same scale as the trunk.
+    """Load the weights of a trained VAE, or those of a plain net of the same scale into the trunk.
 
-    From a plain net the VAE begins as that net: the decoder passes h on, whatever z is at its mean,
-    and the tail is the plain net's.
+    From a plain net, the VAE starts as that net: z has mean 0, the decoder passes h through, and
+    the tail is the plain net's.
 
     Raises:
         ValueError: the weights belong to another architecture.
@@ -171,4 +171,4 @@ def warm_start(net: ConditionalVae, state: dict[str, Tensor]) -> None:
         assert isinstance(conv, nn.Conv2d)
         set_identity(conv)
     with torch.no_grad():
-        net.prior.weight.zero_()  # mean 0 and variance 1 of z, whatever the picture is
+        net.prior.weight.zero_()  # z has mean 0 and variance 1 for every picture

@@ -1,7 +1,9 @@
-"""What a run minimises: the networks, their optimisers, and one step.
+"""Training objectives: the networks, their optimizers, and one training step.
 
-The loop knows nothing of losses; an objective knows nothing of files, schedules of saving or
-evaluation. `build` is the only place that knows which recipe means which class.
+The loop knows nothing about losses; an objective knows nothing about files, saving or evaluation.
+Only `build` maps recipes to classes.
+
+Uses: checkpoint, data, losses, networks, optimizers, recipe.
 """
 
 from __future__ import annotations
@@ -10,39 +12,39 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from training.data import Batch
+from training.data.pictures import Batch
 from training.objectives import small
 from training.objectives.ae import Restore
 from training.objectives.gan import Gan
 from training.objectives.pixel import Pixel
 from training.objectives.unpaired import Unpaired
 from training.objectives.vae import Elbo
-from training.recipe import Recipe
+from training.recipe.schema import Recipe
 
 __all__ = ["Elbo", "Gan", "Objective", "Pixel", "Restore", "Unpaired", "build"]
 
 
 class Objective(Protocol):
-    """The seam between the loop and the mathematics."""
+    """Interface between the training loop and the losses."""
 
     network: nn.Module
     """The network that is averaged, evaluated and shipped."""
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
-        """Do one optimiser step (or one of each network) and return the losses by name.
+        """Do one optimizer step (or one of each network) and return the losses by name.
 
-        `step` counts from 0 and sets the learning rate. The value under `loss` is what is shown.
+        `step` counts from 0 and sets the learning rate. The progress bar shows `loss`.
         """
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that an exact resume needs, by name."""
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `tensors` returned."""
+        """Restore what `tensors` returned."""
 
 
 def build(recipe: Recipe) -> Objective:
-    """Build the objective that a recipe describes, freshly initialised."""
+    """Build the objective that a recipe describes, freshly initialized."""
     if recipe.small.on:
         return small.build(recipe)
     if recipe.family == "ae":

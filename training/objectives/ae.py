@@ -6,22 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import checkpoint, optim
-from training.data import Batch
-from training.losses import luma_distance
+from training import checkpoint, optimizers
+from training.data.pictures import Batch
+from training.losses.pixel import luma_distance
 from training.networks.autoencoder import Autoencoder
-from training.recipe import Recipe
+from training.recipe.schema import Recipe
 
 
 class Restore:
-    """Minimise E |g(f(x')) - x|, with x' the damaged and x the clean picture.
+    """Minimize E |g(f(x')) - x|, with x' the damaged and x the clean picture.
 
     Denoising autoencoder: Vincent et al. 2008, "Extracting and Composing Robust Features with
-    Denoising Autoencoders"; where nothing is damaged it is the plain one, E ||x - g(f(x))||^2 with
-    `loss = "mse"`. All means are over batch, channels and pixels. MSE's minimiser is the
-    conditional mean (highest PSNR), L1's the conditional median. A little of the spectra's distance
-    keeps high frequencies (`fft`). All are homogeneous with L1, so weighing a patch (`relative`) is
-    multiplying both its pictures.
+    Denoising Autoencoders"; without damage it is the plain one, E ||x - g(f(x))||^2 with
+    `loss = "mse"`. All means are over batch, channels and pixels. MSE's minimizer is the
+    conditional mean (highest PSNR), L1's the conditional median. A small spectral term (`fft`)
+    preserves high frequencies. With L1 all terms are homogeneous, so a patch is weighted
+    (`relative`) by multiplying both its pictures.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -29,11 +29,11 @@ class Restore:
         net.bf16 = recipe.bf16
         self.network: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._recipe = recipe
-        self._optimiser = optim.adamw(self.network, recipe.optimiser)
+        self._optimizer = optimizers.adamw(self.network, recipe.optimizer)
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step on (N, 3, P, P) damaged and (N, 3, P * scale, P * scale) clean patches."""
-        optim.set_learning_rate(self._optimiser, optim.learning_rate(self._recipe, step))
+        optimizers.set_learning_rate(self._optimizer, optimizers.learning_rate(self._recipe, step))
         ae = self._recipe.ae
         got, wanted = self.network(batch.lr), batch.hr
         if ae.relative:
@@ -41,7 +41,7 @@ class Restore:
             got, wanted = got * share, wanted * share
         losses = self.losses(got, wanted)
         total = losses["pixel"] + ae.fft * losses["fft"] + ae.luma * losses["luma"]
-        optim.descend(self._optimiser, self.network, total, self._recipe.optimiser.clip_norm)
+        optimizers.descend(self._optimizer, self.network, total, self._recipe.optimizer.clip_norm)
         return {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
 
     def losses(self, got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -54,24 +54,24 @@ class Restore:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return weights and optimiser state."""
+        """Return weights and optimizer state."""
         return {
             **checkpoint.prefixed("net", self.network.state_dict()),
-            **checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self._optimiser)),
+            **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self._optimizer)),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put them back."""
+        """Restore what `tensors` returned."""
         self.network.load_state_dict(checkpoint.without_prefix("net", tensors))
-        checkpoint.restore_optimiser(
-            self._optimiser, checkpoint.without_prefix("optimiser", tensors)
+        checkpoint.restore_optimizer(
+            self._optimizer, checkpoint.without_prefix("optimizer", tensors)
         )
 
 
 def relative_weights(batch: Batch) -> Tensor:
-    """Return 1 / (mean |x' - x| + 1/255) of each patch, over their mean; (N, 1, 1, 1).
+    """Return 1 / (mean |x' - x| + 1/255) of each patch, divided by their mean; (N, 1, 1, 1).
 
-    Every patch then counts by the share of its damage that is left, and the loss keeps its size.
+    Each patch then counts by the share of its damage that remains; the loss keeps its magnitude.
     """
     damage = (batch.lr - batch.hr).abs().mean(dim=(1, 2, 3), keepdim=True)
     weights = 1 / (damage + 1 / 255)
@@ -79,11 +79,11 @@ def relative_weights(batch: Batch) -> Tensor:
 
 
 def spectrum_l1(got: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of the orthonormal 2-D Fourier transforms, real and imaginary parts.
+    """Return the mean absolute difference of the 2-D Fourier transforms, real and imaginary parts.
 
-    Orthonormal, so that its size does not depend on the patch's (MIMO-UNet: Cho et al. 2021,
-    arXiv:2108.05054, uses the same distance unnormalised).
+    The transform is orthonormal, so that the result does not depend on the patch size (MIMO-UNet:
+    Cho et al. 2021, arXiv:2108.05054, uses the same distance unnormalized).
     """
-    # one transform of the difference is the difference of the transforms
+    # the transform is linear: one transform of the difference is enough
     spectrum = torch.fft.rfft2((got - wanted).contiguous(), norm="ortho")
     return torch.view_as_real(spectrum).abs().mean()

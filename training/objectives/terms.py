@@ -1,4 +1,4 @@
-"""The terms of a loss that need no discriminator, chosen by the recipe."""
+"""Loss terms that need no discriminator, selected by the recipe."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training import losses, perceptual
-from training.adversarial import feature_distance
-from training.data import Batch
-from training.loss_recipes import LossRecipe
-from training.recipe import Recipe
+from training.data.pictures import Batch
+from training.losses import perceptual
+from training.losses import pixel as losses
+from training.losses.adversarial import feature_distance
+from training.recipe.losses import LossRecipe
+from training.recipe.schema import Recipe
 
 Term = Callable[[Tensor, Batch], Tensor]
 
 
 class Terms:
-    """The wanted terms of a recipe's `[loss]`, by name; a term of weight 0 is never computed."""
+    """The active terms of a recipe's `[loss]`, by name; terms of weight 0 are not computed."""
 
     def __init__(self, recipe: Recipe) -> None:
         loss, scale = recipe.loss, recipe.scale
@@ -25,7 +26,7 @@ class Terms:
         known: dict[str, Term] = {
             "pixel": lambda sr, batch: pixel(sr, batch.hr),
             "luma": lambda sr, batch: losses.luma_distance(sr, batch.hr, loss.pixel_kind),
-            "teacher": lambda sr, batch: _follow(sr, batch, loss),
+            "teacher": lambda sr, batch: _teacher_distance(sr, batch, loss),
             "fourier": lambda sr, batch: losses.fourier_l1(sr, batch.hr),
             "wavelet": lambda sr, batch: losses.wavelet_l1(sr, batch.hr),
             "downscaled": lambda sr, batch: losses.downscaled_l1(sr, batch.hr, scale),
@@ -38,7 +39,7 @@ class Terms:
         self._terms = {name: term for name, term in known.items() if getattr(loss, name)}
 
     def __call__(self, sr: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return each term, not weighted."""
+        """Return the unweighted terms."""
         return {name: term(sr, batch) for name, term in self._terms.items()}
 
 
@@ -48,14 +49,14 @@ def weighted(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
 
 
 def values(terms: dict[str, Tensor]) -> dict[str, float]:
-    """Return plain numbers."""
+    """Return the terms as plain numbers."""
     return {name: term.item() for name, term in terms.items()}
 
 
-def _follow(sr: Tensor, batch: Batch, loss: LossRecipe) -> Tensor:
-    """Return the distances that the truth is held against, of what a teacher made."""
+def _teacher_distance(sr: Tensor, batch: Batch, loss: LossRecipe) -> Tensor:
+    """Return the weighted `pixel` and `luma` losses against the teacher's picture."""
     if batch.teacher is None:
-        raise ValueError("loss.teacher is over 0, and no teacher saw the pictures: see --teacher")
+        raise ValueError("loss.teacher is over 0, but there are no teacher pictures: see --teacher")
     distance = loss.pixel * losses.PIXEL_LOSSES[loss.pixel_kind](sr, batch.teacher)
     if loss.luma:
         luma = losses.luma_distance(sr, batch.teacher, loss.pixel_kind)

@@ -1,4 +1,4 @@
-"""Super-resolution for a camera's own low-resolution pictures, without pairs."""
+"""Unpaired training: super-resolution for a camera's own low-resolution pictures."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import checkpoint, networks, optim
-from training.data import Batch
-from training.data_recipes import UnpairedRecipe
-from training.recipe import OptimiserRecipe, Recipe
+from training import checkpoint, networks, optimizers
+from training.data.pictures import Batch
+from training.recipe.data import UnpairedRecipe
+from training.recipe.schema import OptimizerRecipe, Recipe
 
 
 class Degrader(nn.Module):
-    """Makes a low-resolution picture of a high-resolution one: bicubic plus what is learned.
+    """Makes a low-resolution picture from a high-resolution one: bicubic plus a learned residual.
 
     `H(y, n) = bicubic(y) + r(unshuffle(y), n)` with Gaussian noise n, one channel, from which it
-    can make grain; the last layer begins at zero, so that H begins as bicubic.
+    can make grain. The last layer starts at zero, so that H starts as bicubic.
     """
 
     def __init__(self, scale: int, width: int, depth: int) -> None:
@@ -42,11 +42,12 @@ class Degrader(nn.Module):
         return bicubic(hr, self.scale) + residual
 
 
-class DomainJudge(nn.Module):
-    """Tells real low-resolution patches from made ones by their Haar detail bands alone.
+class DomainDiscriminator(nn.Module):
+    """Distinguishes real from generated low-resolution patches by their Haar detail bands.
 
-    Without the low band the two sets may show different scenes; what differs is noise, sharpness
-    and artefacts (the frequency separation of Fritsche et al. 2019, arXiv:1911.07850).
+    Without the low band the two sets may show different scenes: the remaining differences are
+    noise, sharpness and artifacts (the frequency separation of Fritsche et al. 2019,
+    arXiv:1911.07850).
     """
 
     def __init__(self, width: int) -> None:
@@ -68,30 +69,30 @@ class DomainJudge(nn.Module):
 
 
 class Unpaired:
-    """Learn the domain's degradation H, and super-resolution G of what H makes.
+    """Learn the domain's degradation H, and super-resolution G on the outputs of H.
 
-    With y high-resolution, x real low-resolution, B a box filter and D the domain judge:
+    With y high-resolution, x real low-resolution, B a box filter and D the domain discriminator:
 
         D:  E softplus(-D(x)) + E softplus(D(H(y)))
         H:  content * E |B H(y) - B bicubic(y)| + domain * E softplus(-D(H(y)))
         G:  E |G(q(H(y))) - y|, H held fixed, q rounding to 8 bits
 
     After Wei et al. 2021 (DASR, arXiv:2004.01178), without its domain-distance weights: G sees only
-    made pictures, so that the rest of the gap between H(y) and x is what limits it.
+    generated pictures, so the remaining gap between H(y) and x limits it.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        ours = recipe.unpaired
+        unpaired = recipe.unpaired
         net = networks.build(recipe.network, recipe.scale)
         net.bf16 = recipe.bf16
         self.network = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.degrader = Degrader(recipe.scale, ours.degrader_width, ours.degrader_depth)
-        self.judge = DomainJudge(ours.discriminator_width)
+        self.degrader = Degrader(recipe.scale, unpaired.degrader_width, unpaired.degrader_depth)
+        self.discriminator = DomainDiscriminator(unpaired.discriminator_width)
         self._recipe = recipe
-        self._optimisers = {
-            "network": optim.adamw(self.network, recipe.optimiser),
-            "degrader": optim.adamw(self.degrader, _settings(ours)),
-            "judge": optim.adamw(self.judge, _settings(ours)),
+        self._optimizers = {
+            "network": optimizers.adamw(self.network, recipe.optimizer),
+            "degrader": optimizers.adamw(self.degrader, _optimizer_recipe(unpaired)),
+            "discriminator": optimizers.adamw(self.discriminator, _optimizer_recipe(unpaired)),
         }
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
@@ -100,56 +101,62 @@ class Unpaired:
         made = self.degrader(batch.hr, noise)
         return {
             "loss": self._super_resolve(made.detach(), batch.hr, step),
-            "judge": self._judge(batch.lr, made.detach()),
+            "discriminator": self._discriminator_step(batch.lr, made.detach()),
             "degrader": self._degrade(made, batch.hr),
         }
 
     def _super_resolve(self, made: Tensor, hr: Tensor, step: int) -> float:
-        optimiser = self._optimisers["network"]
-        optim.set_learning_rate(optimiser, optim.learning_rate(self._recipe, step))
+        optimizer = self._optimizers["network"]
+        optimizers.set_learning_rate(optimizer, optimizers.learning_rate(self._recipe, step))
         loss = F.l1_loss(self.network((made.clamp(0, 1) * 255).round() / 255), hr)
-        optim.descend(optimiser, self.network, loss, self._recipe.optimiser.clip_norm)
+        optimizers.descend(optimizer, self.network, loss, self._recipe.optimizer.clip_norm)
         return loss.item()
 
-    def _judge(self, real: Tensor, made: Tensor) -> float:
-        loss = F.softplus(-self.judge(real)).mean() + F.softplus(self.judge(made)).mean()
-        clip_norm = self._recipe.optimiser.clip_norm
-        optim.descend(self._optimisers["judge"], self.judge, loss, clip_norm)
+    def _discriminator_step(self, real: Tensor, made: Tensor) -> float:
+        loss = (
+            F.softplus(-self.discriminator(real)).mean()
+            + F.softplus(self.discriminator(made)).mean()
+        )
+        clip_norm = self._recipe.optimizer.clip_norm
+        optimizers.descend(self._optimizers["discriminator"], self.discriminator, loss, clip_norm)
         return loss.item()
 
     def _degrade(self, made: Tensor, hr: Tensor) -> float:
-        ours = self._recipe.unpaired
+        unpaired = self._recipe.unpaired
         base = bicubic(hr, self._recipe.scale)
-        content = F.l1_loss(_low(made, ours.content_px), _low(base, ours.content_px))
-        loss = ours.content * content + ours.domain * F.softplus(-self.judge(made)).mean()
-        clip_norm = self._recipe.optimiser.clip_norm
-        optim.descend(self._optimisers["degrader"], self.degrader, loss, clip_norm)
+        content = F.l1_loss(_low(made, unpaired.content_px), _low(base, unpaired.content_px))
+        loss = (
+            unpaired.content * content
+            + unpaired.domain * F.softplus(-self.discriminator(made)).mean()
+        )
+        clip_norm = self._recipe.optimizer.clip_norm
+        optimizers.descend(self._optimizers["degrader"], self.degrader, loss, clip_norm)
         return loss.item()
 
     def _networks(self) -> Iterator[tuple[str, nn.Module]]:
         yield "network", self.network
         yield "degrader", self.degrader
-        yield "judge", self.judge
+        yield "discriminator", self.discriminator
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all weights and optimiser states."""
+        """Return all weights and optimizer states."""
         found: dict[str, Tensor] = {}
         for name, net in self._networks():
-            state = checkpoint.optimiser_tensors(self._optimisers[name])
+            state = checkpoint.optimizer_tensors(self._optimizers[name])
             found |= checkpoint.prefixed(name, net.state_dict())
-            found |= checkpoint.prefixed(f"optimiser_{name}", state)
+            found |= checkpoint.prefixed(f"optimizer_{name}", state)
         return found
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put them back."""
+        """Restore what `tensors` returned."""
         for name, net in self._networks():
-            state = checkpoint.without_prefix(f"optimiser_{name}", tensors)
+            state = checkpoint.without_prefix(f"optimizer_{name}", tensors)
             net.load_state_dict(checkpoint.without_prefix(name, tensors))
-            checkpoint.restore_optimiser(self._optimisers[name], state)
+            checkpoint.restore_optimizer(self._optimizers[name], state)
 
 
 def bicubic(hr: Tensor, scale: int) -> Tensor:
-    """Reduce with torch's antialiased bicubic: within a level of MATLAB's, and differentiable."""
+    """Reduce with torch's antialiased bicubic: within one level of MATLAB's, and differentiable."""
     return F.interpolate(hr, scale_factor=1 / scale, mode="bicubic", antialias=True)
 
 
@@ -169,6 +176,6 @@ def _low(x: Tensor, side_px: int) -> Tensor:
     return F.avg_pool2d(x, side_px, stride=1)
 
 
-def _settings(recipe: UnpairedRecipe) -> OptimiserRecipe:
-    # beta1 = 0.5 is customary where two networks play against each other (arXiv:1511.06434)
-    return OptimiserRecipe(learning_rate=recipe.learning_rate, beta1=0.5)
+def _optimizer_recipe(recipe: UnpairedRecipe) -> OptimizerRecipe:
+    # beta1 = 0.5 is customary in adversarial training (arXiv:1511.06434)
+    return OptimizerRecipe(learning_rate=recipe.learning_rate, beta1=0.5)

@@ -1,0 +1,62 @@
+"""Benchmark srsdk: speed, regressions between versions, and other libraries."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks.compare import gate, versions
+from benchmarks.compare.environments import BuildError
+from benchmarks.compare.versions import CompareError
+from benchmarks.gpu import check
+from benchmarks.measure import peers, restoration, runs
+from benchmarks.measure.peers import PeersError
+from benchmarks.measure.restoration import RestorationError
+from benchmarks.measure.worker import WorkerError
+from benchmarks.publish import history, models, tables
+from benchmarks.records import RecordError
+from srsdk import SrsdkError
+
+EXIT_FAILED = 1
+EXPECTED_ERRORS = (
+    *(CompareError, BuildError, PeersError, RecordError, RestorationError, WorkerError),
+    SrsdkError,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; exit code 0: success, 1: regression or failure, 2: usage error."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except EXPECTED_ERRORS as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return EXIT_FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    runs.add_arguments(commands.add_parser("run", help="measure srsdk in MLPerf's scenarios"))
+    peers.add_arguments(commands.add_parser("peers", help="compare speed with other libraries"))
+    peers.add_quality_arguments(
+        commands.add_parser("quality", help="compare PSNR-Y and SSIM-Y at x4 with other libraries")
+    )
+    restoration.add_arguments(
+        commands.add_parser("restoration", help="compare restoration by `ae` with NLM and BM3D")
+    )
+    versions.add_arguments(
+        commands.add_parser(
+            "compare", help="compare the speed of two versions; fail if one is slower"
+        )
+    )
+    gate.add_arguments(commands.add_parser("gate", help="verify that `compare` finds a slowdown"))
+    history.add_arguments(commands.add_parser("history", help="write all results to an HTML page"))
+    tables.add_arguments(commands.add_parser("table", help="generate the README's benchmark table"))
+    models.add_arguments(commands.add_parser("models", help="generate the README's model table"))
+    check.add_arguments(
+        commands.add_parser("gpu-check", help="run all tests and measurements that need a GPU")
+    )
+    return parser

@@ -1,0 +1,4 @@
+"""Compare the speed of two srsdk versions.
+
+Uses: machine, measure, records, workloads.
+"""

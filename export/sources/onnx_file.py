@@ -1,0 +1,229 @@
+"""Open an ONNX file as a source; its float boundary is rewritten to uint8 NHWC."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, numpy_helper
+
+from export.errors import ExportError
+from export.graph.onnx_file import OPSET
+from export.graph.receptive_field import measured_radius
+from export.graph.rewrite import rename, to_half, unwrap, wrap
+from export.graph.session import session_run
+from export.hashing import file_sha256
+from export.protocol import Batch, Facts, Run
+from srsdk.errors import ManifestError
+from srsdk.manifest import METADATA_KEY, Manifest, parse_manifest
+
+PROBE_PX = (24, 40)
+
+
+class OnnxSource:
+    """A float ONNX graph with our boundary around it, without a PyTorch network."""
+
+    def __init__(self, facts: Facts, body: onnx.ModelProto, layout: str) -> None:
+        self.facts = facts
+        self._body = body
+        self._layout = layout
+        self._run = session_run(self.graph("fp32", "uint8"))
+        self._half: Run | None = None
+
+    def graph(self, precision: str, boundary: str) -> onnx.ModelProto:
+        """Wrap the graph; `fp16` is converted by ONNX Runtime, input and output stay float32."""
+        body = self._body if precision == "fp32" else to_half(self._body)
+        if boundary == "float32":
+            return rename(body, self._layout, self.facts)
+        return wrap(body, self._layout, self.facts)
+
+    def reference(self, image: Batch) -> Batch:
+        """Run the float32 graph in ONNX Runtime."""
+        return self._run(image)
+
+    def half(self, image: Batch) -> Batch:
+        """Run the float16 graph; ONNX Runtime rounds its weights but computes in float32."""
+        if self._half is None:
+            self._half = session_run(self.graph("fp16", "uint8"))
+        return self._half(image)
+
+
+def open_onnx(path: Path) -> OnnxSource:
+    """Open an ONNX file with one float image input and output.
+
+    Raises:
+        ExportError: the file is damaged, not an image network, or its data lie outside its folder.
+    """
+    model = read_onnx(path)
+    model = _collect_weights(model)
+    if _is_uint8(model):
+        model = unwrap(path, model)
+    model = _upgraded(path, model)
+    layout, channels, size = _axes(path, model)
+    scale = _scale(path, model, layout, channels, size)
+    manifest = _own_manifest(path, model)
+    facts = Facts(
+        name=manifest.name if manifest else path.stem,
+        family=manifest.family if manifest else "foreign",
+        scale=scale,
+        channels=channels,
+        radius_px=0,
+        radius_measured=True,
+        size_px=size,
+        sha256=file_sha256(path),
+        weights=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
+        architecture="ONNX",
+    )
+    radius = _radius(wrap(model, layout, facts), facts) if manifest is None else manifest.radius_px
+    known = {"radius_px": radius, "radius_measured": manifest is None or manifest.radius_measured}
+    return OnnxSource(Facts(**{**vars(facts), **known}), model, layout)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file with its external data, which must lie in the file's own folder.
+
+    Raises:
+        ExportError: the file is missing, not ONNX, or its data lie outside its folder.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ExportError(f"{path} is not an ONNX file, or is truncated: {error}") from error
+    if not model.graph.node:
+        raise ExportError(f"{path} is not an ONNX file: it has no graph")
+    folder = path.resolve().parent
+    for tensor in model.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        target = (folder / location).resolve()
+        if Path(location).is_absolute() or folder not in target.parents:
+            raise ExportError(
+                f"{path}: weights {tensor.name!r} are stored in {location!r}, outside the model's "
+                "folder; move them beside the file"
+            )
+        if not target.is_file():
+            raise ExportError(f"{path}: its weights are missing: {location!r} does not exist")
+    try:
+        onnx.load_external_data_for_model(model, str(folder))
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise ExportError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ExportError(f"{path} is damaged: weights {tensor.name!r} hold NaN or infinity")
+    return model
+
+
+def _collect_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move weights to the initializers; old exporters list them as inputs or nodes."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _is_uint8(model: onnx.ModelProto) -> bool:
+    tensor = model.graph.input[0].type.tensor_type if model.graph.input else None
+    return tensor is not None and tensor.elem_type == TensorProto.UINT8
+
+
+def _upgraded(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if version < OPSET:
+        try:
+            # float16 scales of Q/DQ need opset 19
+            model = onnx.version_converter.convert_version(model, OPSET)
+        except Exception as error:
+            # the converter raises RuntimeError and its own ConvertError, which is private
+            reason = " ".join(str(error).split())[:200]
+            raise ExportError(
+                f"{path}: opset {version} cannot be converted to {OPSET}: {reason}; "
+                f"export it again with opset {OPSET}"
+            ) from error
+    model.ir_version = max(model.ir_version, 10)
+    return model
+
+
+def _axes(path: Path, model: onnx.ModelProto) -> tuple[str, int, tuple[int, int] | None]:
+    """Return layout, channels, and the fixed size or None if any size works."""
+    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+        raise ExportError(
+            f"{path} is not an image network: {len(model.graph.input)} inputs and "
+            f"{len(model.graph.output)} outputs, expected one of each"
+        )
+    tensor = model.graph.input[0].type.tensor_type
+    dims = [d.dim_value or None for d in tensor.shape.dim]
+    if tensor.elem_type != TensorProto.FLOAT or len(dims) != 4:
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise ExportError(f"{path} takes {kind} {dims}, expected FLOAT with four dimensions")
+    for layout, channel, picture in (("NCHW", 1, (2, 3)), ("NHWC", 3, (1, 2))):
+        if dims[channel] in (1, 3):
+            height, width = (dims[axis] for axis in picture)
+            size = (height, width) if height and width else None
+            return layout, int(dims[channel] or 0), size
+    raise ExportError(f"{path} takes {dims}, expected 1 or 3 channels, NCHW or NHWC")
+
+
+def _scale(
+    path: Path,
+    model: onnx.ModelProto,
+    layout: str,
+    channels: int,
+    size_px: tuple[int, int] | None,
+) -> int:
+    """Return the scale, from one run on a small picture."""
+    from export.graph.session import open_session
+
+    height, width = size_px or PROBE_PX
+    shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+    session = open_session(model)
+    try:
+        (result,) = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{path}: a trial run on {shape} failed: {reason}") from error
+    axes = (2, 3) if layout == "NCHW" else (1, 2)
+    scale = result.shape[axes[0]] // height if result.ndim == 4 else 0
+    wanted = tuple(side * scale if axis in axes else side for axis, side in enumerate(shape))
+    if scale < 1 or result.shape != wanted:
+        raise ExportError(
+            f"{path} is not an image network: it maps {shape} to {result.shape}, "
+            f"expected a whole multiple of height and width"
+        )
+    return int(scale)
+
+
+def _radius(model: onnx.ModelProto, facts: Facts) -> int:
+    if facts.size_px:
+        # the radius of a fixed-size network cannot be measured; its tiles have that size anyway
+        return min(32, min(facts.size_px) // 4)
+    return measured_radius(session_run(model), facts.scale, facts.channels)
+
+
+def _own_manifest(path: Path, model: onnx.ModelProto) -> Manifest | None:
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in texts:
+        return None
+    try:
+        return parse_manifest(texts[METADATA_KEY], source=str(path))
+    except ManifestError as error:
+        raise ExportError(str(error)) from error

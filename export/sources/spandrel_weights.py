@@ -1,0 +1,176 @@
+"""Open third-party weights, `.pth` or `.safetensors`; spandrel detects the architecture."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+from enum import Enum
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from export.errors import ExportError
+from export.hashing import file_sha256
+from export.sources.module import TorchSource, torch_source
+
+log = logging.getLogger(__name__)
+
+
+def open_third_party(path: Path) -> TorchSource:
+    """Open weights of any architecture that spandrel supports; no code in the file is run.
+
+    Raises:
+        ExportError: spandrel is not installed, the file is damaged or holds code, the architecture
+            is unknown, or it is not an image-to-image network.
+    """
+    state = _load(path)
+    spandrel = _import_spandrel()
+    state = spandrel.canonicalize_state_dict(state)
+    try:
+        model = spandrel.ModelLoader().load_from_state_dict(state)
+    except (spandrel.UnsupportedModelError, KeyError, RuntimeError, AttributeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ExportError(
+            f"{path}: spandrel knows no architecture with these weights "
+            f"({len(state)} tensors): {first}"
+        ) from error
+    _check(path, model, spandrel)
+    return torch_source(
+        SpandrelNetwork(model),
+        name=path.stem,
+        family="foreign",
+        scale=model.scale,
+        channels=model.input_channels,
+        multiple_px=_multiple_px(model.size_requirements),
+        sha256=file_sha256(path),
+        architecture=model.architecture.name,
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ExportError(
+            f"{path} holds more than weights, or is damaged; it is not opened because code in it "
+            "would be run; save its state_dict as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ExportError(f"{path} is damaged or not a checkpoint: {first}") from error
+    if not isinstance(state, dict) or not state:
+        raise ExportError(f"{path} holds {type(state).__name__}, expected a dict of weights")
+    return state
+
+
+class SpandrelNetwork(nn.Module):
+    """Call a network as spandrel does: some need a factor, or return several results.
+
+    Args:
+        model: spandrel's `ImageModelDescriptor`. Its own call pads, clamps and prevents tracing,
+            so this class calls the inner function.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model.model
+        self._call = model._call_fn
+        _fold_once(self.model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) floats 0..1 to (N, C, H * scale, W * scale)."""
+        result: Tensor = self._call(self.model, x)
+        return result
+
+
+def _fold_once(net: nn.Module) -> None:
+    """Fold SPAN's branches into one convolution now instead of in each call.
+
+    SPAN writes weights in its forward pass; torch's exporter ends the process if a traced network
+    does this (seen with torch 2.13).
+    """
+    for module in net.modules():
+        fold: Any = getattr(module, "update_params", None)
+        if callable(fold):
+            with torch.no_grad():
+                fold()
+            vars(module)["update_params"] = _do_nothing
+
+
+def _do_nothing() -> None:
+    """Leave the weights unchanged."""
+
+
+def _multiple_px(required: Any) -> int:
+    """Return a multiple that also satisfies the minimum size."""
+    multiple = int(required.multiple_of)
+    return -(-max(int(required.minimum), 1) // multiple) * multiple
+
+
+def _import_spandrel() -> Any:
+    _stub_torchvision()
+    try:
+        import spandrel
+    except (ImportError, RuntimeError) as error:
+        raise ExportError(
+            f"third-party weights need spandrel ({error}): pip install 'srsdk[foreign]'"
+        ) from error
+    return spandrel
+
+
+def _stub_torchvision() -> None:
+    """Stub torchvision if it is missing or built for another torch, so spandrel can be imported.
+
+    spandrel needs only three of its names, for an inpainting and a face-restoration network; the
+    build of torchvision on PyPI does not load with a CPU build of torch.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        log.info("torchvision cannot be loaded (%s); networks that need it will not run", error)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+            module: Any = ModuleType(name)
+            module.__spec__ = ModuleSpec(name, None)
+            module.InterpolationMode = _Interpolation
+            module.rotate = module.normalize = _missing
+            sys.modules[name] = module
+
+
+class _Interpolation(Enum):
+    NEAREST, BILINEAR = "nearest", "bilinear"
+
+
+def _missing(*_: Any, **__: Any) -> Any:
+    raise ExportError(
+        "this network needs torchvision: pip install the torchvision build for your torch"
+    )
+
+
+def _check(path: Path, model: Any, spandrel: Any) -> None:
+    name = model.architecture.name
+    if not isinstance(model, spandrel.ImageModelDescriptor):
+        raise ExportError(
+            f"{path}: {name} takes more than a picture, expected an image-to-image network"
+        )
+    if model.input_channels != model.output_channels or model.input_channels not in (1, 3):
+        raise ExportError(
+            f"{path}: {name} maps {model.input_channels} channels to {model.output_channels}, "
+            "expected 3 to 3 or 1 to 1"
+        )
+    if model.size_requirements.square:
+        raise ExportError(
+            f"{path}: {name} takes square pictures only, but tiles are not always square"
+        )

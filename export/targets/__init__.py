@@ -1,0 +1,4 @@
+"""Output formats: TensorRT engines, Triton repositories, graph lint and atomic writes.
+
+Uses: errors, graph, hashing, options, quantization, record.
+"""

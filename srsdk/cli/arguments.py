@@ -1,0 +1,110 @@
+"""Command-line arguments shared by several commands, and their parsers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Literal
+
+import srsdk
+from srsdk import models
+from srsdk.engines.backends import ALL_BACKENDS
+from srsdk.errors import UsageError
+
+log = logging.getLogger("srsdk")
+
+MODEL_HELP = "name of a shipped model (see `srsdk models`) or path to a model file"
+EXIT_FAILED = 1
+"""Exit code after a reported failure."""
+
+
+def add_model_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options that select one model and how to run it."""
+    command.add_argument("--model", help=MODEL_HELP)
+    command.add_argument(
+        "--scale",
+        type=int,
+        choices=(2, 4),
+        help="upscaling factor; selects the shipped model (default: 4)",
+    )
+    command.add_argument(
+        "--kind",
+        choices=models.single(),
+        help="kind of image; selects the shipped model (default: photo)",
+    )
+    add_running_arguments(command)
+
+
+def add_running_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options for device, backend, tile size and threads."""
+    command.add_argument(
+        "--tile",
+        type=tile,
+        default="auto",
+        help="tile size in pixels: N, HEIGHTxWIDTH or auto (default: auto)",
+    )
+    command.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    command.add_argument(
+        "--backend",
+        choices=("auto", *ALL_BACKENDS),
+        default="auto",
+        help="inference library (default: auto)",
+    )
+    command.add_argument("--threads", type=int, help="CPU threads (default: chosen by the backend)")
+    command.add_argument(
+        "--tune",
+        action="store_true",
+        help="use the fastest CPU configuration, as found by `srsdk tune`",
+    )
+
+
+def model_name(arguments: argparse.Namespace) -> str:
+    """Return the model named by --model or selected by --kind and --scale."""
+    if arguments.model is None:
+        return models.default(arguments.kind or "photo", int(arguments.scale or 4))
+    for name in ("scale", "kind"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--model cannot be combined with --{name}: each selects a model")
+    return str(arguments.model)
+
+
+def open_model(
+    arguments: argparse.Namespace, model: str, optimize: Literal["latency", "throughput"]
+) -> srsdk.Upscaler:
+    """Open a model with the arguments from `add_running_arguments`."""
+    up = srsdk.Upscaler(
+        model,
+        device=arguments.device,
+        backend=arguments.backend,
+        tile=arguments.tile,
+        threads=arguments.threads,
+        optimize=optimize,
+        tune=arguments.tune,
+    )
+    log.info("%r", up)
+    return up
+
+
+def path_or_url(text: str) -> Path | str:
+    """Parse a path or a storage URL; a `Path` would collapse the slashes of a URL."""
+    return text if "://" in text else Path(text)
+
+
+def tile(text: str) -> int | tuple[int, int] | str:
+    """Parse `auto`, `256` or `256x384` (height first)."""
+    if text == "auto":
+        return text
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected auto, 256 or 256x384 (height first)")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a positive whole number")
+    return int(text)

@@ -1,0 +1,61 @@
+"""`srsdk video`: upscale a video file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from srsdk.cli.arguments import add_model_arguments, model_name, open_model
+from srsdk.cli.terminal import progress, say
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the options of `srsdk video`."""
+    command.add_argument(
+        "source", type=Path, metavar="IN", help="input video, in any format that FFmpeg reads"
+    )
+    command.add_argument(
+        "target", type=Path, metavar="OUT", help="output file; .mkv holds streams of every kind"
+    )
+    add_model_arguments(command)
+    command.add_argument("--codec", help="FFmpeg encoder, such as libx265")
+    command.add_argument("--crf", type=int, help="encoder quality (CRF); lower is better")
+    command.add_argument("--preset", help="encoder speed preset, such as veryfast")
+    command.add_argument(
+        "--force", action="store_true", help="overwrite OUT and discard an interrupted run"
+    )
+    command.add_argument("--resume", action="store_true", help="continue an interrupted run")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Upscale the frames of a video and keep everything else."""
+    from srsdk.video import transcode
+
+    target: Path = arguments.target
+    with (
+        open_model(arguments, model_name(arguments), "throughput") as up,
+        progress(arguments.source.name, "frame") as show,
+    ):
+        try:
+            done = transcode.upscale(
+                up,
+                arguments.source,
+                target,
+                codec=arguments.codec,
+                crf=arguments.crf,
+                preset=arguments.preset,
+                overwrite=arguments.force,
+                resume=arguments.resume,
+                progress=show,
+            )
+        except KeyboardInterrupt:
+            partial_file = transcode.partial_name(target)
+            kept = f"{partial_file} holds the finished part; " if partial_file.exists() else ""
+            say(f"{kept}--resume continues the run")
+            raise
+    rate = (done.computed + done.repeated) / max(done.seconds, 1e-9)
+    say(
+        f"wrote {target}: {done.frames} frames, {done.repeated} of them repeated, "
+        f"{rate:.1f} frames/s"
+    )
+    return 0

@@ -1,0 +1,210 @@
+"""Decode picture files, and read their headers without decoding."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from srsdk.errors import PictureError
+from srsdk.image import memory_limits, vips
+from srsdk.image.encode import check_target, write
+from srsdk.image.metadata import carried_of, orientation
+from srsdk.image.pixels import Pixels, from_array, from_bands, from_image, to_array, to_image
+
+__all__ = [
+    "Header",
+    "Pixels",
+    "check_target",
+    "from_array",
+    "from_bands",
+    "from_image",
+    "opened",
+    "probe",
+    "read",
+    "to_array",
+    "to_image",
+    "write",
+]
+
+log = logging.getLogger("srsdk")
+
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap height and width."""
+
+_SEVERAL = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
+_RAISE_LIMIT = (
+    "If you trust this file, raise the limit with --max-pixels (in an application: "
+    "PIL.Image.MAX_IMAGE_PIXELS)"
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Properties of a picture file, known before it is decoded."""
+
+    kind: str
+    """Format, by Pillow's name."""
+    height: int
+    """Height of the upright picture."""
+    width: int
+    """Width of the upright picture."""
+    dtype: str
+    """`uint8`, `uint16` or `float32`."""
+    has_alpha: bool
+    """Whether it has, or may have, transparent parts."""
+    frames: int
+    """Number of frames or pages."""
+    orientation: int
+    """EXIF orientation; 1: stored upright."""
+    by_vips: bool
+    """Whether libvips decodes it: Pillow cannot, or would reduce it to 8 bits."""
+
+
+def probe(path: Path) -> Header:
+    """Read a file's header without decoding its pixels.
+
+    Raises:
+        PictureError: missing, a folder, not a picture, or above Pillow's pixel limit.
+    """
+    try:
+        return _header(path)
+    except _UnknownToPillow:
+        return _header_by_vips(path)
+
+
+def _header(path: Path) -> Header:
+    with opened(path) as image:
+        turned = orientation(image, path)
+        width, height = image.size[::-1] if turned in TURNED else image.size
+        deep = _depth(image)
+        return Header(
+            image.format or "",
+            height,
+            width,
+            deep,
+            image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info,
+            _frames(image),
+            turned,
+            _needs_vips(image),
+        )
+
+
+def read(path: Path, *, limit_bytes: int | None = None) -> Pixels:
+    """Decode one file and apply its EXIF orientation.
+
+    Args:
+        path: the file.
+        limit_bytes: memory limit; None: what is available.
+
+    Raises:
+        PictureError: missing, a folder, not a picture, damaged, of an unsupported kind, more than 8
+            bits per color channel without libvips, or larger than memory.
+    """
+    header = probe(path)
+    # Pillow stores a color pixel in 4 bytes; the array is a copy
+    memory_limits.check(header.height * header.width * 8 * _itemsize(header.dtype), limit_bytes)
+    if header.frames > 1:
+        raise PictureError(f"{path}: got {header.frames} frames, expected a single picture")
+    if header.by_vips:
+        array, carried = vips.read(path)
+        return from_bands(array, carried)
+    with opened(path) as image:
+        return _decoded(image, path)
+
+
+class _UnknownToPillow(PictureError):  # noqa: N818 - a kind of PictureError, for this file only
+    pass
+
+
+def _header_by_vips(path: Path) -> Header:
+    """Read the header of a TIFF whose pixels Pillow does not support, such as RGB floats.
+
+    Raises:
+        PictureError: not a TIFF, or libvips is not installed.
+    """
+    if not vips.is_tiff(path):
+        raise PictureError(f"{path} is not a picture that Pillow can read")
+    shape, dtype = vips.shape_of(path)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and shape[0] * shape[1] > 2 * limit:
+        raise PictureError(
+            f"{path} is too large: {shape[0] * shape[1]} pixels exceed the limit of {2 * limit}. "
+            f"{_RAISE_LIMIT}"
+        )
+    return Header("TIFF", shape[0], shape[1], dtype, shape[2] in (2, 4), 1, 1, True)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a file with Pillow; translate every error raised while it is open to `PictureError`."""
+    try:
+        _check_regular(path)
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file") from None
+    except _Irregular:
+        raise
+    except PictureError as error:
+        raise PictureError(f"{path}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise _UnknownToPillow(f"{path} is not a picture that Pillow can read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"{path} is too large: {error} {_RAISE_LIMIT}") from error
+    except Exception as error:
+        # on damaged files Pillow's decoders raise exceptions of many types
+        raise PictureError(f"{path} is damaged or cannot be read: {error}") from error
+
+
+class _Irregular(PictureError):  # noqa: N818 - a kind of PictureError, for this file only
+    pass
+
+
+def _check_regular(path: Path) -> None:
+    if path.is_dir():
+        raise _Irregular(f"{path} is a folder, expected a picture file")
+    if path.exists() and not path.is_file():
+        # opening a pipe without a writer blocks forever
+        raise _Irregular(f"{path} is not a regular file, expected a picture file")
+
+
+def _decoded(image: Image.Image, path: Path) -> Pixels:
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    pixels = from_image(image)
+    carried = carried_of(image, path)
+    # a converted CMYK picture carries its own sRGB profile
+    return replace(pixels, carried=replace(carried, icc=pixels.carried.icc or carried.icc))
+
+
+def _frames(image: Image.Image) -> int:
+    # an MPO file, as phones write it, is a photograph followed by previews; the first "frame" of
+    # a PSD file is the composite of its layers
+    if image.format not in _SEVERAL:
+        return 1
+    return int(getattr(image, "n_frames", 1))
+
+
+def _needs_vips(image: Image.Image) -> bool:
+    """Return whether Pillow would silently reduce 16 bits to 8."""
+    return _has_deep_tiles(image) and not image.mode.startswith("I;16")
+
+
+def _has_deep_tiles(image: Image.Image) -> bool:
+    return any(";16" in str(part) for part in getattr(image, "tile", ()))
+
+
+def _depth(image: Image.Image) -> str:
+    if image.mode == "F":
+        return "float32"
+    return "uint16" if image.mode.startswith("I") or _has_deep_tiles(image) else "uint8"
+
+
+def _itemsize(dtype: str) -> int:
+    return np.dtype(dtype).itemsize

@@ -1,0 +1,176 @@
+"""Open a model for `Upscaler`: where it runs, how pictures are tiled, which file is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from srsdk.autotune.settings import Settings, choose_settings, streams_of
+from srsdk.engines.devices import choose_gpus
+from srsdk.engines.foreign import infer_manifest
+from srsdk.engines.protocol import MAX_SLOTS_EACH, Engine
+from srsdk.engines.select import choose_backend, open_engine, refuse_gpu_form
+from srsdk.errors import SrsdkError, UsageError
+from srsdk.formats.tensorrt_plan import PLAN_SUFFIX
+from srsdk.inference.pipeline import Pipeline
+from srsdk.inference.planner import Planner, checked_tile, parse_bytes, positive
+from srsdk.inference.precision import Float32Form
+from srsdk.inference.self_test import check_once
+from srsdk.inference.texture import mix
+from srsdk.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How pictures are cut, and how many tiles are in flight; None: chosen automatically."""
+
+    tile: tuple[int, int] | None
+    """(height, width) in source pixels."""
+    slots: int | None
+    """Batches of tiles in flight for each input shape."""
+    batch: int | None
+    """Tiles computed at once."""
+
+    @classmethod
+    def of(
+        cls,
+        tile: int | tuple[int, int] | Literal["auto"],
+        slots: int | Literal["auto"],
+        batch: int | Literal["auto"],
+    ) -> Tiling:
+        """Check the arguments of `Upscaler`.
+
+        Raises:
+            UsageError: not a size or a number above 0.
+        """
+        return cls(
+            checked_tile(tile),
+            None if slots == "auto" else positive("slots", slots),
+            None if batch == "auto" else positive("batch", batch),
+        )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which backend and devices run a model, and what they may use."""
+
+    backend: str
+    """`openvino`, `onnxruntime` or `tensorrt`."""
+    is_auto: bool
+    """The user named no backend, so on a CPU the other one may open what this one refuses."""
+    gpus: tuple[int, ...]
+    """Indexes of the GPUs; empty: the CPU."""
+    threads: int | None
+    """CPU threads of the backend; None: its own choice."""
+    streams: int
+    """Tiles that a CPU computes at the same time."""
+    max_memory_bytes: int | None
+    """Device memory for tiles on each GPU; None: all that is free."""
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        *,
+        device: str,
+        devices: Sequence[int] | None,
+        backend: str,
+        threads: int | None,
+        optimize: Literal["latency", "throughput"],
+        max_memory: int | str | None,
+    ) -> Placement:
+        """Choose backend and devices for a model file; the arguments are those of `Upscaler`.
+
+        Raises:
+            UsageError: arguments that contradict each other or the file.
+            BackendError: the backend is not installed.
+        """
+        if threads is not None:
+            positive("threads", threads)
+        streams, limit = streams_of(optimize, threads), parse_bytes(max_memory)
+        is_engine = path.suffix == PLAN_SUFFIX
+        gpus = choose_gpus(device, devices, is_engine=is_engine)
+        if limit is not None and not gpus:
+            raise UsageError("max_memory bounds device memory, but this runs on a CPU: use tile=")
+        chosen = choose_backend(backend, on_gpu=bool(gpus), is_engine=is_engine)
+        return cls(chosen, backend == "auto", gpus, threads, streams, limit)
+
+    @property
+    def slots(self) -> int:
+        """Slots that keep the devices busy, as far as is known before a model is open."""
+        # on a CPU one tile is cut or pasted while the others compute
+        return MAX_SLOTS_EACH * len(self.gpus) if self.gpus else self.streams + 1
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that is ready to run; whoever holds it closes the pipeline, then the engine."""
+
+    settings: Settings
+    """Which file was opened, and in which precision."""
+    manifest: Manifest
+    """The file's metadata, inferred where it has none."""
+    engine: Engine
+    """The file, opened."""
+    pipeline: Pipeline
+    """One picture through the engine."""
+    refused_by: str
+    """The backend that could not open the file, so that another one did; empty: none."""
+
+
+def open_model(
+    path: Path,
+    placement: Placement,
+    tiling: Tiling,
+    *,
+    precision: Literal["auto", "bf16"],
+    tune: bool,
+    texture: float | None,
+    health: bool,
+    self_test: bool,
+) -> OpenModel:
+    """Open a model file; `precision` and the arguments after it are those of `Upscaler`.
+
+    Raises:
+        UsageError: arguments that contradict each other or the file.
+        ModelError: the file is no usable model.
+        SelfTestError: its results on this machine differ from those that its manifest promises.
+        BackendError: no memory, no GPU, or a library that does not load.
+    """
+    if tune and placement.gpus:
+        raise UsageError("tune chooses among ways of the CPU, but this runs on a GPU")
+    settings = choose_settings(
+        path, precision, tune=tune, backend=placement.backend, threads=placement.threads
+    )
+    path = settings.path
+    manifest = read_manifest(path)
+    if not placement.gpus:
+        refuse_gpu_form(path, manifest)
+    graph, manifest = mix(path, manifest, texture)
+    open_graph = partial(
+        open_engine,
+        path,
+        gpus=placement.gpus,
+        threads=placement.threads,
+        streams=placement.streams,
+        max_memory=placement.max_memory_bytes,
+        precision=settings.precision,
+    )
+    engine = open_graph(placement.backend, graph=graph, allow_fallback=placement.is_auto)
+    try:
+        m = manifest or infer_manifest(path, engine)
+        planner = Planner(engine, m, tiling.tile, tiling.batch, settings.tile_budgets_px)
+        deep = Float32Form(
+            path, graph, m, lambda form: open_graph(engine.backend, graph=form), tiling.slots
+        )
+        pipeline = Pipeline(engine, m, planner, tiling.slots, deep=deep, health=health)
+        if self_test:
+            check_once(path, engine, m, settings.precision)
+    except SrsdkError:
+        engine.close()
+        raise
+    refused_by = "" if engine.backend == placement.backend else placement.backend
+    return OpenModel(settings, m, engine, pipeline, refused_by)

@@ -1,0 +1,10 @@
+"""Upscale folders of pictures on a Ray cluster.
+
+Uses: batch, errors, models, srsdk.
+"""
+
+from __future__ import annotations
+
+from srsdk.ray.callables import Upscale, UpscaleImages
+
+__all__ = ["Upscale", "UpscaleImages"]

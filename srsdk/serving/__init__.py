@@ -1,0 +1,4 @@
+"""HTTP service with Ray Serve, and the local demo page.
+
+Uses: errors, image, manifest, models, srsdk.
+"""

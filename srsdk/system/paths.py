@@ -1,0 +1,88 @@
+"""File-system differences of Windows, macOS and Linux: names, files in use, cache folders.
+
+docs/platforms.md lists what was run on which system.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+
+WINDOWS = os.name == "nt"
+MACOS = sys.platform == "darwin"
+
+_FORBIDDEN = frozenset('<>:"|?*')
+_DEVICES = frozenset(
+    ("CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)))
+)
+
+
+def cache_folder() -> Path:
+    """Return the folder for srsdk's caches of this user on this system; it may not exist."""
+    if WINDOWS:
+        base = os.environ.get("LOCALAPPDATA")
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "srsdk"
+    if MACOS:
+        return Path.home() / "Library" / "Caches" / "srsdk"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srsdk"
+
+
+def bad_name(name: str) -> str:
+    """Return why a file cannot have this name on this system, or "".
+
+    Windows itself reports no error: it writes `a:b.png` as a stream of the file `a`, and `nul.png`
+    is a device, whatever the suffix.
+    """
+    if not WINDOWS:
+        return ""
+    wrong = sorted({c for c in name if c in _FORBIDDEN or ord(c) < 32})
+    if wrong:
+        return f"Windows does not allow {' or '.join(map(repr, wrong))} in file names"
+    if name.endswith((".", " ")):
+        return "Windows drops a dot or space at the end of a file name"
+    if name.partition(".")[0].rstrip().upper() in _DEVICES:
+        return "Windows reserves this name for a device"
+    return ""
+
+
+def folded(path: Path) -> str:
+    """Return the same key for all paths that a case-insensitive file system treats as equal."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether a folder that exists or will be created ignores case (`A.png` is `a.png`)."""
+    existing = next((p for p in (folder, *folder.absolute().parents) if p.is_dir()), folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".Aa") as file:
+            made = Path(file.name)
+            return made.with_name(made.name.swapcase()).exists()
+    except OSError:
+        return WINDOWS or MACOS
+
+
+def is_same_file(a: Path, b: Path) -> bool:
+    """Return whether two paths lead to the same file; missing files are compared by path.
+
+    Hard links count as two files: one can be replaced without the other.
+    """
+    a, b = a.resolve(), b.resolve()
+    if a == b or folded(a) != folded(b):
+        return a == b
+    with suppress(OSError):
+        return a.samefile(b)
+    return False
+
+
+def discard(path: Path) -> None:
+    """Remove a temporary file, if it exists and the system permits.
+
+    Windows cannot remove a file that a failed library still has open; the error to report is then
+    the library's, not this one.
+    """
+    with suppress(PermissionError):
+        path.unlink(missing_ok=True)

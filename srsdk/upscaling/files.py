@@ -1,0 +1,139 @@
+"""Upscale arrays, images and files: in memory, frame by frame, or as a stream of rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from srsdk.errors import PictureError
+from srsdk.image import decode, encode, memory_limits, vips
+from srsdk.image.resize import goal
+from srsdk.options import PictureOptions
+from srsdk.scheduling.context import Call
+from srsdk.upscaling import animation, streaming
+from srsdk.upscaling.steps import Step, factor_of, steps_for, upscale
+
+DEFAULTS = PictureOptions()
+
+_ENCODER_BYTES = {"PNG": 1, "TIFF": 4, "WEBP": 12, "AVIF": 40, "GIF": 5}
+"""Encoder memory per result pixel, besides array and Pillow image; other formats: 4."""
+
+
+def upscale_any(
+    steps: Sequence[Step],
+    picture: Any,
+    options: PictureOptions | None,
+    call: Call,
+) -> Any:
+    """Upscale an array, a Pillow image or the picture at a path.
+
+    Returns:
+        The same type; an (H, W, 3) array for a path.
+
+    Raises:
+        PictureError: not a picture that can be upscaled.
+    """
+    with _enough_memory("the picture"):
+        return _upscale_any(steps, picture, options or DEFAULTS, call)
+
+
+def _upscale_any(steps: Sequence[Step], picture: Any, options: PictureOptions, call: Call) -> Any:
+    if isinstance(picture, Image.Image):
+        return decode.to_image(upscale(steps, decode.from_image(picture), options, call))
+    if isinstance(picture, (str, os.PathLike)):
+        pixels = decode.read(Path(picture), limit_bytes=options.max_memory_bytes)
+        return upscale(steps, replace(pixels, alpha=None), options, call).rgb
+    array = decode.from_array(picture)
+    return decode.to_array(upscale(steps, decode.from_bands(array), options, call), array)
+
+
+def upscale_file(
+    steps: Sequence[Step],
+    source: Path,
+    target: Path,
+    *,
+    options: PictureOptions | None = None,
+    overwrite: bool = False,
+    call: Call | None = None,
+) -> None:
+    """Upscale a file into another file, which is written atomically.
+
+    Raises:
+        PictureError: the source is missing, damaged, of an unsupported kind, or larger than memory
+            and impossible to stream.
+        OutputError: the target exists (unless `overwrite`), cannot be written, or cannot hold the
+            result.
+    """
+    options, call = options or DEFAULTS, call or Call()
+    decode.check_target(target, overwrite=overwrite, options=options)
+    with _enough_memory(str(source)):
+        _upscale_file(steps, source, target, options, call)
+
+
+def _upscale_file(
+    steps: Sequence[Step], source: Path, target: Path, options: PictureOptions, call: Call
+) -> None:
+    header = decode.probe(source)
+    encode.check_size(target, *goal(options, header.height, header.width, factor_of(steps)).size)
+    if header.frames > 1:
+        animation.upscale_file(steps, source, target, header, options, call)
+        return
+    need = need_bytes(steps, header, target, options)
+    allowed = memory_limits.allowance(options.max_memory_bytes)
+    if need > max(allowed, 0) and streaming.can_stream(header, target):
+        streaming.upscale_file(steps, source, target, header, options, call)
+        return
+    memory_limits.check(need, options.max_memory_bytes, _advice(header, target))
+    pixels = decode.read(source, limit_bytes=options.max_memory_bytes)
+    if encode.format_of(target) in encode.NO_ALPHA:
+        pixels = encode.without_alpha(pixels, target)
+    result = upscale(steps, pixels, options, call)
+    del pixels
+    encode.write_pixels(result, target, options)
+
+
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise PictureError(
+            f"{what} needs more memory than is available; try a smaller tile= or "
+            "max_memory_bytes= (--tile, --max-memory), or fewer pictures at a time (--jobs)"
+        ) from error
+
+
+def need_bytes(
+    steps: Sequence[Step], header: decode.Header, target: Path, options: PictureOptions
+) -> int:
+    """Return the memory needed to upscale a file in one piece (docs/pictures.md)."""
+    size = goal(options, header.height, header.width, factor_of(steps))
+    chosen = steps
+    if options.resizes:
+        chosen = steps_for(steps, size.factor(header.height, header.width))
+    itemsize = np.dtype(header.dtype).itemsize
+    bands = 3 + header.has_alpha
+    source_px = header.height * header.width
+    model_px = source_px * factor_of(chosen) ** 2
+    result_px = size.height * size.width if options.resizes else 0
+    encoder = _ENCODER_BYTES.get(encode.format_of(target), 4)
+    source_bytes = source_px * (4 * itemsize + 2 * bands * itemsize)
+    canvas_bytes = model_px * bands * itemsize + (model_px * 3 if header.has_alpha else 0)
+    image_bytes = (result_px or model_px) * ((4 + bands * (1 + header.has_alpha)) * itemsize)
+    encoder_bytes = (result_px or model_px) * encoder
+    return memory_limits.FIXED_BYTES + source_bytes + canvas_bytes + image_bytes + encoder_bytes
+
+
+def _advice(header: decode.Header, target: Path) -> str:
+    if header.kind not in streaming.FORMATS or encode.format_of(target) not in streaming.FORMATS:
+        return "PNG, TIFF and JPEG are streamed into .png, .tiff and .jpg, which needs far less"
+    if not vips.installed():
+        return f"{vips.EXTRA} to stream it, which needs far less"
+    return ""

@@ -1,0 +1,188 @@
+"""Mux the upscaled frames with the source's other streams, chapters and metadata."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srsdk.errors import OutputError
+from srsdk.system.paths import discard
+from srsdk.video.encoding import Encoding, add_encoder
+from srsdk.video.ffmpeg import import_av, translated
+from srsdk.video.parts import read_part
+from srsdk.video.source import Source, open_input
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+COPIED = ("audio", "subtitle", "attachment")
+"""Kinds of streams to copy; others (time codes, menus) are meaningless in another file."""
+_CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
+
+
+def check_container(target: Path, source: Source, encoding: Encoding) -> None:
+    """Reject a target whose format cannot hold the streams, before any work.
+
+    Raises:
+        OutputError: an unknown suffix, or a stream that the format cannot hold.
+    """
+    temporary = _temporary(target)
+    try:
+        with open_input(source.path) as original:
+            output, _ = _open_output(temporary, target, original, source, encoding)
+            _close(output)
+    finally:
+        discard(temporary)
+
+
+def assemble(
+    parts: Sequence[Path],
+    target: Path,
+    source: Source,
+    encoding: Encoding,
+    *,
+    whole: bool = True,
+) -> None:
+    """Write the parts' frames and the source's other streams, chapters and titles into one file.
+
+    Nothing is re-encoded. If the parts are not the whole video, the other streams end with them.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    temporary = _temporary(target)
+    end_s = None if whole else _end_s(parts[-1], source)
+    try:
+        with open_input(source.path) as original:
+            output, copies = _open_output(temporary, target, original, source, encoding)
+            with translated(f"{target} cannot be written", OutputError), output:
+                ours = _upscaled(parts, source, output.streams.video[0])
+                theirs = _copied(original, copies, end_s)
+                for _, _, packet in heapq.merge(ours, theirs, key=lambda item: item[:2]):
+                    output.mux(packet)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error}") from error
+    finally:
+        discard(temporary)
+
+
+Timed = tuple[float, int, Any]
+"""Seconds, stream, packet."""
+
+
+def _open_output(
+    temporary: Path, target: Path, original: InputContainer, source: Source, encoding: Encoding
+) -> tuple[OutputContainer, dict[int, Stream]]:
+    """Open the file, add all streams in the order of the source and write the header."""
+    av = import_av()
+    copies: dict[int, Stream] = {}
+    hint = "" if target.suffix == ".mkv" else "; use .mkv, which holds everything"
+    with translated(f"{target} cannot hold this video{hint}", OutputError):
+        output: OutputContainer = av.open(str(temporary), "w")
+        with ExitStack() as opened:
+            # otherwise Windows could not remove the file
+            opened.callback(_close, output)
+            _add_streams(output, copies, original, source, encoding)
+            output.start_encoding()
+            opened.pop_all()
+    return output, copies
+
+
+def _add_streams(
+    output: OutputContainer,
+    copies: dict[int, Stream],
+    original: InputContainer,
+    source: Source,
+    encoding: Encoding,
+) -> None:
+    for stream in original.streams:
+        if stream.index == source.stream:
+            video = add_encoder(output, source, encoding)
+            if source.rotation:
+                video.set_display_rotation(source.rotation)
+            added: Stream = video
+        elif stream.type in COPIED or _is_cover(stream):
+            added = copies[stream.index] = output.add_stream_from_template(stream)
+        else:
+            continue
+        added.metadata.update(stream.metadata)
+        added.disposition = stream.disposition
+    kept = {k: v for k, v in original.metadata.items() if k not in _CONTAINER_TAGS}
+    output.metadata.update(kept)
+    output.set_chapters(original.chapters())
+
+
+def _close(output: OutputContainer) -> None:
+    with suppress(Exception):  # an empty file has no trailer and needs none
+        output.close()
+
+
+def _upscaled(parts: Sequence[Path], source: Source, stream: VideoStream) -> Iterator[Timed]:
+    """Read the parts' packets and give them monotonic decoding times (DTS).
+
+    The encoder restarts in each part, so its own decoding times go back where frame durations vary.
+    A frame must be decoded before it is shown, by up to `reorder` frames if B-frames reorder them.
+    """
+    reorder = max((_reorder(read_part(part, source)) for part in parts), default=0)
+    shown: list[int] = []
+    for part in parts:
+        packets = read_part(part, source)
+        shown = shown[-reorder:] if reorder else []
+        before = len(shown)
+        shown += sorted(packet.pts for packet in packets if packet.pts is not None)
+        for index, packet in enumerate(packets):
+            packet.dts = _decoding_time(shown, before + index - reorder)
+            packet.stream = stream
+            yield float(packet.dts * packet.time_base), stream.index, packet
+
+
+def _reorder(packets: Sequence[Packet[Any]]) -> int:
+    """Return the reorder depth: how many frames are at most decoded before one shown earlier."""
+    order = sorted(range(len(packets)), key=lambda index: packets[index].pts or 0)
+    return max((index - rank for rank, index in enumerate(order)), default=0)
+
+
+def _decoding_time(shown: list[int], index: int) -> int:
+    if index >= 0:
+        return shown[index]
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    return shown[0] + index * step
+
+
+def _copied(
+    original: InputContainer, copies: dict[int, Stream], end_s: float | None
+) -> Iterator[Timed]:
+    if not copies:
+        return
+    wanted = [original.streams[index] for index in copies]
+    for packet in original.demux(wanted):
+        if not packet.size or (packet.dts is None and packet.pts is None):
+            continue
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        time_s = float((stamp or 0) * packet.time_base)
+        if end_s is not None and time_s > end_s:
+            continue
+        packet.stream = copies[packet.stream.index]
+        yield time_s, packet.stream.index, packet
+
+
+def _end_s(part: Path, source: Source) -> float:
+    ends = [(packet.pts or 0) + (packet.duration or 0) for packet in read_part(part, source)]
+    return float(max(ends) * source.time_base)
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & import_av().stream.Disposition.attached_pic)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{secrets.token_hex(8)}.tmp{target.suffix}")

@@ -1,0 +1,211 @@
+"""Upscale a video file and keep everything but its pixels."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import repeat, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from srsdk.errors import OutputError, UsageError
+from srsdk.scheduling.context import Progress
+from srsdk.scheduling.futures import window
+from srsdk.scheduling.waiting import result_of
+from srsdk.system.paths import bad_name
+from srsdk.upscaler import Upscaler
+from srsdk.video.encoding import Encoding
+from srsdk.video.muxing import assemble, check_container
+from srsdk.video.parts import Parts, PartWriter, resume_key
+from srsdk.video.source import Frame, Source, frames, probe
+
+DECODED_AHEAD = 4
+ENCODED_BEHIND = 4
+"""Frames buffered before and after the network, so that no stage waits for another."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of a run."""
+
+    target: Path
+    frames: int
+    """Frames in the target."""
+    computed: int
+    """Frames upscaled in this run; the others were repeated, or done by an earlier run."""
+    repeated: int
+    """Frames identical to the one before, whose result was reused."""
+    seconds: float
+    """Duration of this run."""
+
+
+def upscale(
+    up: Upscaler,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Upscale a video file into another; the suffix of `target` sets the container format.
+
+    Audio, subtitles, attachments, chapters and titles are copied; time stamps, variable frame rate,
+    color matrix and range, bit depth, pixel aspect and rotation are kept. Decoding, upscaling and
+    encoding overlap. A `KeyboardInterrupt`, raised by Ctrl-C or by `progress`, leaves the finished
+    frames in a `.partial` file next to the target; `resume` continues the run.
+
+    Args:
+        up: the Upscaler to use; it sets scale and model.
+        source: a video file that FFmpeg can read.
+        target: `.mkv` holds every kind of stream; `.mp4`, `.mov` and `.webm` only some.
+        codec: name of an FFmpeg encoder; None: `libx264`, or `libx265` for more than 8 bits, or
+            `libvpx-vp9` in `.webm`.
+        crf: constant quality of the encoder, lower is better; None: visually lossless.
+        preset: speed preset of the encoder; None: `fast` or its equivalent.
+        overwrite: replace the target and discard an interrupted run.
+        resume: continue an interrupted run.
+        progress: called with (frames done, frames in total) after each frame; the total is 0 if
+            unknown.
+
+    Raises:
+        PictureError: no video stream, interlaced, or with transparency.
+        UsageError: an unknown encoder, or an interrupted run with other settings.
+        OutputError: the target exists, cannot be written, or cannot hold a stream of the source.
+        BackendError: PyAV is not installed, or the model failed.
+    """
+    target = Path(target)
+    _check_target(target, overwrite=overwrite)
+    about = probe(Path(source))
+    if target.exists() and target.samefile(about.path):
+        raise UsageError(f"{target} would be replaced by its own result")
+    encoding = Encoding.choose(about, target, up.scale, codec=codec, crf=crf, preset=preset)
+    check_container(target, about, encoding)
+    parts = Parts(target, resume_key(about, encoding, up.manifest.to_dict()))
+    parts.begin(resume=resume, overwrite=overwrite)
+    run = _Run(up, about, encoding, parts)
+    began_s = time.monotonic()
+    try:
+        run.execute(progress)
+    except KeyboardInterrupt:
+        run.write_partial(partial_name(target))
+        raise
+    assemble(parts.finished(), target, about, encoding)
+    parts.remove()
+    partial_name(target).unlink(missing_ok=True)
+    spent_s = time.monotonic() - began_s
+    return Report(target, run.done, run.computed, run.repeated, spent_s)
+
+
+def partial_name(target: Path) -> Path:
+    """Return the path of the file that an interrupted run leaves."""
+    return target.with_name(f"{target.stem}.partial{target.suffix}")
+
+
+class _Run:
+    """One pass over the remaining frames."""
+
+    def __init__(self, up: Upscaler, source: Source, encoding: Encoding, parts: Parts) -> None:
+        self._up, self._source, self._encoding, self._parts = up, source, encoding, parts
+        finished = parts.finished()
+        self.done = parts.length * len(finished)
+        self.computed = self.repeated = 0
+        self._writer = PartWriter(parts, source, encoding, len(finished))
+        self._last: tuple[npt.NDArray[Any], Future[Any]] | None = None
+        self._in_flight: deque[Future[Any]] = deque()
+        self._stopped = threading.Event()
+
+    def execute(self, progress: Progress | None) -> None:
+        """Decode, upscale and encode all remaining frames, each stage in its own threads."""
+        decoder = ThreadPoolExecutor(1, thread_name_prefix="srsdk-decode")
+        encoder = ThreadPoolExecutor(1, thread_name_prefix="srsdk-encode")
+        decoded = frames(self._source, self.done)
+
+        def send(frame: Frame) -> Future[None]:
+            future = self._upscaled(frame.rgb)
+            return encoder.submit(self._encode, frame, future)
+
+        def fetch(_: None) -> Future[Frame | None]:
+            return decoder.submit(next, decoded, None)
+
+        ahead = window(fetch, repeat(None), DECODED_AHEAD)
+        given: Iterator[Frame] = takewhile(_is_frame, ahead)  # type: ignore[arg-type]
+        encoded = window(send, given, self._up.ahead + ENCODED_BEHIND)
+        try:
+            with closing(ahead), closing(encoded):
+                for _ in encoded:
+                    self.done += 1
+                    if progress is not None:
+                        progress(self.done, self._source.frames)
+            result_of(encoder.submit(self._writer.finish))
+        except BaseException as error:
+            self._stopped.set()
+            for future in self._in_flight:
+                future.cancel()
+            encoder.shutdown(wait=True, cancel_futures=True)
+            if not isinstance(error, KeyboardInterrupt):
+                self._writer.abandon()
+            raise
+        finally:
+            decoder.shutdown(wait=True, cancel_futures=True)
+            encoder.shutdown(wait=True)
+            decoded.close()
+
+    def write_partial(self, target: Path) -> None:
+        """After an interrupt, write the finished frames into a playable file."""
+        short = self._writer.finish(whole=False)
+        parts = [*self._parts.finished(), *([short] if short else [])]
+        if parts:
+            assemble(parts, target, self._source, self._encoding, whole=False)
+        if short:
+            short.unlink()
+
+    def _upscaled(self, rgb: npt.NDArray[Any]) -> Future[Any]:
+        """Submit a frame, or reuse the result of an identical previous one."""
+        if self._last is not None and np.array_equal(self._last[0], rgb):
+            self.repeated += 1
+            return self._last[1]
+        self.computed += 1
+        future = self._up.submit(rgb)
+        self._last = rgb, future
+        # drop finished futures, because they hold pixels
+        while self._in_flight and self._in_flight[0].done():
+            self._in_flight.popleft()
+        self._in_flight.append(future)
+        return future
+
+    def _encode(self, frame: Frame, upscaled: Future[Any]) -> None:
+        rgb = upscaled.result()
+        if self._stopped.is_set():
+            raise CancelledError  # an earlier frame may be missing: never write a gap
+        self._writer.add(rgb, frame.pts, frame.duration)
+
+
+def _is_frame(frame: Frame | None) -> bool:
+    return frame is not None
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    folder = target.parent
+    if why := bad_name(target.name):
+        raise OutputError(f"{target} cannot be written: {why}")
+    if not target.suffix:
+        raise OutputError(f"{target} has no suffix that names a video format, such as .mkv")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder} is not a writable folder")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder, expected a file name")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")

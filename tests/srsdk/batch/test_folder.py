@@ -1,0 +1,233 @@
+"""Test folders: the tree is kept, existing results are skipped, a bad file costs one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import srsdk
+from srsdk.batch import folder
+from srsdk.batch.jobs import Job
+from srsdk.cli.main import main
+from srsdk.cli.terminal import Lines, clock
+from srsdk.scheduling.context import Progress
+from tests.conftest import make_picture
+
+
+def fill(root: Path, *names: str) -> None:
+    """Write small pictures."""
+    for index, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_picture(8, 10, seed=index)).save(path)
+
+
+def tree(root: Path) -> list[str]:
+    """Return all files below a folder."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def lines(report: Path) -> list[dict[str, str]]:
+    """Read a JSON-lines report."""
+    return [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_tree_is_kept(tmp_path: Path) -> None:
+    """`-r` keeps the folder structure and ignores hidden files and files that are no pictures."""
+    root = tmp_path / "in"
+    fill(root, "a.png", "b/a.png", "b/c/d.jpg", ".hidden/x.png", ".y.png")
+    (root / "b" / "notes.txt").write_text("no picture")
+    call = ["upscale", str(root), "-o", str(tmp_path / "out"), "--scale", "2"]
+    assert main([*call, "-r"]) == 0
+    assert tree(tmp_path / "out") == ["a.png", "b/a.png", "b/c/d.jpg"]
+    with Image.open(tmp_path / "out" / "b" / "c" / "d.jpg") as image:
+        assert image.size == (20, 16)
+
+
+def test_without_r_only_the_folder_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For a folder that holds only folders, the message names -r."""
+    fill(tmp_path / "in", "b/a.png")
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert "-r includes subfolders" in capsys.readouterr().err
+
+
+def test_results_inside_the_source_are_no_sources(tmp_path: Path) -> None:
+    """`srsdk upscale -r . -o out` twice does not upscale its own results."""
+    fill(tmp_path, "a.png", "b/c.png")
+    for _ in range(2):
+        assert main(["upscale", str(tmp_path), "-r", "-o", str(tmp_path / "out")]) == 0
+    assert tree(tmp_path / "out") == ["a.png", "b/c.png"]
+
+
+def test_existing_results_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run upscales what is missing; `--force` upscales everything."""
+    fill(tmp_path / "in", "a.png", "b.png", "c.png")
+    call = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    call += ["--report", str(tmp_path / "report.jsonl")]
+    assert main(call) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "srsdk: 3 done, 0 failed"
+    (tmp_path / "out" / "b.png").unlink()
+    (tmp_path / "out" / "c.png").write_bytes(b"precious")
+    assert main(call) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "srsdk: 1 done, 2 skipped, 0 failed"
+    assert (tmp_path / "out" / "c.png").read_bytes() == b"precious"
+    assert main([*call, "--force"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "srsdk: 3 done, 0 failed"
+    status = [line["status"] for line in lines(tmp_path / "report.jsonl")]
+    assert status == ["done"] * 3 + ["skipped", "done", "skipped"] + ["done"] * 3
+
+
+def test_a_bad_file_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is on the terminal and in the report; the others equal a run of one at a time."""
+    names = [f"{index:02}.png" for index in range(9)]
+    fill(tmp_path / "in", *names)
+    (tmp_path / "in" / "04.png").write_text("not a picture")
+    report = tmp_path / "report.jsonl"
+    call = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--scale", "2"]
+    assert main([*call, "--jobs", "4", "--report", str(report)]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 2
+    assert "04.png is not a picture" in error[0]
+    assert error[1] == "srsdk: 8 done, 1 failed"
+    rows = lines(report)
+    assert [Path(line["source"]).name for line in rows] == names
+    assert [line["status"] for line in rows].count("failed") == 1
+    assert "not a picture" in rows[4]["error"]
+    with srsdk.Upscaler("gan_x2") as up:
+        for name in [*names[:4], *names[5:]]:
+            with Image.open(tmp_path / "out" / name) as image:
+                expected = up(tmp_path / "in" / name)
+                assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
+
+
+def test_jobs_overlap_and_keep_their_order(tmp_path: Path) -> None:
+    """As many jobs as threads run at the same time; outcomes come in the order of the jobs."""
+    together = threading.Barrier(3, timeout=120)
+
+    def work(job: Job, _: Progress | None) -> None:
+        together.wait()
+        if job.source.name == "4":
+            raise srsdk.PictureError("bad")
+
+    jobs = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(9)]
+    outcomes = list(folder.run(jobs, work, threads=3, skip=False))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [outcome.status for outcome in outcomes] == ["done"] * 4 + ["failed"] + ["done"] * 4
+
+
+def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
+    """Running jobs stop through their progress callback; the others never start."""
+    begun: list[Job] = []
+    running, ended = threading.Event(), threading.Event()
+
+    def work(job: Job, progress: Progress | None) -> None:
+        begun.append(job)
+        if job.source.name == "0":
+            return
+        assert progress is not None
+        running.set()
+        try:
+            for tile in range(10_000):
+                progress(tile, 10_000)
+                time.sleep(0.002)
+        finally:
+            ended.set()
+
+    jobs = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(50)]
+    outcomes = folder.run(jobs, work, threads=2, skip=False)
+    next(outcomes)
+    assert running.wait(120)
+    outcomes.close()
+    assert ended.is_set()
+    assert len(begun) <= 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("with_signal", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_signals(tmp_path: Path, with_signal: str) -> None:
+    """A stopped run leaves only complete pictures; the next run upscales the rest."""
+    names = [f"{index:03}.png" for index in range(60)]
+    for index, name in enumerate(names):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(make_picture(90, 120, seed=index)).save(tmp_path / "in" / name)
+    out, report = tmp_path / "out", tmp_path / "report.jsonl"
+    call = ["upscale", str(tmp_path / "in"), "-o", str(out), "--report", str(report)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "srsdk", *call], stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(1200):
+        if out.is_dir() and len(list(out.glob("0*.png"))) >= 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, with_signal))
+    _, error = process.communicate(timeout=300)
+    if with_signal != "SIGKILL":
+        assert process.returncode == 130
+        assert "stopped" in error
+        assert not list(out.glob(".*"))
+    for path in out.glob("0*.png"):
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == (480, 360)
+    assert all(line["status"] == "done" for line in lines(report))
+    before = len(list(out.glob("0*.png")))
+    assert before >= 3
+    assert main(call) == 0
+    assert len(list(out.glob("0*.png"))) == 60
+    status = [line["status"] for line in lines(report)]
+    assert status.count("skipped") == before
+
+
+def test_progress_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines show speed and remaining time; an earlier run does not count toward the speed."""
+    show = Lines("film.mkv", "frame", every_s=0.0)
+    show(1000, 1200)
+    time.sleep(0.02)
+    show(1001, 1200)
+    assert "film.mkv: 1001 of 1200 frames, " in capsys.readouterr().err
+    show(1002, 0)
+    assert "left" not in capsys.readouterr().err
+    assert [clock(seconds) for seconds in (0, 75.2, 3675)] == ["0:00", "1:15", "1:01:15"]
+
+
+def test_jobs_must_be_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """Argparse rejects it with exit code 2."""
+    with pytest.raises(SystemExit) as error:
+        main(["upscale", "a", "-o", "b", "--jobs", "0"])
+    assert error.value.code == 2
+    assert "positive whole number" in capsys.readouterr().err
+
+
+def test_a_library_s_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`srsdk: warning: ...` appears once per code line, not three lines for each picture."""
+    fill(tmp_path / "in", *[f"{index}.png" for index in range(6)])
+    code = (
+        "import sys, warnings\n"
+        "from srsdk.cli.main import main\n"
+        "from srsdk.image import decode\n"
+        "read = decode.read\n"
+        "def warn(path, *more, **options):\n"
+        "    warnings.warn('this file is odd')\n"
+        "    return read(path, *more, **options)\n"
+        "decode.read = warn\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    call = [sys.executable, "-c", code, "upscale", str(tmp_path / "in"), "-o", str(tmp_path / "o")]
+    result = subprocess.run(call, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert result.stderr.splitlines() == [
+        "srsdk: warning: this file is odd",
+        "srsdk: 6 done, 0 failed",
+    ]

@@ -1,0 +1,290 @@
+"""Build the batch source of a recipe: one `Source` for every mode.
+
+Only `build` maps recipes to sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.data import cache, degradation, teacher
+from training.data.pictures import (
+    WHOLE,
+    Batch,
+    DataError,
+    Pair,
+    Patches,
+    Shard,
+    Source,
+    area_chance,
+    decode,
+    dihedral,
+    find_pictures,
+    make_batch,
+    refuse,
+)
+from training.data.resize import Picture, imresize
+from training.data.synthetic import dead_leaves, drawings
+from training.recipe.data import DegradationRecipe
+from training.recipe.schema import Recipe
+
+MARGIN_PX = 4
+"""Low-resolution pixels made around a patch and cut off, so that no filter sees a border."""
+HOLDOUT_PICTURES = 16
+"""Largest number of pictures that are scored for validation."""
+HOLDOUT_PX = 256
+"""Largest side of the central square that is scored of each."""
+GENERATORS = {"dead_leaves": dead_leaves.pairs, "drawings": drawings.pairs}
+"""Generators of pictures, by `data.pictures`."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Files and folders that a run reads."""
+
+    data: Path | None = None
+    """High-resolution pictures; in mode `adapt`, the low-resolution ones to adapt to."""
+    lr: Path | None = None
+    """Low-resolution pictures of the modes `paired` and `unpaired`."""
+    cache: Path | None = None
+    """Folder of decoded pictures; the user's cache folder if not given."""
+    teacher: Path | None = None
+    """Weights of the network to learn from, for `loss.teacher`."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training source and validation split of a run."""
+
+    source: Source
+    holdout: list[Pair]
+    """Never trained on; empty if there are too few pictures or no truth."""
+
+
+def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingData:
+    """Build the training source and the validation split of a recipe.
+
+    Raises:
+        DataError: a folder that the mode needs is missing or holds nothing usable.
+    """
+    size, batch, seed = recipe.data.patch_px, recipe.data.batch, recipe.seed
+    if recipe.mode == "paired":
+        train, held = _split(_paired(recipe, folders), recipe.data.holdout)
+        source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
+        return TrainingData(source, _central(held, recipe.scale))
+    pairs = _pictures(recipe, folders)
+    if recipe.mode == "unpaired":
+        real = [pair.hr for pair in _low_resolution(recipe, folders)]
+        return TrainingData(UnpairedPatches(real, [pair.hr for pair in pairs], recipe, shard), [])
+    train, held = _split(pairs, recipe.data.holdout)
+    if recipe.loss.teacher:
+        weights = _required(folders.teacher, "--teacher WEIGHTS", "the network to learn from")
+        train = teacher.add_teacher_outputs(train, weights, recipe.scale, folders.cache)
+    held = degraded(_central(held, recipe.scale), recipe.scale, recipe.degradation)
+    if recipe.degradation.kind == "bicubic" and recipe.data.rescale_from == 1:
+        source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
+        return TrainingData(source, held)
+    return TrainingData(Degrading([pair.hr for pair in train], recipe, shard), held)
+
+
+class Degrading:
+    """Random patches, each degraded when it is drawn.
+
+    The random generator draws one seed per patch, which determines everything else, so that threads
+    and processes share the work without changing the result.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], recipe: Recipe, shard: Shard = WHOLE) -> None:
+        self._pictures = pictures
+        self._chance = area_chance(pictures, recipe.data.area_power)
+        self._recipe = recipe
+        self._mine = shard(recipe.data.batch)
+        self._random = np.random.default_rng(recipe.seed)
+        self._pool = ThreadPoolExecutor(max_workers=4)
+
+    def draw(self) -> Batch:
+        """Return the next batch."""
+        count = self._recipe.data.batch
+        picks = self._random.choice(len(self._pictures), count, p=self._chance).tolist()
+        seeds = self._random.integers(2**63, size=count).tolist()
+        made = list(self._pool.map(lambda i: self._make(picks[i], seeds[i]), self._mine))
+        return make_batch([lr for lr, _ in made], [hr for _, hr in made])
+
+    def _make(self, pick: int, seed: int) -> tuple[Picture, Picture]:
+        random = np.random.default_rng(seed)
+        scale, size = self._recipe.scale, self._recipe.data.patch_px
+        picture = self._pictures[pick]
+        margin = min(MARGIN_PX, (min(picture.shape[:2]) // scale - size) // 2)
+        hr = _rescaled_crop(
+            picture, (size + 2 * margin) * scale, self._recipe.data.rescale_from, random
+        )
+        lr = degradation.reduce(hr, scale, self._recipe.degradation, random)
+        flip = int(random.integers(8))
+        inner, outer = slice(margin, margin + size), slice(margin * scale, (margin + size) * scale)
+        return dihedral(lr[inner, inner], flip), dihedral(hr[outer, outer], flip)
+
+    def state(self) -> dict[str, Any]:
+        """Return the generator's state, plain and JSON-serializable."""
+        return dict(self._random.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._random.bit_generator.state = state
+
+
+class UnpairedPatches:
+    """Unpaired patches: low-resolution ones of one set, high-resolution ones of another."""
+
+    def __init__(
+        self, real: Sequence[Picture], hr: Sequence[Picture], recipe: Recipe, shard: Shard = WHOLE
+    ) -> None:
+        power = recipe.data.area_power
+        self._sets = (
+            (real, area_chance(real, power), recipe.data.patch_px),
+            (hr, area_chance(hr, power), recipe.data.patch_px * recipe.scale),
+        )
+        self._rescale_from = recipe.data.rescale_from
+        self._batch = recipe.data.batch
+        self._mine = shard(recipe.data.batch)
+        self._random = np.random.default_rng(recipe.seed)
+
+    def draw(self) -> Batch:
+        """Return the next batch; `lr` and `hr` show different pictures."""
+        drawn: list[list[Picture]] = []
+        for pictures, chance, size in self._sets:
+            picks = self._random.choice(len(pictures), self._batch, p=chance).tolist()
+            seeds = self._random.integers(2**63, size=self._batch).tolist()
+            # real low-resolution pictures are not rescaled: their noise is to be learned
+            low = 1.0 if pictures is self._sets[0][0] else self._rescale_from
+            drawn.append([_patch(pictures[picks[i]], size, low, seeds[i]) for i in self._mine])
+        return make_batch(*drawn)
+
+    def state(self) -> dict[str, Any]:
+        """Return the generator's state, plain and JSON-serializable."""
+        return dict(self._random.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._random.bit_generator.state = state
+
+
+def _patch(picture: Picture, size: int, rescale_from: float, seed: int) -> Picture:
+    random = np.random.default_rng(seed)
+    patch = _rescaled_crop(picture, size, rescale_from, random)
+    return dihedral(patch, int(random.integers(8)))
+
+
+def _rescaled_crop(
+    picture: Picture, size: int, rescale_from: float, random: np.random.Generator
+) -> Picture:
+    """Cut a random square and reduce it to (size, size, 3) by a factor of `rescale_from` to 1.
+
+    A picture that is too small for the drawn factor is reduced less.
+    """
+    factor = random.uniform(rescale_from, 1)
+    side = min(round(size / factor), *picture.shape[:2])
+    top = int(random.integers(picture.shape[0] - side + 1))
+    left = int(random.integers(picture.shape[1] - side + 1))
+    patch = picture[top : top + side, left : left + side]
+    return patch if side == size else imresize(patch, size / side)
+
+
+def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
+    """Return the high-resolution pictures of all modes but `paired`."""
+    data, min_px = recipe.data, recipe.data.patch_px * recipe.scale
+    made: list[Pair] = []
+    if data.pictures != "folder":
+        side = max(data.generated_px, min_px)
+        made = GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
+        if folders.data is None:
+            return made
+    folder = _required(folders.data, "--data DIR", "a folder of pictures")
+    found = cache.pairs(folder, recipe.scale, min_px=min_px, gray=data.gray, cache=folders.cache)
+    return [*made, *found]
+
+
+def _low_resolution(recipe: Recipe, folders: Folders) -> list[Pair]:
+    folder = _required(folders.lr, "--lr DIR", "real low-resolution pictures")
+    size = recipe.data.patch_px
+    return cache.pairs(folder, 1, min_px=size, gray=recipe.data.gray, cache=folders.cache)
+
+
+def _required(folder: Path | None, flag: str, what: str) -> Path:
+    if folder is None:
+        raise DataError(f"this recipe needs {flag}: {what}")
+    return folder
+
+
+def _paired(recipe: Recipe, folders: Folders) -> list[Pair]:
+    """Return pairs from two folders, matched by their paths without suffix or `x4`."""
+    hr_folder = _required(folders.data, "--data DIR", "the high-resolution pictures")
+    lr_folder = _required(folders.lr, "--lr DIR", "their low-resolution counterparts")
+    by_name = {_pair_name(p, lr_folder, recipe.scale): p for p in find_pictures(lr_folder)}
+    paths = find_pictures(hr_folder)
+
+    def load(path: Path) -> Pair | str:
+        name = _pair_name(path, hr_folder, recipe.scale)
+        if name not in by_name:
+            return f"no {name}.* in {lr_folder}"
+        hr, lr = decode(path), decode(by_name[name], min_px=recipe.data.patch_px)
+        if isinstance(hr, str) or isinstance(lr, str):
+            return hr if isinstance(hr, str) else f"its low-resolution counterpart: {lr}"
+        if hr.shape[:2] != (lr.shape[0] * recipe.scale, lr.shape[1] * recipe.scale):
+            return f"{hr.shape[:2]} is not {recipe.scale} times the low-resolution {lr.shape[:2]}"
+        return Pair(name, lr, hr)
+
+    with ThreadPoolExecutor() as pool:
+        loaded = list(zip(paths, pool.map(load, paths), strict=True))
+    refuse(hr_folder, {path: what for path, what in loaded if isinstance(what, str)}, len(paths))
+    return [pair for _, pair in loaded if isinstance(pair, Pair)]
+
+
+def _pair_name(path: Path, folder: Path, scale: int) -> str:
+    """Return the name that a pair shares: DIV2K pairs `0001.png` with `0001x4.png`."""
+    return path.relative_to(folder).with_suffix("").as_posix().removesuffix(f"x{scale}")
+
+
+def _split(pairs: list[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
+    """Hold out a share of the pictures by a hash of their names, so that it never changes.
+
+    At least one of ten or more pictures is held out; none of fewer.
+    """
+    if share == 0 or len(pairs) < 10:
+        return pairs, []
+    ranks = [int(hashlib.sha256(pair.name.encode()).hexdigest()[:12], 16) for pair in pairs]
+    limit = max(share * 16**12, min(ranks) + 1)
+    held = [pair for pair, rank in zip(pairs, ranks, strict=True) if rank < limit]
+    return [pair for pair, rank in zip(pairs, ranks, strict=True) if rank >= limit], held
+
+
+def _central(pairs: list[Pair], scale: int) -> list[Pair]:
+    """Return the central squares that validation scores."""
+    cut = []
+    for pair in pairs[:HOLDOUT_PICTURES]:
+        side = min(HOLDOUT_PX // scale, *pair.lr.shape[:2])
+        top, left = ((length - side) // 2 for length in pair.lr.shape[:2])
+        lr = pair.lr[top : top + side, left : left + side]
+        top, left, side = top * scale, left * scale, side * scale
+        cut.append(Pair(pair.name, lr, pair.hr[top : top + side, left : left + side]))
+    return cut
+
+
+def degraded(pairs: list[Pair], scale: int, recipe: DegradationRecipe) -> list[Pair]:
+    """Replace the inputs of pairs by those of a degradation, the same in every run."""
+    if recipe.kind == "bicubic":
+        return pairs
+    return [
+        Pair(
+            pair.name,
+            degradation.reduce(pair.hr, scale, recipe, np.random.default_rng(number)),
+            pair.hr,
+        )
+        for number, pair in enumerate(pairs)
+    ]

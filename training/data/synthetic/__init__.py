@@ -1,0 +1,1 @@
+"""Generated training pictures, free of third-party rights."""

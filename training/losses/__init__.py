@@ -1,0 +1,4 @@
+"""Loss terms: pixel, frequency, adversarial and perceptual.
+
+Uses: checkpoint, data, networks, recipe.
+"""

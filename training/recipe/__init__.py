@@ -1,0 +1,4 @@
+"""Training recipes: all settings of a run, read from TOML and checked.
+
+Uses: nothing.
+"""

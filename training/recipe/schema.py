@@ -1,0 +1,277 @@
+"""The recipe: all settings of a training run as a frozen dataclass, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from training.recipe import losses
+from training.recipe.data import DataRecipe, DegradationRecipe, UnpairedRecipe
+from training.recipe.families import AeRecipe, Check, CorruptRecipe, SmallRecipe, VaeRecipe
+from training.recipe.losses import DiscriminatorRecipe, LossRecipe
+
+T = TypeVar("T")
+
+FAMILIES = ("gan", "ae", "vae")
+
+
+LARGEST = sys.float_info.max
+
+
+class RecipeError(ValueError):
+    """An invalid recipe; the message names the file, the key and the allowed values."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkRecipe:
+    """The plain network: `3 -> width`, `depth` times `width -> width`, `width -> 3 * scale**2`."""
+
+    width: int = 32
+    """Channels of the body; 32 and 64 suit INT8 tensor layouts."""
+    depth: int = 8
+    """Number of 3x3 convolutions between head and tail."""
+    attention: str = "none"
+    """Attention after every second convolution of the body: `none`, `se` (squeeze and excitation,
+    global) or `span` (parameter-free). Products of feature maps do not survive INT8."""
+    reparam: bool = False
+    """Train each convolution as the sum of a 3x3, 1x3, 3x1 and 1x1 one; merged before export."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerRecipe:
+    """AdamW without weight decay; plain nets need a high learning rate, warm-up and clipping."""
+
+    learning_rate: float = 2e-3
+    """Peak, reached after `warm_up` steps; decays as a cosine to `final_fraction` of it."""
+    final_fraction: float = 0.01
+    """Learning rate of the last step, relative to the peak."""
+    warm_up: int = 200
+    """Steps of linear warm-up."""
+    beta1: float = 0.9
+    """Decay of the gradient's running mean."""
+    beta2: float = 0.99
+    """Decay of the squared gradient's running mean."""
+    clip_norm: float = 1.0
+    """Largest global gradient norm."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are evaluated and shipped."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run."""
+
+    name: str
+    """Name of the model, also its file name."""
+    scale: int
+    """Upscaling factor: 2, 3 or 4; families `ae` and `vae`: also 1."""
+    family: str = "gan"
+    """`gan`, `ae` or `vae`."""
+    objective: str = "pixel"
+    """Family `gan`: `pixel` (fidelity) or `gan` (texture too; start it from a `pixel` run)."""
+    steps: int = 10_000
+    """Optimizer steps."""
+    seed: int = 0
+    """Seed of initialization, patches and flips."""
+    bf16: bool = True
+    """Run convolutions under bfloat16 autocast; anchor and loss stay in float32."""
+    mode: str = "selfsup"
+    """`selfsup`: HR pictures only. `paired`: `--lr` holds their LR counterparts. `unpaired`: `--lr`
+    holds real LR pictures of other scenes. `adapt`: `--data` holds LR pictures; needs
+    `--start-from`."""
+    check_step: int = 500
+    """The run stops at this step if the net is over 0.5 dB below bicubic; 0: no check."""
+    evaluate_every: int = 2_000
+    """Steps between evaluations."""
+    save_every: int = 1_000
+    """Steps between checkpoints; a killed run loses at most this many."""
+    network: NetworkRecipe = NetworkRecipe()
+    """The architecture."""
+    data: DataRecipe = dataclasses.field(default_factory=DataRecipe)
+    """The training data."""
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    """The optimizer and its schedule."""
+    loss: LossRecipe = dataclasses.field(default_factory=LossRecipe)
+    """The loss terms of family `gan`."""
+    discriminator: DiscriminatorRecipe = dataclasses.field(default_factory=DiscriminatorRecipe)
+    """The discriminator, for `objective = "gan"`."""
+    ae: AeRecipe = dataclasses.field(default_factory=AeRecipe)
+    """Family `ae`."""
+    vae: VaeRecipe = dataclasses.field(default_factory=VaeRecipe)
+    """Family `vae`."""
+    small: SmallRecipe = dataclasses.field(default_factory=SmallRecipe)
+    """The textbook models for small pictures."""
+    corrupt: CorruptRecipe = dataclasses.field(default_factory=CorruptRecipe)
+    """Damage to the input, to be removed."""
+    degradation: DegradationRecipe = dataclasses.field(default_factory=DegradationRecipe)
+    """How low-resolution patches are made."""
+    unpaired: UnpairedRecipe = dataclasses.field(default_factory=UnpairedRecipe)
+    """Settings of mode `unpaired`; ignored in other modes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain dicts, as written into checkpoints."""
+        return dataclasses.asdict(self)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check one TOML recipe.
+
+    Raises:
+        RecipeError: not TOML, an unknown key (the message suggests the nearest known one), a wrong
+            type or an invalid value.
+    """
+    return recipe_from_dict(read_toml(path), source=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML file.
+
+    Raises:
+        RecipeError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a folder, expected a .toml file") from None
+    except (ValueError, RecursionError) as error:
+        # not TOML, not UTF-8, a number of thousands of digits, thousands of nested brackets
+        raise RecipeError(f"{path}: not TOML: {error}") from error
+
+
+def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
+    """Build a recipe from plain dicts; `source` begins every error message."""
+    recipe = from_table(Recipe, table, source)
+    checks = [
+        (recipe.family in FAMILIES, "family", recipe.family, " or ".join(map(repr, FAMILIES))),
+        *_family_checks(recipe),
+        _known("objective", recipe.objective, ("pixel", "gan")),
+        _known("network.attention", recipe.network.attention, ("none", "se", "span")),
+        *losses.checks(
+            recipe.loss,
+            recipe.discriminator,
+            gan=recipe.objective == "gan",
+            patch_px=recipe.data.patch_px,
+            scale=recipe.scale,
+        ),
+        (recipe.steps > 0, "steps", recipe.steps, "a positive number"),
+        (recipe.save_every > 0, "save_every", recipe.save_every, "a positive number"),
+        (recipe.evaluate_every > 0, "evaluate_every", recipe.evaluate_every, "a positive number"),
+        (recipe.data.batch > 0, "data.batch", recipe.data.batch, "a positive number"),
+        (recipe.data.patch_px >= 8, "data.patch_px", recipe.data.patch_px, "at least 8"),
+        (recipe.network.width >= 4, "network.width", recipe.network.width, "at least 4"),
+        (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
+        (0 <= recipe.optimizer.ema < 1, "optimizer.ema", recipe.optimizer.ema, "0 <= ema < 1"),
+    ]
+    for passed, key, got, allowed in [*checks, *_mode_checks(recipe)]:
+        if not passed:
+            raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
+    return recipe
+
+
+def _known(key: str, got: str, known: tuple[str, ...]) -> Check:
+    return (got in known, key, got, ", ".join(map(repr, known)))
+
+
+def _family_checks(recipe: Recipe) -> list[Check]:
+    """Return the checks of the family tables, alone and against the rest of the recipe."""
+    side = recipe.data.patch_px - recipe.corrupt.trim_px
+    scales = [2, 3, 4] if recipe.family == "gan" else [1, 2, 3, 4]
+    if recipe.small.on:
+        scales = [1]
+    *most, last = map(str, scales)
+    eighths = recipe.family == "ae" or recipe.small.on
+    return [
+        (
+            recipe.scale in scales,
+            "scale",
+            recipe.scale,
+            f"{', '.join(most)} or {last}" if most else last,
+        ),
+        (
+            not eighths or (side % 8 == 0 and side > 0),
+            "data.patch_px",
+            recipe.data.patch_px,
+            f"a multiple of 8, plus {recipe.corrupt.trim_px}",
+        ),
+        *recipe.ae.checks(),
+        (
+            not recipe.ae.relative or (recipe.scale == 1 and recipe.ae.loss == "l1"),
+            "ae.relative",
+            recipe.ae.relative,
+            "true only at scale 1 with loss = 'l1'",
+        ),
+        *recipe.vae.checks(),
+        *recipe.small.checks(),
+        *recipe.corrupt.checks(),
+    ]
+
+
+def _mode_checks(recipe: Recipe) -> list[Check]:
+    modes = ("selfsup", "paired", "unpaired", "adapt")
+    return [
+        (recipe.mode in modes, "mode", recipe.mode, f"one of {', '.join(modes)}"),
+        (recipe.check_step >= 0, "check_step", recipe.check_step, "0 or more"),
+        *recipe.data.checks(),
+        *recipe.degradation.checks(),
+        (
+            not recipe.loss.teacher or _ready_pairs(recipe),
+            "loss.teacher",
+            recipe.loss.teacher,
+            "over 0 only in mode 'selfsup' of family 'gan', with plain bicubic inputs",
+        ),
+    ]
+
+
+def _ready_pairs(recipe: Recipe) -> bool:
+    """Whether all inputs are known before the run, so that a teacher can process them."""
+    fixed = recipe.data.rescale_from == 1 and recipe.degradation.kind == "bicubic"
+    return fixed and recipe.family == "gan" and recipe.mode == "selfsup" and not recipe.corrupt.on
+
+
+def from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:
+    """Fill a dataclass from a table; `source` begins every error message.
+
+    Raises:
+        RecipeError: an unknown or a missing key, a wrong type.
+    """
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known: {sorted(hints)}"
+            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{hint}")
+        values[key] = _checked(hints[key], value, source, f"{prefix}{key}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        missing = str(error).rpartition(": ")[2]
+        raise RecipeError(f"{source}: missing {missing}") from error
+
+
+def _checked(kind: type[Any], value: Any, source: str, name: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise RecipeError(f"{source}: {name} = {value!r}, expected a table")
+        return from_table(kind, value, source, f"{name}.")
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise RecipeError(f"{source}: {name} = {value!r}, expected an array")
+        kinds = get_args(kind)
+        if kinds[-1] is not Ellipsis and len(kinds) != len(value):
+            raise RecipeError(f"{source}: {name} = {value!r}, expected {len(kinds)} values")
+        return tuple(_checked(kinds[0], each, source, name) for each in value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= LARGEST:
+            raise RecipeError(f"{source}: {name} = {value!r}, expected a finite number")
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        got = f"{value!r} ({type(value).__name__})"
+        raise RecipeError(f"{source}: {name} = {got}, expected {kind.__name__}")
+    return value
