@@ -1,4 +1,4 @@
-"""Image super-resolution inside other people's applications.
+"""Image super-resolution for applications.
 
 >>> import srsdk
 >>> with srsdk.Upscaler("gan_x4") as up:      # doctest: +SKIP
