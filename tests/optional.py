@@ -10,6 +10,7 @@ import pytest
 EXTRAS = {
     "av": "video",
     "matplotlib": "bench",
+    "networkx": "export",
     "onnx": "export",
     "onnxscript": "export",
     "pyvips": "vips",
