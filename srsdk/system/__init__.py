@@ -1,4 +1,4 @@
-"""Operating-system and machine differences: paths, available memory, processors, cache folders.
+"""What differs between systems and machines: paths, memory, processors, threads, durable files.
 
-Uses: nothing.
+Uses: errors.
 """
