@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from srsdk.budget import Budget
 from srsdk.chain import Chain, Restorer
 from srsdk.errors import (
     BackendError,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "Budget",
     "Chain",
     "DeadlineExceeded",
     "EngineMismatch",

@@ -41,7 +41,8 @@ class Chain:
     intermediate file is written. It takes the same pictures as an `Upscaler`.
 
     Args:
-        models: open models. `close()` or the `with` statement closes them all.
+        models: open models; the budget is that of the first. `close()` or the `with` statement
+            closes them all.
 
     Raises:
         UsageError: no model, or a total scale above 16.
@@ -91,7 +92,7 @@ class Chain:
         timeout: float | None = None,
     ) -> Any:
         """Upscale one picture; see `Upscaler` for arguments, result and errors."""
-        return files.upscale_any(self._steps, picture, options, Call(progress, timeout))
+        return files.upscale_any(self._steps, picture, options, self._call(progress, timeout))
 
     def upscale_file(
         self,
@@ -110,7 +111,7 @@ class Chain:
             Path(target),
             options=options,
             overwrite=overwrite,
-            call=Call(progress, timeout),
+            call=self._call(progress, timeout),
         )
 
     @property
@@ -136,6 +137,9 @@ class Chain:
 
     def __repr__(self) -> str:
         return f"<Chain x{self.scale} of {', '.join(map(repr, self._models))}>"
+
+    def _call(self, progress: Progress | None, timeout: float | None) -> Call:
+        return Call(progress, timeout, self._models[0].budget)
 
     @property
     def _steps(self) -> tuple[Step, ...]:

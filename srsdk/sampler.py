@@ -12,10 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from srsdk.errors import ModelError, PictureError, UsageError
-from srsdk.image import decode, memory_limits
+from srsdk.image import decode
 from srsdk.image.arrays import Array
 from srsdk.inference.noise import Sample
+from srsdk.scheduling.abandon import within
 from srsdk.scheduling.context import Call, Progress
+from srsdk.system import memory_limits
 from srsdk.upscaler import Upscaler
 from srsdk.upscaling.steps import Report
 
@@ -77,14 +79,23 @@ class Sampler(Upscaler):
             BackendError, DeadlineExceeded: as for an `Upscaler` call.
         """
         _check(samples, seed, temperature)
-        rgb = _color(picture)
+        call = Call(progress, timeout, self.budget)
+        rgb = _color(picture, call)
         height, width = (side * self.scale for side in rgb.shape[:2])
         need = memory_limits.of_result(height, width, rgb.dtype, has_alpha=False) * (samples + 1)
-        memory_limits.check(need + 4 * height * width * confidence, None)
+        need += 4 * height * width * confidence
+        call.budget.check_memory(need, None)
+        with call.budget.reserve(need, call.check, call.abandoned):
+            return self._sampled(rgb, samples, seed, temperature, confidence, call)
+
+    def _sampled(
+        self, rgb: Array, samples: int, seed: int, temperature: float, confidence: bool, call: Call
+    ) -> Hypotheses:
+        height, width = (side * self.scale for side in rgb.shape[:2])
         sureness = np.empty((height, width, 1), np.float32) if confidence else None
         runs = []
         tiles = self._pipeline.count(rgb.shape[0], rgb.shape[1])
-        report = Report(Call(progress, timeout), (samples + 1) * tiles)
+        report = Report(call, (samples + 1) * tiles)
         for index in range(samples + 1):
             # the first run is the mean
             factor = temperature if index else 0.0
@@ -98,11 +109,11 @@ class Sampler(Upscaler):
         return self._pipeline.upscale(rgb, call, out, Sample(0, 0, 0.0, self.scale, None))
 
 
-def _color(picture: Any) -> Array:
+def _color(picture: Any, call: Call) -> Array:
     if isinstance(picture, Image.Image):
-        pixels = decode.from_image(picture)
+        pixels = within(call, lambda: decode.from_image(picture))
     elif isinstance(picture, (str, os.PathLike)):
-        pixels = decode.read(Path(picture))
+        pixels = within(call, lambda: decode.read(Path(picture), budget=call.budget))
     else:
         pixels = decode.from_bands(decode.from_array(picture))
     if pixels.alpha is not None:

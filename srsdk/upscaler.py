@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, overload
 
 from srsdk import models
+from srsdk.budget import DEFAULT, Budget
 from srsdk.engines.cuda.arrays import is_on_gpu
 from srsdk.errors import UsageError
 from srsdk.formats.probe import Agreement
@@ -59,6 +60,8 @@ class Upscaler(Concurrent):
         self_test: at the first open of a file on this machine, compute a small test picture and
             compare it with the float32 network's result in the manifest. A pass is remembered
             (`SRSDK_CACHE` names another folder); on a GPU each process tests once.
+        budget: limits on memory, pixels, time and pages, shared with the other calls that have it;
+            None: that of the process, which limits memory only.
 
     Raises:
         UsageError: an argument that can never work.
@@ -88,8 +91,10 @@ class Upscaler(Concurrent):
         texture: float | None = None,
         health: bool = True,
         self_test: bool = True,
+        budget: Budget | None = None,
     ) -> None:
         tiling = Tiling.of(tile, slots, batch)
+        self.budget = budget or DEFAULT
         path = models.find(model)
         placement = Placement.of(
             path,
@@ -186,7 +191,7 @@ class Upscaler(Concurrent):
             BackendError: the backend failed, or the Upscaler is closed or of another process.
             DeadlineExceeded: `timeout` has passed.
         """
-        call = Call(progress, timeout)
+        call = Call(progress, timeout, self.budget)
         if out is None and stream is None and not is_on_gpu(picture):
             return files.upscale_any((self.step,), picture, options, call)
         if options is not None:
@@ -218,7 +223,7 @@ class Upscaler(Concurrent):
             OutputError: the target exists (unless `overwrite`) or cannot be written.
             BackendError, DeadlineExceeded: as for a call.
         """
-        call = Call(progress, timeout)
+        call = Call(progress, timeout, self.budget)
         paths = Path(source), Path(target)
         files.upscale_file((self.step,), *paths, options=options, overwrite=overwrite, call=call)
 

@@ -20,17 +20,18 @@ PACKAGES = ("srsdk", "export", "training", "benchmarks")
 MAX_MODULES = 15
 """In one folder."""
 SURFACE = {
-    "srsdk": "chain errors manifest options sampler upscaler",
+    "srsdk": "budget chain errors manifest options sampler upscaler",
+    "srsdk.budget": "errors system",
     "srsdk.chain": "errors models options scheduling upscaler upscaling",
     "srsdk.doctor": "engines errors models srsdk system",
     "srsdk.errors": "",
     "srsdk.manifest": "errors formats",
     "srsdk.options": "errors",
-    "srsdk.sampler": "errors image inference scheduling upscaler upscaling",
+    "srsdk.sampler": "errors image inference scheduling system upscaler upscaling",
     "srsdk.serve": "serving",
     "srsdk.opening": "autotune engines errors formats inference manifest",
     "srsdk.upscaler": (
-        "engines errors formats image inference manifest models opening options scheduling "
+        "budget engines errors formats image inference manifest models opening options scheduling "
         "upscaling"
     ),
     "srsdk.__main__": "cli",

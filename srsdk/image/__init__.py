@@ -2,5 +2,5 @@
 
 Independent of engines and models.
 
-Uses: errors, options, system.
+Uses: budget, errors, options, system.
 """

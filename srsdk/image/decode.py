@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from srsdk import budget as budgets
+from srsdk.budget import Budget
 from srsdk.errors import PictureError
-from srsdk.image import memory_limits, vips
+from srsdk.image import headers, vips
 from srsdk.image.encode import check_target, write
 from srsdk.image.metadata import carried_of, orientation
 from srsdk.image.pixels import Pixels, from_array, from_bands, from_image, to_array, to_image
@@ -36,6 +38,15 @@ log = logging.getLogger("srsdk")
 
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
+
+READABLE = (
+    *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "HEIF", "PPM", "TGA"),
+    *("ICO", "PSD", "QOI", "DDS", "PCX", "SGI"),
+)
+"""Formats that are decoded, by Pillow's names; HEIF where a plugin has registered it. Never those
+that run a program (EPS starts Ghostscript), ask the system (WMF) or need another library."""
+DECODED_BYTES = 8
+"""Memory per pixel and byte of depth: Pillow stores a color pixel in 4, the array is a copy."""
 
 _SEVERAL = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 _RAISE_LIMIT = (
@@ -64,51 +75,77 @@ class Header:
     """EXIF orientation; 1: stored upright."""
     by_vips: bool
     """Whether libvips decodes it: Pillow cannot, or would reduce it to 8 bits."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """(height, width) of all frames or pages, if there are several."""
 
 
-def probe(path: Path) -> Header:
+def probe(
+    path: Path, *, limit_bytes: int | None = None, budget: Budget = budgets.DEFAULT
+) -> Header:
     """Read a file's header without decoding its pixels.
 
+    Args:
+        path: the file.
+        limit_bytes: memory limit of this picture; None: only that of the budget.
+        budget: limits on pixels, pages and memory, which every page has to keep.
+
     Raises:
-        PictureError: missing, a folder, not a picture, or above Pillow's pixel limit.
+        PictureError: missing, a folder, not a picture, above Pillow's pixel limit or the budget's.
     """
+
+    def check_memory(need_bytes: int) -> None:
+        budget.check_memory(need_bytes, limit_bytes)
+
     try:
-        return _header(path)
+        return _header(path, check_memory, budget)
     except _UnknownToPillow:
-        return _header_by_vips(path)
+        header = _header_by_vips(path)
+        budget.check_size(header.height, header.width)
+        return header
 
 
-def _header(path: Path) -> Header:
-    with opened(path) as image:
+def _header(path: Path, check_memory: Callable[[int], None], budget: Budget) -> Header:
+    def check(height: int, width: int) -> None:
+        budget.check_size(height, width)
+        check_memory(height * width * DECODED_BYTES)
+
+    with opened(path, lambda: headers.check_early(path, check, check_memory)) as image:
         turned = orientation(image, path)
         width, height = image.size[::-1] if turned in TURNED else image.size
+        budget.check_size(height, width)
+        if image.format in ("JPEG", "MPO"):
+            headers.check_jpeg(path)
         deep = _depth(image)
+        frames = _frames(image)
+        budget.check_pages(frames)
+        sizes = _sizes(image, frames, check)
         return Header(
             image.format or "",
             height,
             width,
             deep,
             image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info,
-            _frames(image),
+            frames,
             turned,
             _needs_vips(image),
+            sizes,
         )
 
 
-def read(path: Path, *, limit_bytes: int | None = None) -> Pixels:
+def read(path: Path, *, limit_bytes: int | None = None, budget: Budget = budgets.DEFAULT) -> Pixels:
     """Decode one file and apply its EXIF orientation.
 
     Args:
         path: the file.
-        limit_bytes: memory limit; None: what is available.
+        limit_bytes: memory limit of this picture; None: only that of the budget.
+        budget: limits on pixels, pages and memory.
 
     Raises:
         PictureError: missing, a folder, not a picture, damaged, of an unsupported kind, more than 8
             bits per color channel without libvips, or larger than memory.
     """
-    header = probe(path)
-    # Pillow stores a color pixel in 4 bytes; the array is a copy
-    memory_limits.check(header.height * header.width * 8 * _itemsize(header.dtype), limit_bytes)
+    header = probe(path, limit_bytes=limit_bytes, budget=budget)
+    budget.check_memory(decoded_bytes(header), limit_bytes)
     if header.frames > 1:
         raise PictureError(f"{path}: got {header.frames} frames, expected a single picture")
     if header.by_vips:
@@ -116,6 +153,11 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Pixels:
         return from_bands(array, carried)
     with opened(path) as image:
         return _decoded(image, path)
+
+
+def decoded_bytes(header: Header) -> int:
+    """Return the memory that decoding a file's first picture takes."""
+    return header.height * header.width * DECODED_BYTES * np.dtype(header.dtype).itemsize
 
 
 class _UnknownToPillow(PictureError):  # noqa: N818 - a kind of PictureError, for this file only
@@ -141,11 +183,18 @@ def _header_by_vips(path: Path) -> Header:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a file with Pillow; translate every error raised while it is open to `PictureError`."""
+def opened(path: Path, check: Callable[[], None] | None = None) -> Iterator[Image.Image]:
+    """Open a file with Pillow; translate every error raised while it is open to `PictureError`.
+
+    Args:
+        path: the file.
+        check: called before Pillow opens the file; None: the file has been checked.
+    """
     try:
         _check_regular(path)
-        with Image.open(path) as image:
+        if check is not None:
+            check()
+        with Image.open(path, formats=_readable()) as image:
             yield image
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
@@ -164,6 +213,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 class _Irregular(PictureError):  # noqa: N818 - a kind of PictureError, for this file only
     pass
+
+
+def _readable() -> list[str]:
+    Image.init()
+    return [name for name in READABLE if name in Image.OPEN]
 
 
 def _check_regular(path: Path) -> None:
@@ -191,6 +245,23 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
+def _sizes(
+    image: Image.Image, frames: int, check: Callable[[int, int], None]
+) -> tuple[tuple[int, int], ...]:
+    """Return (height, width) of all frames; the pages of a TIFF file may differ."""
+    if frames == 1:
+        return ()
+    if image.format != "TIFF":
+        return ((image.height, image.width),) * frames
+    found = []
+    for index in range(frames):
+        image.seek(index)
+        check(image.height, image.width)
+        found.append((image.height, image.width))
+    image.seek(0)
+    return tuple(found)
+
+
 def _needs_vips(image: Image.Image) -> bool:
     """Return whether Pillow would silently reduce 16 bits to 8."""
     return _has_deep_tiles(image) and not image.mode.startswith("I;16")
@@ -204,7 +275,3 @@ def _depth(image: Image.Image) -> str:
     if image.mode == "F":
         return "float32"
     return "uint16" if image.mode.startswith("I") or _has_deep_tiles(image) else "uint8"
-
-
-def _itemsize(dtype: str) -> int:
-    return np.dtype(dtype).itemsize

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from srsdk.image.arrays import WHITE
 from srsdk.image.metadata import Carried, pillow_options, warn_of_loss
 from srsdk.image.pixels import Pixels, to_depth, to_image
 from srsdk.options import PictureOptions
-from srsdk.system.paths import bad_name, discard
+from srsdk.system import durable
+from srsdk.system.paths import bad_name
 
 log = logging.getLogger("srsdk")
 
@@ -37,29 +39,87 @@ MAX_SIDE_PX = {
 NO_ALPHA = ("JPEG", "MPO", "PCX", "EPS", "PPM")
 
 
-def write_pixels(pixels: Pixels, target: Path, options: PictureOptions | None = None) -> None:
-    """Encode to a temporary file in the target's folder, then rename it.
+Encoder = Callable[[Path], None]
+"""Encodes a picture into the file of that name."""
+
+
+def fitted(pixels: Pixels, target: Path) -> Pixels:
+    """Return a picture as the target's format can hold it: no alpha, and metadata that fits.
+
+    Called before any work: what is lost is logged, and what cannot be lost is an error.
 
     Raises:
-        OutputError: the disk is full, or the format cannot hold the picture.
+        OutputError: the picture has transparent parts, which the format cannot hold.
+    """
+    kind = format_of(target)
+    if kind in NO_ALPHA:
+        pixels = without_alpha(pixels, target)
+    return replace(pixels, carried=fitted_metadata(pixels.carried, target))
+
+
+def fitted_metadata(carried: Carried, target: Path) -> Carried:
+    """Return the metadata that the target's format can hold, and log what it cannot.
+
+    Each kind of metadata is written beside one pixel. A JPEG file holds at most 64 KB of each, and
+    some EXIF that Pillow reads it cannot write.
+    """
+    kind = format_of(target)
+    warn_of_loss(carried, target, kind)
+    for name, what, none in _METADATA:
+        value = getattr(carried, name)
+        if value and (why := _refusal(replace(Carried(), **{name: value}), kind)):
+            log.warning(
+                "%s: the source's %s cannot be written and is dropped: %s", target, what, why
+            )
+            carried = replace(carried, **{name: none})
+    return carried
+
+
+_METADATA: tuple[tuple[str, str, Any], ...] = (
+    ("exif", "EXIF", None),
+    ("xmp", "XMP", None),
+    ("icc", "ICC profile", None),
+    ("comment", "comment", None),
+    ("texts", "texts", {}),
+    ("dpi", "resolution", None),
+)
+
+
+def _refusal(carried: Carried, kind: str) -> str:
+    """Return why Pillow cannot write this metadata in a format, or ""."""
+    try:
+        options = pillow_options(carried.resized(1, 1), kind)
+        Image.new("RGB", (1, 1)).save(
+            io.BytesIO(), kind, **options, **save_options(kind, PictureOptions(), carried)
+        )
+    except Exception as error:  # Pillow raises exceptions of many types for odd metadata
+        return str(error) or repr(error)
+    return ""
+
+
+def encoder_of(pixels: Pixels, target: Path, options: PictureOptions | None = None) -> Encoder:
+    """Return a function that encodes a result that `fitted` prepared, for `replacing`.
+
+    Raises:
         PictureError: 16 bits per color channel without libvips.
     """
     kind = format_of(target)
-    warn_of_loss(pixels.carried, target, kind)
     pixels = _reduce_depth(pixels, target, kind)
     carried = pixels.carried.resized(pixels.width, pixels.height)
     bands = pixels.bands()
     if bands.dtype == np.uint8 or bands.shape[2] == 1:
-        with replacing(target) as temporary:
-            to_image(pixels).save(
-                temporary,
-                **pillow_options(carried, kind),
-                **save_options(kind, options or PictureOptions(), carried),
-            )
-        return
+        image = to_image(pixels)
+        saved = pillow_options(carried, kind) | save_options(
+            kind, options or PictureOptions(), carried
+        )
+        return lambda temporary: image.save(temporary, **saved)
     vips.load(f"{target} needs {bands.dtype} colors, which Pillow cannot write")
-    with replacing(target) as temporary, vips.translated(str(target), OutputError):
-        vips.write(vips.from_bands(bands), temporary, kind, carried, {})
+
+    def encode(temporary: Path) -> None:
+        with vips.translated(str(target), OutputError):
+            vips.write(vips.from_bands(bands), temporary, kind, carried, {})
+
+    return encode
 
 
 def write(image: Image.Image, target: Path, carried: dict[str, Any]) -> None:
@@ -170,22 +230,18 @@ def save_options(kind: str, options: PictureOptions, carried: Carried) -> dict[s
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder, and rename it to the target on success.
+    """Yield a temporary path in the target's folder; on success, sync and rename it.
 
     Raises:
         OutputError: the disk is full, or the format cannot hold the picture.
     """
-    # unguessable, so that nobody can plant a link; short and plain ASCII, as libraries require
-    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp{target.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, target)
+        with durable.replacing(target) as temporary:
+            yield temporary
     except SrsdkError:
         raise  # a deadline is an OSError too, and frames are computed while they are written
     except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
-    finally:
-        discard(temporary)
 
 
 def _reduce_depth(pixels: Pixels, target: Path, kind: str) -> Pixels:

@@ -34,7 +34,8 @@ def into_unit(pixels: Pixels) -> tuple[Pixels, Callable[[Pixels], Pixels]]:
     if rgb.dtype != np.float32:
         return pixels, lambda result: result
     low, high = float(rgb.min()), float(rgb.max())
-    if not np.isfinite(low) or not np.isfinite(high):
+    alphas = () if pixels.alpha is None else (pixels.alpha.min(), pixels.alpha.max())
+    if not np.isfinite([low, high, *alphas]).all():
         raise PictureError("got floats that are not finite (NaN or infinity)")
     alpha = None if pixels.alpha is None else pixels.alpha.clip(0, 1)
     if low >= 0 and high <= 1:

@@ -189,6 +189,7 @@ def _upright_xmp(xmp: bytes | None) -> bytes | None:
 
 def _exif(image: Image.Image) -> bytes | None:
     exif = image.getexif()
+    exif.bigtiff = False  # EXIF is a classic TIFF, whatever file it comes from
     for table in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         exif.get_ifd(table)  # for a TIFF file, tables that were not read would not be written
     for tag in [tag for tag in exif if tag in _STORAGE_TAGS]:

@@ -22,6 +22,14 @@ log = logging.getLogger("srsdk")
 
 EXTRA = "pip install 'srsdk[vips]'"
 _ICC, _EXIF, _XMP = "icc-profile-data", "exif-data", "xmp-data"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LOADERS = (
+    (b"\x89PNG", "pngload_source"),
+    (b"\xff\xd8", "jpegload_source"),
+    *((magic, "tiffload_source") for magic in _TIFF),
+    *((magic, "ppmload_source") for magic in (b"P5", b"P6", b"Pf", b"PF")),
+)
+"""First bytes of a file, and libvips' loader."""
 _PNG_HEAD_BYTES = 8 + 25
 """Signature and IHDR."""
 
@@ -83,16 +91,22 @@ def open_rows(path: Path) -> Any:
 
 
 def _open(vips: Any, path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(4)
+    # a loader by name: left to itself, libvips may choose one that runs other programs
+    loader = next((name for magic, name in _LOADERS if head.startswith(magic)), None)
+    if loader is None:
+        raise PictureError(f"{path} is not a PNG, TIFF, JPEG or PPM file")
     # a source, because in file names libvips parses options at the end and requires UTF-8
     source = vips.Source.new_from_file(os.fsencode(path))
     # by default libvips fills missing pixels with black, without an error
-    return vips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+    return getattr(vips.Image, loader)(source, access="sequential", fail_on="error")
 
 
 def is_tiff(path: Path) -> bool:
     """Return whether a file starts like TIFF or BigTIFF, in either byte order."""
     with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return file.read(4) in _TIFF
 
 
 def shape_of(path: Path) -> tuple[tuple[int, int, int], str]:

@@ -1,4 +1,4 @@
 """Run many calls at once: deadlines, cancellation, futures, batches, asyncio.
 
-Uses: errors.
+Uses: budget, errors, system.
 """

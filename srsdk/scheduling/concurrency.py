@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from srsdk.budget import Budget
 from srsdk.errors import UsageError
 from srsdk.scheduling.context import Call, Progress
 from srsdk.scheduling.futures import Workers, window
@@ -28,6 +29,8 @@ class Concurrent(ABC):
     """Base class that turns one blocking call into futures, streams, batches and coroutines."""
 
     _workers: Workers
+    budget: Budget
+    """Limits that the calls share."""
 
     @property
     def ahead(self) -> int:
@@ -71,7 +74,7 @@ class Concurrent(ABC):
         """
         self._check_open()
         return self._workers.submit(
-            lambda call: self._serve(picture, call), Call(progress, timeout)
+            lambda call: self._serve(picture, call), Call(progress, timeout, self.budget)
         )
 
     @overload

@@ -1,4 +1,4 @@
-"""Progress, deadline and cancellation of one call."""
+"""Progress, deadline, cancellation and budget of one call."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import copy
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from typing import TypeAlias
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeAlias
 
+from srsdk import budget as budgets
+from srsdk.budget import Budget
 from srsdk.errors import DeadlineExceeded, UsageError
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -16,21 +18,31 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Call:
-    """Deadline and cancellation of a call, checked before each tile.
+    """Deadline and cancellation of a call, checked before each tile, and its budget.
 
     Args:
         progress: see `Progress`; None: no reports.
-        timeout: seconds from now until `DeadlineExceeded`; None: no deadline.
+        timeout: seconds from now until `DeadlineExceeded`; None: only the budget's.
+        budget: limits shared with other calls; None: those of the process.
 
     Raises:
         UsageError: the timeout is not a positive number.
     """
 
-    def __init__(self, progress: Progress | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         if timeout is not None and not timeout > 0:
             raise UsageError(f"timeout is {timeout!r}, expected seconds above 0, or None")
+        self.budget = budget or budgets.DEFAULT
+        self.abandoned: list[Future[Any]] = []
+        """Work that the deadline left behind, which still uses memory."""
         self._progress = progress
-        self._timeout_s = timeout
+        limits = [limit for limit in (timeout, self.budget.seconds) if limit is not None]
+        self._timeout_s = min(limits, default=None)
         self._started_s = time.monotonic()
         self._cancelled = threading.Event()
 

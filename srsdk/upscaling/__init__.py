@@ -1,4 +1,4 @@
 """Upscale an image file or an array with one model or several in sequence.
 
-Uses: errors, image, inference, options, scheduling.
+Uses: budget, errors, image, inference, options, scheduling, system.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from srsdk.errors import OutputError, PictureError
-from srsdk.image import decode, encode, memory_limits
+from srsdk.image import decode, encode
 from srsdk.image.arrays import Array
-from srsdk.image.metadata import Carried, carried_of, pillow_options, warn_of_loss
+from srsdk.image.metadata import Carried, carried_of, pillow_options
 from srsdk.image.pixels import Pixels
 from srsdk.image.resize import goal
 from srsdk.options import PictureOptions
 from srsdk.scheduling.context import Call
+from srsdk.system import memory_limits
 from srsdk.upscaling.steps import Step, factor_of, upscale
 
 SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
@@ -53,14 +55,39 @@ def upscale_file(
             f"{source} has {header.frames} frames and {target.suffix} holds one: "
             "write .gif, .png, .webp, .avif, or .tiff for pages"
         )
-    size = goal(options, header.height, header.width, factor_of(steps)).size
-    kept = header.frames * (size[0] * size[1] * BYTES_KEPT.get(kind, 4) + FRAME_BYTES)
-    memory_limits.check(kept, options.max_memory_bytes)
+    need = need_bytes(steps, header, kind, options)
+    call.budget.check_memory(need, options.max_memory_bytes)
+    with call.budget.reserve(need - memory_limits.FIXED_BYTES, call.check):
+        _upscale_frames(steps, source, target, header, options, call)
+
+
+def need_bytes(
+    steps: Sequence[Step], header: decode.Header, kind: str, options: PictureOptions
+) -> int:
+    """Return the memory for all frames of the result, and for work on the largest."""
+    factor = factor_of(steps)
+    kept = largest_px = 0
+    for (height, width), count in Counter(header.sizes).items():
+        rows, columns = goal(options, height, width, factor).size
+        kept += count * (rows * columns * BYTES_KEPT.get(kind, 4) + FRAME_BYTES)
+        largest_px = max(largest_px, height * width * decode.DECODED_BYTES + rows * columns * 8)
+    return memory_limits.FIXED_BYTES + kept + largest_px
+
+
+def _upscale_frames(
+    steps: Sequence[Step],
+    source: Path,
+    target: Path,
+    header: decode.Header,
+    options: PictureOptions,
+    call: Call,
+) -> None:
+    kind = encode.format_of(target)
     failed: list[Exception] = []
     try:
         with decode.opened(source) as image:
-            carried, timing = _first_look(image, source)
-            warn_of_loss(carried, target, kind)
+            carried, timing = _first_look(image, source, call)
+            carried = encode.fitted_metadata(carried, target)
             compute = _Compute(steps, options, call, header.frames, failed)
             frames = _frames(compute, image, timing["alpha"], kind)
             first = next(frames)
@@ -80,10 +107,11 @@ def upscale_file(
         raise
 
 
-def _first_look(image: Image.Image, source: Path) -> tuple[Carried, dict[str, Any]]:
+def _first_look(image: Image.Image, source: Path, call: Call) -> tuple[Carried, dict[str, Any]]:
     """Read all frames once for their durations and whether any is transparent."""
     durations, alpha = [], False
     for index in range(image.n_frames):  # type: ignore[attr-defined]
+        call.check()
         image.seek(index)
         image.load()
         durations.append(round(image.info.get("duration", 0)))

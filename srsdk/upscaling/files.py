@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from srsdk.errors import PictureError
-from srsdk.image import decode, encode, memory_limits, vips
+from srsdk.image import decode, encode, vips
+from srsdk.image.pixels import Pixels
 from srsdk.image.resize import goal
 from srsdk.options import PictureOptions
+from srsdk.scheduling.abandon import within
 from srsdk.scheduling.context import Call
+from srsdk.system import memory_limits
+from srsdk.system.paths import discard
 from srsdk.upscaling import animation, streaming
-from srsdk.upscaling.steps import Step, factor_of, steps_for, upscale
+from srsdk.upscaling.steps import Step, factor_of, result_bytes, steps_for, upscale
 
 DEFAULTS = PictureOptions()
 
@@ -46,12 +51,40 @@ def upscale_any(
 
 def _upscale_any(steps: Sequence[Step], picture: Any, options: PictureOptions, call: Call) -> Any:
     if isinstance(picture, Image.Image):
-        return decode.to_image(upscale(steps, decode.from_image(picture), options, call))
+        call.budget.check_size(picture.height, picture.width)
+        pixels = within(call, lambda: decode.from_image(picture))
+        return decode.to_image(_in_budget(steps, pixels, options, call))
     if isinstance(picture, (str, os.PathLike)):
-        pixels = decode.read(Path(picture), limit_bytes=options.max_memory_bytes)
-        return upscale(steps, replace(pixels, alpha=None), options, call).rgb
+        return _upscale_path(steps, Path(picture), options, call)
     array = decode.from_array(picture)
-    return decode.to_array(upscale(steps, decode.from_bands(array), options, call), array)
+    pixels = decode.from_bands(array)
+    call.budget.check_size(pixels.height, pixels.width)
+    return decode.to_array(_in_budget(steps, pixels, options, call), array)
+
+
+def _upscale_path(
+    steps: Sequence[Step], path: Path, options: PictureOptions, call: Call
+) -> npt.NDArray[Any]:
+    limits: dict[str, Any] = {"limit_bytes": options.max_memory_bytes, "budget": call.budget}
+    found = within(call, lambda: decode.probe(path, **limits))
+    size = found.height, found.width
+    need = result_bytes(steps, *size, found.dtype, options, has_alpha=False)
+    need += decode.decoded_bytes(found)
+    call.budget.check_memory(need, options.max_memory_bytes)
+    with call.budget.reserve(need, call.check, call.abandoned):
+        pixels = within(call, lambda: decode.read(path, **limits))
+        return upscale(steps, replace(pixels, alpha=None), options, call).rgb
+
+
+def _in_budget(
+    steps: Sequence[Step], pixels: Pixels, options: PictureOptions, call: Call
+) -> Pixels:
+    has_alpha, dtype = pixels.alpha is not None, pixels.rgb.dtype
+    size = pixels.height, pixels.width
+    need = result_bytes(steps, *size, dtype, options, has_alpha=has_alpha)
+    call.budget.check_memory(need, options.max_memory_bytes)
+    with call.budget.reserve(need, call.check, call.abandoned):
+        return upscale(steps, pixels, options, call)
 
 
 def upscale_file(
@@ -80,23 +113,32 @@ def upscale_file(
 def _upscale_file(
     steps: Sequence[Step], source: Path, target: Path, options: PictureOptions, call: Call
 ) -> None:
-    header = decode.probe(source)
-    encode.check_size(target, *goal(options, header.height, header.width, factor_of(steps)).size)
+    budget = call.budget
+    limits: dict[str, Any] = {"limit_bytes": options.max_memory_bytes, "budget": budget}
+    header = within(call, lambda: decode.probe(source, **limits))
+    for height, width in dict.fromkeys(header.sizes) or ((header.height, header.width),):
+        encode.check_size(target, *goal(options, height, width, factor_of(steps)).size)
     if header.frames > 1:
         animation.upscale_file(steps, source, target, header, options, call)
         return
     need = need_bytes(steps, header, target, options)
-    allowed = memory_limits.allowance(options.max_memory_bytes)
+    allowed = budget.allowance(options.max_memory_bytes)
     if need > max(allowed, 0) and streaming.can_stream(header, target):
         streaming.upscale_file(steps, source, target, header, options, call)
         return
-    memory_limits.check(need, options.max_memory_bytes, _advice(header, target))
-    pixels = decode.read(source, limit_bytes=options.max_memory_bytes)
-    if encode.format_of(target) in encode.NO_ALPHA:
-        pixels = encode.without_alpha(pixels, target)
-    result = upscale(steps, pixels, options, call)
-    del pixels
-    encode.write_pixels(result, target, options)
+    budget.check_memory(need, options.max_memory_bytes, _advice(header, target))
+    with budget.reserve(need - memory_limits.FIXED_BYTES, call.check, call.abandoned):
+        pixels = encode.fitted(within(call, lambda: decode.read(source, **limits)), target)
+        result = upscale(steps, pixels, options, call)
+        del pixels
+        _write(result, target, options, call)
+
+
+def _write(result: Pixels, target: Path, options: PictureOptions, call: Call) -> None:
+    encoder = encode.encoder_of(result, target, options)
+    with encode.replacing(target) as temporary:
+        # an abandoned encoder may create the file after it was removed
+        within(call, lambda: encoder(temporary), lambda: discard(temporary))
 
 
 @contextmanager

@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from srsdk.errors import UsageError
 from srsdk.image import alpha as alphas
-from srsdk.image import memory_limits
 from srsdk.image.arrays import Array
 from srsdk.image.hdr import into_unit
 from srsdk.image.pixels import Pixels
 from srsdk.image.resize import Goal, goal, resize_and_crop, resized
 from srsdk.options import PictureOptions
 from srsdk.scheduling.context import Call
+from srsdk.system import memory_limits
 
 LANCZOS_REACH_PX = 4
 """Radius of the Lanczos filter that enlarges alpha, in source pixels."""
@@ -92,13 +93,12 @@ def upscale(steps: Sequence[Step], pixels: Pixels, options: PictureOptions, call
 
     Raises:
         UsageError: more than 16 times.
-        PictureError: it needs more memory than is allowed.
+        PictureError: floats that are not finite.
     """
     target = goal(options, pixels.height, pixels.width, factor_of(steps))
     chosen = steps
     if options.resizes:
         chosen = steps_for(steps, target.factor(pixels.height, pixels.width))
-    check_memory(chosen, pixels, options)
     return finished(enlarge(chosen, pixels, options.alpha == "model", call), target)
 
 
@@ -128,19 +128,26 @@ def finished(pixels: Pixels, target: Goal) -> Pixels:
     return replace(pixels, rgb=resize_and_crop(pixels.rgb, target), alpha=alpha)
 
 
-def check_memory(steps: Sequence[Step], pixels: Pixels, options: PictureOptions) -> None:
-    """Reject a result that does not fit into memory, before any work.
+def result_bytes(
+    steps: Sequence[Step],
+    height: int,
+    width: int,
+    dtype: npt.DTypeLike,
+    options: PictureOptions,
+    *,
+    has_alpha: bool,
+) -> int:
+    """Return the memory of a picture's result, before it is resized.
 
     Raises:
-        PictureError: names the bytes needed and the bytes available.
+        UsageError: more than 16 times.
     """
-    need = memory_limits.of_result(
-        pixels.height * factor_of(steps),
-        pixels.width * factor_of(steps),
-        pixels.rgb.dtype,
-        has_alpha=pixels.alpha is not None,
-    )
-    memory_limits.check(need, options.max_memory_bytes)
+    chosen = steps
+    if options.resizes:
+        target = goal(options, height, width, factor_of(steps))
+        chosen = steps_for(steps, target.factor(height, width))
+    factor = factor_of(chosen)
+    return memory_limits.of_result(height * factor, width * factor, dtype, has_alpha=has_alpha)
 
 
 def _run(steps: Sequence[Step], color: Array, report: Report) -> Array:

@@ -6,29 +6,30 @@ import queue
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from srsdk.budget import DEFAULT, Budget
 from srsdk.errors import OutputError
-from srsdk.image import memory_limits, vips
+from srsdk.image import vips
 from srsdk.image.arrays import Array
 from srsdk.image.decode import Header
-from srsdk.image.encode import JPEG_QUALITY, format_of, replacing, without_alpha
-from srsdk.image.metadata import png_chunk, warn_of_loss
+from srsdk.image.encode import JPEG_QUALITY, fitted_metadata, format_of, replacing, without_alpha
+from srsdk.image.metadata import png_chunk
 from srsdk.image.pixels import from_bands, to_depth
 from srsdk.image.resize import Goal, goal
 from srsdk.inference.tiling import Span, spans
 from srsdk.options import PictureOptions
 from srsdk.scheduling.context import Call
+from srsdk.system import memory_limits, threads
 from srsdk.upscaling.steps import Report, Step, count, enlarge, factor_of, halo_px, steps_for
 
 FORMATS = ("PNG", "TIFF", "JPEG")
 """Formats that are read and written row by row."""
-JPEG_LARGEST_PX = 65500
 WINDOW_BYTES = 192 << 20
 """Memory for the rows of one window, source and result, unless the limit is lower."""
 
@@ -59,7 +60,9 @@ class Plan:
     """Memory needed while it runs."""
 
 
-def plan(steps: Sequence[Step], header: Header, options: PictureOptions) -> Plan:
+def plan(
+    steps: Sequence[Step], header: Header, options: PictureOptions, budget: Budget = DEFAULT
+) -> Plan:
     """Split a picture into windows of rows that fit into the allowed memory.
 
     Raises:
@@ -74,16 +77,14 @@ def plan(steps: Sequence[Step], header: Header, options: PictureOptions) -> Plan
     row_bytes = _row_bytes(header, factor_of(chosen))
     # rotating a picture swaps rows and columns, so its source is kept in memory
     source_bytes = header.height * header.width * 4 if header.orientation > 1 else 0
-    allowed = (
-        memory_limits.allowance(options.max_memory_bytes) - memory_limits.FIXED_BYTES - source_bytes
-    )
+    allowed = budget.allowance(options.max_memory_bytes) - memory_limits.FIXED_BYTES - source_bytes
     smallest = 2 * halo + multiple
     # with a window of 8 halos a quarter of the rows is computed twice, also in wide pictures
     wanted = max(WINDOW_BYTES // row_bytes, 8 * halo)
     window = max(smallest, min(wanted, allowed // row_bytes) // multiple * multiple)
     window = min(window, header.height)
     need = memory_limits.FIXED_BYTES + source_bytes + window * row_bytes
-    memory_limits.check(need, options.max_memory_bytes)
+    budget.check_memory(need, options.max_memory_bytes)
     return Plan(chosen, target, spans(header.height, window, halo, multiple), need)
 
 
@@ -101,19 +102,22 @@ def upscale_file(
 
     Raises:
         PictureError: damaged, or even the smallest window does not fit into memory.
-        OutputError: the disk is full, or a side exceeds the 65,500 pixels of JPEG.
+        OutputError: the disk is full.
     """
-    layout = plan(steps, header, options)
+    layout = plan(steps, header, options, call.budget)
+    need = layout.need_bytes - memory_limits.FIXED_BYTES
+    with call.budget.reserve(need, call.check):
+        _stream(layout, source, target, header, options, call)
+
+
+def _stream(
+    layout: Plan, source: Path, target: Path, header: Header, options: PictureOptions, call: Call
+) -> None:
     kind = format_of(target)
-    if kind == "JPEG" and max(layout.target.size) > JPEG_LARGEST_PX:
-        raise OutputError(
-            f"{target}: JPEG holds at most {JPEG_LARGEST_PX:,} pixels a side, the result has "
-            f"{max(layout.target.size):,}; write .png or .tiff"
-        )
     image = vips.open_rows(source)
     with vips.translated(f"{source} is damaged or cannot be read"):
         image, carried = vips.as_pixels(image, vips.carried_of(image))
-    warn_of_loss(carried, target, kind)
+    carried = fitted_metadata(carried, target)
     height, width = layout.target.size
     feed = _Feed()
 
@@ -123,7 +127,7 @@ def upscale_file(
             quality = _jpeg_options(options) if kind == "JPEG" else {}
             vips.write(result, temporary, kind, carried.resized(width, height), quality)
 
-    with replacing(target) as temporary, ThreadPoolExecutor(1) as pool:
+    with replacing(target) as temporary, threads.started_pool(1, "srsdk-encode") as pool:
         written = pool.submit(encode, temporary)
         try:
             bands = _enlarged(layout, image, header, options, target, call)

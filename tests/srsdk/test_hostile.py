@@ -125,10 +125,16 @@ def test_a_page_that_follows_itself(tmp_path: Path) -> None:
 
 
 def test_an_animation_without_end(tmp_path: Path) -> None:
-    """Half a million one-pixel frames: the memory of their bookkeeping counts."""
+    """Half a million one-pixel frames: there is a limit, and their bookkeeping takes memory."""
     (tmp_path / "long.gif").write_bytes(gif(500_000))
+    with pytest.raises(srsdk.PictureError, match="500,000 frames, at most 10,000"):
+        upscale(tmp_path / "long.gif", tmp_path / "out.gif")
+    many = Call(budget=srsdk.Budget(pages=10**6))
+    options = srsdk.PictureOptions(max_memory_bytes=400 * MIB)
     with pytest.raises(srsdk.PictureError, match="bytes of memory"):
-        upscale(tmp_path / "long.gif", tmp_path / "out.gif", max_memory_bytes=400 * MIB)
+        files.upscale_file(
+            (NEAREST,), tmp_path / "long.gif", tmp_path / "out.gif", options=options, call=many
+        )
     (tmp_path / "short.gif").write_bytes(gif(6))
     upscale(tmp_path / "short.gif", tmp_path / "out.gif")
     with Image.open(tmp_path / "out.gif") as image:

@@ -12,8 +12,8 @@ from PIL import Image
 
 import srsdk
 from srsdk import PictureOptions
-from srsdk.image import memory_limits, vips
-from srsdk.system import memory
+from srsdk.image import vips
+from srsdk.system import memory, memory_limits
 from srsdk.upscaling import streaming
 from tests import corpus
 from tests.conftest import make_picture

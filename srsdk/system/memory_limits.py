@@ -1,6 +1,7 @@
-"""Memory limits: reject a picture that needs more memory than is available.
+"""How much memory pictures may take, and how much a result takes.
 
-The system's out-of-memory killer raises no error to catch, so the need is checked in advance.
+The system's out-of-memory killer raises no error to catch, so the need is checked in advance
+(`srsdk.budget`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-from srsdk.errors import PictureError
 from srsdk.system.memory import available_bytes
 
 SHARE = 0.8
-"""Share of the available memory that one picture may take; the rest is for other processes."""
+"""Share of the available memory that pictures may take; the rest is for other processes."""
 FIXED_BYTES = 320 << 20
 """Memory for tiles, libraries and their buffers, besides the picture."""
 ALWAYS_FINE_BYTES = 64 << 20
@@ -24,24 +24,6 @@ ALWAYS_FINE_BYTES = 64 << 20
 def of_result(height: int, width: int, dtype: npt.DTypeLike, *, has_alpha: bool) -> int:
     """Return the size of a result array in bytes."""
     return height * width * (3 + has_alpha) * np.dtype(dtype).itemsize
-
-
-def check(need_bytes: int, limit_bytes: int | None, advice: str = "") -> None:
-    """Reject a picture that does not fit into memory.
-
-    Raises:
-        PictureError: names the bytes needed and the bytes available.
-    """
-    if limit_bytes is None and need_bytes <= ALWAYS_FINE_BYTES:
-        return
-    allowed = allowance(limit_bytes)
-    if need_bytes <= allowed:
-        return
-    given = "are allowed" if limit_bytes is not None and limit_bytes <= allowed else "are available"
-    raise PictureError(
-        f"the picture needs {need_bytes:,} bytes of memory, {allowed:,} {given}"
-        + (f": {advice}" if advice else "")
-    )
 
 
 def allowance(limit_bytes: int | None) -> int:
