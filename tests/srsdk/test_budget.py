@@ -220,7 +220,7 @@ def test_pixels_and_pages_are_limited_for_every_kind_of_input(tmp_path: Path) ->
         with pytest.raises(srsdk.PictureError, match=text):
             files.upscale_file(
                 (NEAREST,), tmp_path / "pages.tiff", tmp_path / "out.tiff",
-                call=Call(budget=Budget(**limits)),  # type: ignore[arg-type]
+                call=Call(budget=Budget(**limits)),
             )  # fmt: skip
     assert not (tmp_path / "out.tiff").exists()
 
@@ -229,6 +229,7 @@ def test_an_upscaler_its_futures_and_chains_have_the_budget(picture: Any) -> Non
     """The budget given to an Upscaler is that of all its calls."""
     budget = Budget(pixels=100)
     with srsdk.Upscaler("gan_x2", budget=budget) as up, srsdk.Chain(up) as chain:
-        for call in (up, chain, lambda each: up.submit(each).result()):
+        calls: list[Callable[[Any], Any]] = [up, chain, lambda each: up.submit(each).result()]
+        for call in calls:
             with pytest.raises(srsdk.PictureError, match="at most 100 are allowed"):
                 call(picture)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,10 +47,17 @@ def test_the_file_is_synced_before_and_its_folder_after_the_rename(
 ) -> None:
     """The order that a power cut cannot break: data, name, folder."""
     steps: list[str] = []
-    sync, replace, folder = durable.sync, os.replace, durable.sync_folder
-    monkeypatch.setattr(durable, "sync", lambda path: (steps.append("file"), sync(path)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (steps.append("rename"), replace(a, b)))
-    monkeypatch.setattr(durable, "sync_folder", lambda path: (steps.append("folder"), folder(path)))
+
+    def recorded(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def run(*arguments: Any) -> None:
+            steps.append(name)
+            real(*arguments)
+
+        return run
+
+    monkeypatch.setattr(durable, "sync", recorded("file", durable.sync))
+    monkeypatch.setattr(os, "replace", recorded("rename", os.replace))
+    monkeypatch.setattr(durable, "sync_folder", recorded("folder", durable.sync_folder))
     with durable.replacing(tmp_path / "a.png") as temporary:
         temporary.write_bytes(b"pixels")
     assert steps == ["file", "rename", "folder"]

@@ -25,7 +25,8 @@ def test_a_refused_thread_is_an_error_with_a_fix(
 ) -> None:
     """A pool of which one thread cannot be started leaves no thread behind."""
     before = threading.active_count()
-    real, started = threading.Thread.start, []
+    real = threading.Thread.start
+    started: list[threading.Thread] = []
 
     def start(self: threading.Thread) -> None:
         if len(started) >= allowed:
