@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -185,7 +188,8 @@ def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
         shutil.copytree(
             repository / "srsdk", folder / "srsdk", ignore=shutil.ignore_patterns("__pycache__")
         )
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (folder / ".ci").mkdir()
+        for name in ("pyproject.toml", "README.md", "LICENSE", ".ci/srsdk.cdx.json"):
             shutil.copy(repository / name, folder / name)
         for path in folder.rglob("*.py"):
             os.utime(path, (mode, mode))
@@ -194,5 +198,19 @@ def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
         subprocess.run(build, cwd=folder, env=epoch, check=True, capture_output=True)
         (wheel,) = (folder / "out").iterdir()
         assert wheel.stat().st_size < 15_000_000
+        with zipfile.ZipFile(wheel) as archive:
+            (carried,) = (name for name in archive.namelist() if "/sboms/" in name)
+            assert carried.endswith(".dist-info/sboms/srsdk.cdx.json")
         hashes.append(hashlib.sha256(wheel.read_bytes()).hexdigest())
     assert hashes[0] == hashes[1]
+
+
+def test_the_bill_of_materials_is_what_the_wheel_holds(repository: Path) -> None:
+    """It names each shipped model file and each package of `srsdk[cpu]`, with their hashes."""
+    path = repository / ".ci" / "srsdk.cdx.json"
+    before = path.read_bytes()
+    made = runpy.run_path(str(repository / ".ci" / "sbom.py"))["bill"]()
+    assert json.loads(before) == made, "python .ci/sbom.py writes it again"
+    names = {each["name"] for each in made["components"]}
+    assert {each.name for each in (repository / "srsdk" / "models").glob("*.onnx")} <= names
+    assert {"numpy", "pillow", "openvino", "onnxruntime"} <= names
