@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +17,12 @@ CHECK_S = 0.05
 """Interval at which a waiting call checks for cancellation and its deadline."""
 PAGES = 10_000
 """Frames or pages of one file, unless a budget says otherwise."""
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "HEIF", "PPM", "TGA"),
+    *("ICO", "PSD", "QOI", "DDS", "PCX", "SGI"),
+)
+"""Formats that are decoded, by Pillow's names; HEIF where a plugin has registered it. Never those
+that run a program (EPS starts Ghostscript), ask the system (WMF) or need another library."""
 
 
 class Budget:
@@ -32,9 +38,11 @@ class Budget:
             (twice `PIL.Image.MAX_IMAGE_PIXELS`) stays; None: only that.
         seconds: longest call, with decoding, waiting and encoding; None: the call's `timeout` only.
         pages: frames or pages of one file.
+        formats: formats to decode, of `srsdk.budget.FORMATS`. Leave JPEG2000 out where calls have
+            deadlines: its decoder stops all threads of the process, about 0.5 s per megapixel.
 
     Raises:
-        UsageError: a limit that is not above 0.
+        UsageError: a limit that is not above 0, or an unknown format.
     """
 
     def __init__(
@@ -44,10 +52,15 @@ class Budget:
         pixels: int | None = None,
         seconds: float | None = None,
         pages: int = PAGES,
+        formats: Sequence[str] = FORMATS,
     ) -> None:
         for name, value in (("memory_bytes", memory_bytes), ("pixels", pixels), ("pages", pages)):
             _check_limit(name, value, int)
         _check_limit("seconds", seconds, (int, float))
+        unknown = [name for name in formats if name not in FORMATS]
+        if unknown or isinstance(formats, str):
+            raise UsageError(f"formats is {formats!r}, expected some of {', '.join(FORMATS)}")
+        self.formats = tuple(formats)
         self.memory_bytes, self.pixels, self.seconds, self.pages = (
             memory_bytes, pixels, seconds, pages,
         )  # fmt: skip
@@ -193,7 +206,7 @@ class Budget:
     def __repr__(self) -> str:
         return (
             f"Budget(memory_bytes={self.memory_bytes}, pixels={self.pixels}, "
-            f"seconds={self.seconds}, pages={self.pages})"
+            f"seconds={self.seconds}, pages={self.pages}, formats={self.formats})"
         )
 
 

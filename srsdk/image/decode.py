@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,12 +39,6 @@ log = logging.getLogger("srsdk")
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 
-READABLE = (
-    *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "HEIF", "PPM", "TGA"),
-    *("ICO", "PSD", "QOI", "DDS", "PCX", "SGI"),
-)
-"""Formats that are decoded, by Pillow's names; HEIF where a plugin has registered it. Never those
-that run a program (EPS starts Ghostscript), ask the system (WMF) or need another library."""
 DECODED_BYTES = 8
 """Memory per pixel and byte of depth: Pillow stores a color pixel in 4, the array is a copy."""
 
@@ -99,6 +93,8 @@ def probe(
     try:
         return _header(path, check_memory, budget)
     except _UnknownToPillow:
+        if "TIFF" not in budget.formats or not vips.is_tiff(path):
+            raise
         header = _header_by_vips(path)
         budget.check_size(header.height, header.width)
         return header
@@ -109,7 +105,10 @@ def _header(path: Path, check_memory: Callable[[int], None], budget: Budget) -> 
         budget.check_size(height, width)
         check_memory(height * width * DECODED_BYTES)
 
-    with opened(path, lambda: headers.check_early(path, check, check_memory)) as image:
+    def check_early() -> None:
+        headers.check_early(path, check, check_memory)
+
+    with opened(path, check_early, budget.formats) as image:
         turned = orientation(image, path)
         width, height = image.size[::-1] if turned in TURNED else image.size
         budget.check_size(height, width)
@@ -151,7 +150,7 @@ def read(path: Path, *, limit_bytes: int | None = None, budget: Budget = budgets
     if header.by_vips:
         array, carried = vips.read(path)
         return from_bands(array, carried)
-    with opened(path) as image:
+    with opened(path, formats=budget.formats) as image:
         return _decoded(image, path)
 
 
@@ -168,10 +167,8 @@ def _header_by_vips(path: Path) -> Header:
     """Read the header of a TIFF whose pixels Pillow does not support, such as RGB floats.
 
     Raises:
-        PictureError: not a TIFF, or libvips is not installed.
+        PictureError: libvips is not installed, or cannot read it either.
     """
-    if not vips.is_tiff(path):
-        raise PictureError(f"{path} is not a picture that Pillow can read")
     shape, dtype = vips.shape_of(path)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and shape[0] * shape[1] > 2 * limit:
@@ -183,18 +180,21 @@ def _header_by_vips(path: Path) -> Header:
 
 
 @contextmanager
-def opened(path: Path, check: Callable[[], None] | None = None) -> Iterator[Image.Image]:
+def opened(
+    path: Path, check: Callable[[], None] | None = None, formats: Sequence[str] = budgets.FORMATS
+) -> Iterator[Image.Image]:
     """Open a file with Pillow; translate every error raised while it is open to `PictureError`.
 
     Args:
         path: the file.
         check: called before Pillow opens the file; None: the file has been checked.
+        formats: those to decode, by Pillow's names.
     """
     try:
         _check_regular(path)
         if check is not None:
             check()
-        with Image.open(path, formats=_readable()) as image:
+        with Image.open(path, formats=_registered(formats)) as image:
             yield image
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
@@ -203,7 +203,10 @@ def opened(path: Path, check: Callable[[], None] | None = None) -> Iterator[Imag
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
-        raise _UnknownToPillow(f"{path} is not a picture that Pillow can read") from error
+        raise _UnknownToPillow(
+            f"{path} is not a picture that Pillow can read, or not of these formats: "
+            f"{', '.join(formats)}"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"{path} is too large: {error} {_RAISE_LIMIT}") from error
     except Exception as error:
@@ -215,9 +218,9 @@ class _Irregular(PictureError):  # noqa: N818 - a kind of PictureError, for this
     pass
 
 
-def _readable() -> list[str]:
+def _registered(formats: Sequence[str]) -> list[str]:
     Image.init()
-    return [name for name in READABLE if name in Image.OPEN]
+    return [name for name in formats if name in Image.OPEN]
 
 
 def _check_regular(path: Path) -> None:

@@ -85,7 +85,7 @@ def _upscale_frames(
     kind = encode.format_of(target)
     failed: list[Exception] = []
     try:
-        with decode.opened(source) as image:
+        with decode.opened(source, formats=call.budget.formats) as image:
             carried, timing = _first_look(image, source, call)
             carried = encode.fitted_metadata(carried, target)
             compute = _Compute(steps, options, call, header.frames, failed)

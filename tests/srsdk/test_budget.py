@@ -225,6 +225,22 @@ def test_pixels_and_pages_are_limited_for_every_kind_of_input(tmp_path: Path) ->
     assert not (tmp_path / "out.tiff").exists()
 
 
+def test_formats_can_be_left_out(tmp_path: Path) -> None:
+    """A budget names the formats that are decoded; an unknown one is an error at once."""
+    small = Image.new("RGB", (20, 20))
+    call = Call(budget=Budget(formats=("PNG", "JPEG")))
+    for suffix in (".png", ".jpg", ".tiff", ".gif", ".webp"):
+        path = tmp_path / f"a{suffix}"
+        small.save(path)
+        if suffix in (".png", ".jpg"):
+            files.upscale_file((NEAREST,), path, tmp_path / f"b{suffix}", call=call)
+            continue
+        with pytest.raises(srsdk.PictureError, match="not of these formats: PNG, JPEG"):
+            files.upscale_file((NEAREST,), path, tmp_path / f"b{suffix}", call=call)
+    with pytest.raises(srsdk.UsageError, match="formats is"):
+        Budget(formats=("PNG", "EPS"))
+
+
 def test_an_upscaler_its_futures_and_chains_have_the_budget(picture: Any) -> None:
     """The budget given to an Upscaler is that of all its calls."""
     budget = Budget(pixels=100)
