@@ -91,6 +91,7 @@ def test_public_surface() -> None:
     assert srsdk.__all__ == sorted(srsdk.__all__)
     assert set(srsdk.__all__) == {
         "BackendError",
+        "Budget",
         "Chain",
         "DeadlineExceeded",
         "EngineMismatch",
