@@ -193,7 +193,12 @@ def without_alpha(pixels: Pixels, target: Path) -> Pixels:
     """
     if pixels.alpha is None or pixels.alpha.min() == WHITE[pixels.alpha.dtype.name]:
         return replace(pixels, alpha=None)
-    raise OutputError(
+    raise transparent(target)
+
+
+def transparent(target: Path) -> OutputError:
+    """Return the error for a picture with transparent parts and a format without alpha."""
+    return OutputError(
         f"{target}: the picture has transparent parts, which {format_of(target)} cannot hold; "
         "use .png, .webp, .avif or .tiff"
     )

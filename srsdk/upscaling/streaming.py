@@ -18,8 +18,15 @@ from srsdk.errors import OutputError
 from srsdk.image import vips
 from srsdk.image.arrays import Array
 from srsdk.image.decode import Header
-from srsdk.image.encode import JPEG_QUALITY, fitted_metadata, format_of, replacing, without_alpha
-from srsdk.image.metadata import png_chunk
+from srsdk.image.encode import (
+    JPEG_QUALITY,
+    fitted_metadata,
+    format_of,
+    replacing,
+    transparent,
+    without_alpha,
+)
+from srsdk.image.metadata import Carried, png_chunk
 from srsdk.image.pixels import from_bands, to_depth
 from srsdk.image.resize import Goal, goal
 from srsdk.inference.tiling import Span, spans
@@ -114,6 +121,8 @@ def _stream(
     layout: Plan, source: Path, target: Path, header: Header, options: PictureOptions, call: Call
 ) -> None:
     kind = format_of(target)
+    if kind == "JPEG" and header.has_alpha:
+        _check_opaque(source, target)
     image = vips.open_rows(source)
     with vips.translated(f"{source} is damaged or cannot be read"):
         image, carried = vips.as_pixels(image, vips.carried_of(image))
@@ -136,6 +145,21 @@ def _stream(
         finally:
             feed.put(b"", written)
         written.result()
+
+
+def _check_opaque(source: Path, target: Path) -> None:
+    """Read the whole alpha before any work: a transparent part may be in the last row.
+
+    Raises:
+        OutputError: the picture has transparent parts, which the format cannot hold.
+    """
+    image = vips.open_rows(source)
+    with vips.translated(f"{source} is damaged or cannot be read"):
+        image, _ = vips.as_pixels(image, Carried())
+        lowest = image[image.bands - 1].min() if image.bands in (2, 4) else None
+    white = {"uchar": 255, "ushort": 65535}[image.format]
+    if lowest is not None and lowest < white:
+        raise transparent(target)
 
 
 def _enlarged(

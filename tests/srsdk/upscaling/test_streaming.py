@@ -230,3 +230,28 @@ def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = memory.available_bytes()
     assert found is not None
     assert found > 500_000
+
+
+@pytest.mark.parametrize("last_row", [0, 255])
+def test_transparency_is_found_before_any_work(
+    up: srsdk.Upscaler, tmp_path: Path, last_row: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transparent row at the end of a picture that goes to JPEG: no window is computed."""
+    image = Image.fromarray(make_picture(401, 50)).convert("RGBA")
+    image.paste((9, 9, 9, last_row), (0, 400, 50, 401))
+    image.save(tmp_path / "in.png")
+    monkeypatch.setattr("srsdk.upscaling.files.need_bytes", lambda *_: 1 << 60)
+    seen: list[int] = []
+
+    def convert() -> None:
+        up.upscale_file(
+            tmp_path / "in.png", tmp_path / "out.jpg", progress=lambda done, _: seen.append(done)
+        )
+
+    if last_row == 255:
+        convert()
+        assert decoded(tmp_path / "out.jpg").shape == (802, 100, 3)
+        return
+    with pytest.raises(srsdk.OutputError, match="transparent parts"):
+        convert()
+    assert seen == []
