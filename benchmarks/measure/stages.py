@@ -14,7 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 import srsdk
-from srsdk.image import decode, encode
+from srsdk.image import decode
+from srsdk.upscaling import files
 
 STEPS = ("stage", "h2d", "execute", "d2h", "paste")
 
@@ -38,7 +39,7 @@ def _once(up: srsdk.Upscaler, source: Path, target: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     with (
         patch.object(decode, "read", _timed(decode.read, "decode", found)),
-        patch.object(encode, "write_pixels", _timed(encode.write_pixels, "encode", found)),
+        patch.object(files, "write_result", _timed(files.write_result, "encode", found)),
         up.profile() as calls,
     ):
         began = time.perf_counter()

@@ -131,10 +131,16 @@ def _upscale_file(
         pixels = encode.fitted(within(call, lambda: decode.read(source, **limits)), target)
         result = upscale(steps, pixels, options, call)
         del pixels
-        _write(result, target, options, call)
+        write_result(result, target, options, call)
 
 
-def _write(result: Pixels, target: Path, options: PictureOptions, call: Call) -> None:
+def write_result(result: Pixels, target: Path, options: PictureOptions, call: Call) -> None:
+    """Encode a result atomically.
+
+    Raises:
+        OutputError: the disk is full, or the format cannot hold the picture.
+        DeadlineExceeded: see `Call`.
+    """
     encoder = encode.encoder_of(result, target, options)
     with encode.replacing(target) as temporary:
         # an abandoned encoder may create the file after it was removed
