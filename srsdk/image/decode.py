@@ -267,7 +267,7 @@ def _sizes(
 
 def _needs_vips(image: Image.Image) -> bool:
     """Return whether Pillow would silently reduce 16 bits to 8."""
-    return _has_deep_tiles(image) and not image.mode.startswith("I;16")
+    return _has_deep_tiles(image) and not image.mode.startswith("I")
 
 
 def _has_deep_tiles(image: Image.Image) -> bool:

@@ -58,8 +58,9 @@ def icon_sizes(file: BinaryIO) -> list[Size]:
     """
     file.seek(4)
     (count,) = _unpacked("<H", file.read(2))
-    entries = [file.read(16) for _ in range(count)]
-    return [_icon_size(file, *_unpacked("<BB6xII", entry)) for entry in entries]
+    table = file.read(16 * count)
+    _unpacked(f"{16 * count}s", table)
+    return [_icon_size(file, *entry) for entry in struct.iter_unpack("<BB6xII", table)]
 
 
 def _icon_size(file: BinaryIO, width: int, height: int, _: int, offset: int) -> Size:

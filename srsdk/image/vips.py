@@ -27,7 +27,6 @@ _LOADERS = (
     (b"\x89PNG", "pngload_source"),
     (b"\xff\xd8", "jpegload_source"),
     *((magic, "tiffload_source") for magic in _TIFF),
-    *((magic, "ppmload_source") for magic in (b"P5", b"P6", b"Pf", b"PF")),
 )
 """First bytes of a file, and libvips' loader."""
 _PNG_HEAD_BYTES = 8 + 25
@@ -96,7 +95,9 @@ def _open(vips: Any, path: Path) -> Any:
     # a loader by name: left to itself, libvips may choose one that runs other programs
     loader = next((name for magic, name in _LOADERS if head.startswith(magic)), None)
     if loader is None:
-        raise PictureError(f"{path} is not a PNG, TIFF, JPEG or PPM file")
+        raise PictureError(
+            f"{path} is not a PNG, TIFF or JPEG file, the only ones read with more than 8 bits"
+        )
     # a source, because in file names libvips parses options at the end and requires UTF-8
     source = vips.Source.new_from_file(os.fsencode(path))
     # by default libvips fills missing pixels with black, without an error

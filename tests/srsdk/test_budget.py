@@ -21,7 +21,7 @@ from srsdk.scheduling.context import Call
 from srsdk.system import memory_limits
 from srsdk.upscaling import files
 from srsdk.upscaling.steps import Step
-from tests.fuzz.targets import NEAREST
+from tests.fuzz.workplace import NEAREST
 
 MIB = 1 << 20
 

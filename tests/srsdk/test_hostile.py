@@ -15,7 +15,7 @@ import srsdk
 from srsdk.image.metadata import png_chunk
 from srsdk.scheduling.context import Call
 from srsdk.upscaling import files
-from tests.fuzz.targets import NEAREST
+from tests.fuzz.workplace import NEAREST
 
 POSIX = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes, pipes, links")
 MIB = 1 << 20

@@ -19,7 +19,7 @@ from srsdk.engines.backends import BACKENDS
 from srsdk.models import find
 from srsdk.upscaling import files
 from tests.conftest import make_picture
-from tests.fuzz.targets import NEAREST
+from tests.fuzz.workplace import NEAREST
 
 POSIX = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes, pipes, links")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,68 @@ def test_what_is_there_is_kept(
     assert main(["compare", *pair, "-o", str(page), "--force"]) == 0
     assert main(["compare", pair[0], str(page), "-o", str(tmp_path / "b.html")]) == 1
     assert "not a picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("name", ["both.png", "page.html"])
+def test_a_picture_is_not_its_own_comparison(
+    pair: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    which: int,
+    name: str,
+) -> None:
+    """A target that is one of the two, by any path, is refused; `--force` does not help."""
+    before = Path(pair[which]).read_bytes()
+    targets, folder = [pair[which]], tmp_path / "by another path"
+    if os.name == "posix":
+        folder.symlink_to(tmp_path)
+        targets.append(str(folder / Path(pair[which]).name))
+    call = ["compare", *pair, "--force", "-o"]
+    for target in targets:
+        assert main([*call, target]) == 2
+        assert "would be replaced by the comparison" in capsys.readouterr().err
+        assert Path(pair[which]).read_bytes() == before
+    assert main([*call, str(tmp_path / name)]) == 0
+
+
+@pytest.mark.parametrize(("name", "need"), [("both.png", 1_200_000), ("page.html", 2_880_000)])
+def test_memory_is_limited(
+    pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, need: int
+) -> None:
+    """What both pictures and their comparison take together is checked before they are decoded."""
+    call = ["compare", *pair, "-o", str(tmp_path / name), "--max-memory"]
+    assert main([*call, str(need - 1)]) == 1
+    assert f"needs {need:,} bytes of memory" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+    assert main([*call, str(need)]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the process's highest memory")
+@pytest.mark.parametrize(("name", "per_pixel"), [("o.png", "SHEET"), ("o.html", "PAGE")])
+def test_no_more_memory_than_was_checked(tmp_path: Path, name: str, per_pixel: str) -> None:
+    """The constants that the check uses are not below what a comparison takes."""
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1500, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png", compress_level=1)
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from srsdk.image import comparison\n"
+        "a, target = Path(sys.argv[1]), Path(sys.argv[2])\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "comparison.compare(a, a, target)\n"  # loads what is loaded late
+        "comparison.compare(a, a, target, overwrite=True)\n"
+        "print(used(), comparison.SHEET_BYTES, comparison.PAGE_BYTES)\n"
+    )
+    small = tmp_path / "small.png"
+    Image.new("RGB", (8, 8)).save(small)
+    peak = {}
+    for picture in (small, tmp_path / "a.png"):
+        call = [sys.executable, "-c", code, str(picture), str(tmp_path / f"{picture.stem}.{name}")]
+        done = subprocess.run(call, capture_output=True, text=True, check=True)
+        peak[picture.stem], sheet, page = map(int, done.stdout.split())
+    allowed = {"SHEET": sheet, "PAGE": page}[per_pixel]
+    assert (peak["a"] - peak["small"]) / (1000 * 1500) < allowed
 
 
 def shot(page: Any) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import srsdk
+from srsdk.image import decode
 from tests.conftest import Picture, make_picture
 
 
@@ -198,3 +199,10 @@ def test_a_decompression_bomb_is_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(srsdk.PictureError, match="too large"):
         up(source)
+
+
+def test_a_16_bit_pgm_keeps_its_depth(tmp_path: Path) -> None:
+    """16-bit gray in a PGM file needs no libvips, and is not reduced."""
+    gray = np.arange(0, 65536, 17, dtype=">u2")[:3840].reshape(48, 80)
+    (tmp_path / "a.pgm").write_bytes(b"P5 80 48 65535\n" + gray.tobytes())
+    assert np.array_equal(decode.read(tmp_path / "a.pgm").rgb[..., 0], gray)

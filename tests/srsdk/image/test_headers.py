@@ -17,7 +17,7 @@ import srsdk
 from srsdk.image import decode
 from srsdk.scheduling.context import Call
 from srsdk.upscaling import files
-from tests.fuzz.targets import NEAREST
+from tests.fuzz.workplace import NEAREST
 from tests.srsdk.test_hostile import png, upscale
 
 PROGRAMS = {
