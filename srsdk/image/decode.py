@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from srsdk import budget as budgets
 from srsdk.budget import Budget
-from srsdk.errors import PictureError
+from srsdk.errors import PictureError, SrsdkError
 from srsdk.image import headers, vips
 from srsdk.image.encode import check_target, write
 from srsdk.image.metadata import carried_of, orientation
@@ -202,6 +203,8 @@ def opened(
         raise
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
+    except (SrsdkError, CancelledError):
+        raise  # a deadline or a cancellation while the file is open is no damage
     except UnidentifiedImageError as error:
         raise _UnknownToPillow(
             f"{path} is not a picture that Pillow can read, or not of these formats: "

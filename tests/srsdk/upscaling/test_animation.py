@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from PIL import Image, ImageSequence
 
 import srsdk
+from srsdk.scheduling.context import Call
+from srsdk.upscaling import files
 from tests.conftest import Picture, make_picture
 from tests.fakes.engine import FakeEngine, fake_manifest
+from tests.fuzz.workplace import NEAREST
 from tests.srsdk.test_upscaler import open_fake
 
 DURATIONS = [100, 250, 70, 400]
@@ -120,3 +124,31 @@ def test_one_picture_formats_are_refused(tmp_path: Path, up: srsdk.Upscaler) -> 
     with pytest.raises(srsdk.PictureError, match="got 4 frames, expected a single picture"):
         up(source)
     assert [path.name for path in tmp_path.iterdir()] == ["in.gif"]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tiff"])
+def test_a_deadline_while_the_frames_are_looked_at_is_no_damage(
+    tmp_path: Path, suffix: str
+) -> None:
+    """A call that is late, or cancelled, before the first frame is computed says so."""
+    frames = [Image.new("RGB", (8, 8), (index, 0, 0)) for index in range(9)]
+    source = tmp_path / f"a{suffix}"
+    frames[0].save(source, save_all=True, append_images=frames[1:])
+    for failure in (srsdk.DeadlineExceeded("late"), CancelledError()):
+        with pytest.raises(type(failure)):
+            files.upscale_file((NEAREST,), source, tmp_path / "b.gif", call=LateCall(failure))
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+class LateCall(Call):
+    """A call that ends at its fifth check."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self._failure, self._checks = failure, 0
+
+    def check(self) -> None:
+        """Count, and raise."""
+        self._checks += 1
+        if self._checks == 5:
+            raise self._failure
