@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from srsdk.system.durable import make_folder, sync, sync_folder
 from srsdk.system.processor import KINDS as PROCESSOR_KINDS
 from srsdk.system.processor import UNKNOWN
 
@@ -39,10 +41,21 @@ def make(
 
 
 def append(path: Path, record: Record) -> None:
-    """Append a record to a file, creating the file if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(rounded(record), separators=(",", ":")) + "\n")
+    """Append a record to a file, creating the file if missing; it survives a power cut."""
+    make_folder(path.parent)
+    line = json.dumps(rounded(record), separators=(",", ":")) + "\n"
+    with path.open("a+b") as file:
+        # a line that a power cut tore must not take this one with it
+        if file.tell() and _last_byte(file) != b"\n":
+            file.write(b"\n")
+        file.write(line.encode())
+    sync(path)
+    sync_folder(path.parent)
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def read(path: Path) -> Iterator[Record]:

@@ -34,6 +34,7 @@ from export.options import PRECISIONS, TARGETS, Options, parse_profiles
 from export.pipeline import export
 from export.record import Report
 from export.report import table
+from export.targets.atomic_output import Staging
 from export.targets.lint import LintError
 from export.targets.triton import write_repository
 from training.checkpoint import CheckpointError
@@ -52,15 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.verbose:
         logging.getLogger("export").setLevel(logging.INFO)
+    staging = Staging()
     try:
         options = _options(arguments)
         if arguments.triton is not None and options.data is None:
             raise UsageError(
                 "--triton needs real tiles for the server's warm-up: name a folder with --data"
             )
-        report = export(arguments.source, arguments.output, options, force=arguments.force)
+        force = arguments.force
+        report = export(arguments.source, arguments.output, options, force=force, staging=staging)
         if arguments.triton is not None:
-            write_repository(report.made, arguments.triton, options, force=arguments.force)
+            staging.published = True  # by an earlier run, if all files were up to date
+            write_repository(report.made, arguments.triton, options, force=force)
     except UsageError as error:
         return _failed(error, EXIT_USAGE)
     except (GateError, LintError) as error:
@@ -74,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _failed(error, EXIT_FAILED)
     except KeyboardInterrupt:
-        return _failed("stopped; nothing was written", EXIT_INTERRUPTED)
+        return _failed(_stopped(arguments, staging), EXIT_INTERRUPTED)
     try:
         lines = _comparison(report, show=arguments.comparison)
     except KeyboardInterrupt:
@@ -85,6 +89,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         sys.stdout.write(table(report) + "".join(f"{line}\n" for line in lines))
     return 0
+
+
+def _stopped(arguments: argparse.Namespace, staging: Staging) -> str:
+    """Return what an interrupt left."""
+    if not staging.published:
+        return "stopped; nothing was written"
+    if arguments.triton is None:
+        return "stopped; the files are written"
+    return (
+        f"stopped; the files are written, but {arguments.triton} is not complete; run the command "
+        "again to complete it"
+    )
 
 
 def _comparison(report: Report, *, show: bool) -> list[SpeedComparison]:

@@ -29,7 +29,14 @@ from srsdk.manifest import read_manifest
 from training.data.pictures import find_pictures
 
 
-def export(source_path: Path, output: Path, options: Options, *, force: bool = False) -> Report:
+def export(
+    source_path: Path,
+    output: Path,
+    options: Options,
+    *,
+    force: bool = False,
+    staging: Staging | None = None,
+) -> Report:
     """Export all requested files; none appears unless all of them pass their gates.
 
     Files from the same source, options and tools are up to date and left as they are.
@@ -39,6 +46,7 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
         output: a folder, a base name, or the full name of a single file.
         options: export options.
         force: replace existing files.
+        staging: tells the caller whether the files were published before an interrupt.
 
     Raises:
         ExportError: source, options or output are unusable, or a gate fails.
@@ -63,13 +71,13 @@ def export(source_path: Path, output: Path, options: Options, *, force: bool = F
         return report
     _check_free([a for a in artifacts if a not in [k.artifact for k in kept]], force=force)
     work = Work(source, options, libraries, key, report)
-    with Staging() as staging:
+    with staging or Staging() as staging:
         for artifact in artifacts:
             staged = staging.path(artifact.path)
             report.made.append(work.make(artifact, staged))
             if artifact.is_engine:
                 # an engine is executable code: the runtime checks this hash before opening it
-                line = f"{file_sha256(staged)}  {artifact.path.name}\n"
+                line = _hash_line(staged, artifact.path.name)
                 staging.path(hash_file(artifact.path)).write_text(line, encoding="utf-8")
         staging.publish()
     report.seconds = seconds_since(began)
@@ -100,9 +108,21 @@ def _up_to_date(artifacts: Sequence[Artifact], key: str) -> list[Made]:
             manifest = read_manifest(artifact.path)
         except srsdk.SrsdkError:
             continue
-        if manifest is not None and manifest.build_key == key:
+        is_complete = not artifact.is_engine or _has_its_hash(artifact.path)
+        if manifest is not None and manifest.build_key == key and is_complete:
             found.append(Made(artifact, manifest, None, 0.0))
     return found
+
+
+def _has_its_hash(engine: Path) -> bool:
+    """Return whether the hash file, without which the runtime refuses an engine, belongs to it."""
+    note = hash_file(engine)
+    return note.is_file() and note.read_bytes() == _hash_line(engine, engine.name).encode()
+
+
+def _hash_line(engine: Path, name: str) -> str:
+    """Return a line of `sha256sum`."""
+    return f"{file_sha256(engine)}  {name}\n"
 
 
 def _check_free(artifacts: Sequence[Artifact], *, force: bool) -> None:

@@ -64,16 +64,18 @@ class Budget:
         self.memory_bytes, self.pixels, self.seconds, self.pages = (
             memory_bytes, pixels, seconds, pages,
         )  # fmt: skip
-        self._changed = threading.Condition()
+        # entered by itself, not through the condition, whose `with` Ctrl-C can leave locked
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: deque[object] = deque()
-        self._reserved_bytes = 0
+        self._held: dict[object, int] = {}
         self._idle_bytes = 0
         self._holding = threading.local()
 
     @property
     def reserved_bytes(self) -> int:
         """Memory set aside for the pictures in work now."""
-        return self._reserved_bytes
+        return sum(list(self._held.values()))
 
     def check_size(self, height: int, width: int) -> None:
         """Refuse a picture with too many pixels.
@@ -101,7 +103,7 @@ class Budget:
         own = [limit for limit in (limit_bytes, self.memory_bytes) if limit is not None]
         free = memory_limits.allowance(None)
         # what the others were promised is theirs only for now
-        return min([*own, max(free, min(self._idle_bytes, free + self._reserved_bytes))])
+        return min([*own, max(free, min(self._idle_bytes, free + self.reserved_bytes))])
 
     def check_memory(self, need_bytes: int, limit_bytes: int | None, advice: str = "") -> None:
         """Refuse a picture that does not fit even alone.
@@ -143,56 +145,60 @@ class Budget:
             PictureError: too little memory, and no other picture that could give any back; or this
                 thread holds memory already and would wait for itself.
         """
-        self._take(need_bytes, check)
+        ticket = object()
         self._depth += 1
         try:
+            self._take(ticket, need_bytes, check)
             yield
         finally:
             self._depth -= 1
             pending = [each for each in abandoned or () if not each.done()]
             if pending:
                 # one thread at a time is abandoned: the last ends last
-                pending[-1].add_done_callback(lambda _: self._give_back(need_bytes))
+                pending[-1].add_done_callback(lambda _: self._give_back(ticket))
             else:
-                self._give_back(need_bytes)
+                self._give_back(ticket)
 
-    def _take(self, need_bytes: int, check: Callable[[], None]) -> None:
-        with self._changed:
+    def _take(self, ticket: object, need_bytes: int, check: Callable[[], None]) -> None:
+        with self._lock:
             if not self._waiting and self._fits(need_bytes):
-                self._reserved_bytes += need_bytes
+                self._held[ticket] = need_bytes
                 return
-            ticket = object()
-            self._waiting.append(ticket)
             try:
+                self._waiting.append(ticket)
                 while self._waiting[0] is not ticket or not self._fits(need_bytes):
-                    if self._reserved_bytes == 0 and self._waiting[0] is ticket:
-                        self.check_memory(need_bytes + memory_limits.FIXED_BYTES, None)
-                    if self._depth:
-                        raise PictureError(
-                            f"the picture needs {need_bytes:,} bytes of memory, which another call "
-                            "of this thread holds: do not start it from a progress callback"
-                        )
+                    self._check_wait(ticket, need_bytes)
                     check()
                     self._changed.wait(CHECK_S)
-                self._reserved_bytes += need_bytes
+                self._held[ticket] = need_bytes
             finally:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
 
+    def _check_wait(self, ticket: object, need_bytes: int) -> None:
+        """Raise if waiting would never end."""
+        if not self._held and self._waiting[0] is ticket:
+            self.check_memory(need_bytes + memory_limits.FIXED_BYTES, None)
+        if self._depth > 1:
+            raise PictureError(
+                f"the picture needs {need_bytes:,} bytes of memory, which another call of this "
+                "thread holds: do not start it from a progress callback"
+            )
+
     def _fits(self, need_bytes: int) -> bool:
-        total = self._reserved_bytes + need_bytes
+        total = self.reserved_bytes + need_bytes
         if self.memory_bytes is None and total <= memory_limits.ALWAYS_FINE_BYTES:
             return True
         free = memory_limits.allowance(None)
-        if not self._reserved_bytes:
+        if not self._held:
             self._idle_bytes = free
         limit = self._idle_bytes if self.memory_bytes is None else self.memory_bytes
         fixed = memory_limits.FIXED_BYTES
         return total + fixed <= max(limit, 0) and need_bytes + fixed <= free
 
-    def _give_back(self, need_bytes: int) -> None:
-        with self._changed:
-            self._reserved_bytes -= need_bytes
+    def _give_back(self, ticket: object) -> None:
+        with self._lock:
+            self._held.pop(ticket, None)
             self._changed.notify_all()
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 from srsdk import models
 from srsdk.errors import ModelError, UsageError
 from srsdk.options import PictureOptions
+from srsdk.scheduling import callbacks
 from srsdk.scheduling.context import Call, Progress
 from srsdk.upscaler import Upscaler
 from srsdk.upscaling import files
@@ -120,7 +121,12 @@ class Chain:
         return max(model.ahead for model in self._models)
 
     def close(self) -> None:
-        """Close all models; safe to call again."""
+        """Close all models; safe to call again.
+
+        Raises:
+            UsageError: in a callback of one of them; nothing is closed.
+        """
+        callbacks.check_close(*(model._workers for model in self._models))
         for model in self._models:
             model.close()
 
@@ -139,7 +145,9 @@ class Chain:
         return f"<Chain x{self.scale} of {', '.join(map(repr, self._models))}>"
 
     def _call(self, progress: Progress | None, timeout: float | None) -> Call:
-        return Call(progress, timeout, self._models[0].budget)
+        owners = [model._workers for model in self._models]
+        callbacks.check_call(*owners)
+        return Call(callbacks.marked(progress, *owners), timeout, self._models[0].budget)
 
     @property
     def _steps(self) -> tuple[Step, ...]:

@@ -16,6 +16,7 @@ from srsdk import models
 from srsdk.engines.backends import BACKENDS, installed
 from srsdk.engines.cuda.device import Device
 from srsdk.errors import ModelError, SelfTestError, SrsdkError
+from srsdk.system import user_cache
 from srsdk.system.processor import processor
 
 GPU_LIBRARIES = (
@@ -58,6 +59,7 @@ def examine() -> list[Check]:
         Check("cpu", True, f"{os.cpu_count()} logical cores, {processor()}"),
         *(_backend(name) for name in BACKENDS),
         *_self_tests(),
+        _cache(),
         *_gpus(),
         *_gpu_libraries(),
         _one_onnxruntime(),
@@ -128,6 +130,17 @@ def _self_test(backend: str) -> Check | None:
     )
     but = f"; not run: {'; '.join(not_run)}" if not_run else ""
     return Check(title, True, found + but)
+
+
+def _cache() -> Check:
+    """Check that what was measured on this machine is remembered."""
+    if os.environ.get(user_cache.VARIABLE) == "":
+        return Check("cache", True, f"off: {user_cache.VARIABLE} is empty")
+    trouble = user_cache.trouble()
+    if not trouble:
+        return Check("cache", True, f"{user_cache.folder()}")
+    found = f"{trouble}; each process repeats self-tests and tuning"
+    return Check("cache", False, found, f"export {user_cache.VARIABLE}=FOLDER")
 
 
 def _refusal(model: str, backend: str) -> str:

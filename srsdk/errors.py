@@ -52,3 +52,7 @@ class PictureError(SrsdkError):
 
 class OutputError(SrsdkError):
     """A result that cannot be written."""
+
+
+class TargetExistsError(OutputError):
+    """A target that exists, or has appeared meanwhile, and may not be replaced."""

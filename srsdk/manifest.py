@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from srsdk.errors import ManifestError
+from srsdk.formats.manifest_fields import check, wrong
 from srsdk.formats.onnx_metadata import read_onnx_metadata
 from srsdk.formats.probe import Probe
 from srsdk.formats.tensorrt_plan import PLAN_SUFFIX, read_plan_text
@@ -17,12 +19,10 @@ from srsdk.formats.tensorrt_plan import PLAN_SUFFIX, read_plan_text
 SCHEMA = 1
 METADATA_KEY = "srsdk.manifest"
 
-FAMILIES = ("gan", "ae", "vae", "foreign")
-DTYPES = ("uint8", "float32")
-LAYOUTS = ("NHWC", "NCHW")
-PRECISIONS = ("fp32", "fp16", "int8", "unknown")
-FLAVOURS = ("portable", "cpu", "gpu", "rtx", "tensorrt")
-PARITY_OF = ("file", "graph")
+MAX_TEXT_CHARACTERS = 1 << 16
+"""Longest manifest; those of the shipped files have about 2,000 characters."""
+MAX_PROBE_PX = 1 << 18
+"""Pixels of a probe's picture, where the file accepts any size; exports write 32x32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,36 +121,51 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     Raises:
         ManifestError: names `source`, the field, its value and the allowed values.
     """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ManifestError(
+            f"{source}: the manifest has {len(text):,} characters, at most {MAX_TEXT_CHARACTERS:,}"
+        )
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        # invalid JSON, a number with thousands of digits, thousands of brackets
+        # invalid JSON, NaN, a number with thousands of digits, thousands of brackets
         raise ManifestError(f"{source}: the manifest is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ManifestError(
             f"{source}: the manifest is {type(values).__name__}, expected an object"
         )
     schema = values.pop("schema", None)
-    if schema != SCHEMA:
-        raise _wrong(source, "schema", schema, f"{SCHEMA} (another version of srsdk wrote it)")
+    if type(schema) is not int or schema != SCHEMA:
+        raise wrong(source, "schema", schema, f"{SCHEMA} (another version of srsdk wrote it)")
     known = {f.name: f for f in dataclasses.fields(Manifest)}
     for name in values:
         if name not in known:
-            raise _wrong(source, name, values[name], f"one of the fields {sorted(known)}")
+            raise wrong(source, name, values[name], f"one of the fields {sorted(known)}")
     required = (dataclasses.MISSING, dataclasses.MISSING)
     for name, spec in known.items():
         if name not in values and (spec.default, spec.default_factory) == required:
             raise ManifestError(f"{source}: manifest field {name} is missing")
-    checked = {name: _check(source, name, value) for name, value in values.items()}
+    checked = {name: check(source, name, value) for name, value in values.items()}
     return _check_probe_size(source, Manifest(**checked))
 
 
 def _check_probe_size(source: str, manifest: Manifest) -> Manifest:
-    """Reject a probe whose size the file does not accept."""
+    """Reject a probe whose size the file does not accept, or that takes too long to compute."""
     only, probe = manifest.size_px, manifest.probe
-    if probe is not None and only not in (None, probe.size_px):
-        raise _wrong(source, "probe.size_px", probe.size_px, f"{only}, the file's only size")
+    if probe is None:
+        return manifest
+    if only not in (None, probe.size_px):
+        raise wrong(source, "probe.size_px", probe.size_px, f"{only}, the file's only size")
+    known = [only, *(size for _, *size in manifest.profiles)]
+    free = list(probe.size_px) not in [list(size) for size in known if size is not None]
+    if free and math.prod(probe.size_px) > MAX_PROBE_PX:
+        allowed = f"at most {MAX_PROBE_PX:,} pixels, or a size that the file is limited to"
+        raise wrong(source, "probe.size_px", probe.size_px, allowed)
     return manifest
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def _plain(manifest: Manifest) -> dict[str, Any]:
@@ -159,151 +174,3 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
     values["built_with"] = dict(manifest.built_with)
     values["probe"] = None if manifest.probe is None else manifest.probe.to_dict()
     return values
-
-
-_CHOICES = {
-    "family": FAMILIES,
-    "dtype": DTYPES,
-    "layout": LAYOUTS,
-    "precision": PRECISIONS,
-    "flavour": FLAVOURS,
-    "parity_of": PARITY_OF,
-}
-_RANGES = {"scale": (1, 16), "radius_px": (0, 4096), "multiple_px": (1, 256)}
-
-
-def _check(source: str, name: str, value: Any) -> Any:
-    if name in _CHOICES:
-        if value not in _CHOICES[name]:
-            raise _wrong(source, name, value, " or ".join(_CHOICES[name]))
-        return value
-    if name in _RANGES:
-        low, high = _RANGES[name]
-        if not _is_int(value) or not low <= value <= high:
-            raise _wrong(source, name, value, f"a whole number from {low} to {high}")
-        return value
-    return _CHECKS[name](source, name, value)
-
-
-def _check_channels(source: str, name: str, value: Any) -> int:
-    if not _is_int(value) or value not in (1, 3):
-        raise _wrong(source, name, value, "1 or 3")
-    return int(value)
-
-
-def _check_size(source: str, name: str, value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if not pair or not all(_is_int(side) and side > 0 for side in value):
-        raise _wrong(source, name, value, "null or [height, width]")
-    return (value[0], value[1])
-
-
-def _check_number(source: str, name: str, value: Any) -> float | None:
-    if value is not None and not _is_number(value):
-        raise _wrong(source, name, value, "null or a number")
-    return None if value is None else float(value)
-
-
-def _check_share(source: str, name: str, value: Any) -> float | None:
-    if value is not None and (not _is_number(value) or not 0 <= value <= 1):
-        raise _wrong(source, name, value, "null or a number from 0 to 1")
-    return None if value is None else float(value)
-
-
-def _check_lsb(source: str, name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if not _is_int(value) or not 0 <= value <= 255:
-        raise _wrong(source, name, value, "null or a whole number from 0 to 255")
-    return int(value)
-
-
-def _check_flag(source: str, name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(source, name, value, "true or false")
-    return value
-
-
-def _check_profiles(source: str, name: str, value: Any) -> tuple[tuple[int, int, int], ...]:
-    allowed = "a list of [batch, height, width]"
-    if not isinstance(value, (list, tuple)):
-        raise _wrong(source, name, value, allowed)
-    for profile in value:
-        triple = isinstance(profile, (list, tuple)) and len(profile) == 3
-        if not triple or not all(_is_int(side) and side > 0 for side in profile):
-            raise _wrong(source, name, value, allowed)
-    return tuple((n, height, width) for n, height, width in value)
-
-
-def _check_sms(source: str, name: str, value: Any) -> tuple[int, ...]:
-    numbers = isinstance(value, (list, tuple)) and all(_is_int(sm) for sm in value)
-    if not numbers or not all(50 <= sm <= 999 for sm in value):
-        raise _wrong(source, name, value, "a list of numbers such as 86, 89, 120")
-    return tuple(value)
-
-
-def _check_text(source: str, name: str, value: Any) -> str:
-    if not isinstance(value, str) or (name == "name" and not value):
-        raise _wrong(source, name, value, "a string")
-    return value
-
-
-def _check_versions(source: str, name: str, value: Any) -> MappingProxyType[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise _wrong(source, name, value, "an object of strings")
-    return MappingProxyType(dict(value))
-
-
-def _check_probe(source: str, name: str, value: Any) -> Probe | None:
-    if value is None:
-        return None
-    try:
-        return Probe.parse(value)
-    except (ValueError, TypeError, KeyError) as error:
-        allowed = "null or size_px, samples (base64), min_psnr_db and max_lsb"
-        raise _wrong(source, name, value, f"{allowed}: {error}") from error
-
-
-def _check_scores(
-    source: str, name: str, value: Any
-) -> MappingProxyType[str, MappingProxyType[str, float]]:
-    tables = isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
-    if not tables or not all(_is_number(n) for v in value.values() for n in v.values()):
-        raise _wrong(source, name, value, "an object of numbers for each test set")
-    return MappingProxyType({k: MappingProxyType(dict(v)) for k, v in value.items()})
-
-
-_CHECKS = {
-    "name": _check_text,
-    "channels": _check_channels,
-    "size_px": _check_size,
-    "profiles": _check_profiles,
-    "library_version": _check_text,
-    "sms": _check_sms,
-    "radius_measured": _check_flag,
-    "parity_db": _check_number,
-    "parity_lsb": _check_lsb,
-    "scores": _check_scores,
-    "probe": _check_probe,
-    "weights_sha256": _check_text,
-    "texture": _check_share,
-    "licence": _check_text,
-    "training_data": _check_text,
-    "built_with": _check_versions,
-    "build_key": _check_text,
-}
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    # an integer too large for a float could not be displayed
-    return isinstance(value, float) or (_is_int(value) and abs(value) < 1 << 63)
-
-
-def _wrong(source: str, name: str, value: Any, allowed: str) -> ManifestError:
-    return ManifestError(f"{source}: manifest field {name} is {value!r}, allowed: {allowed}")

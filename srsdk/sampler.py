@@ -79,7 +79,7 @@ class Sampler(Upscaler):
             BackendError, DeadlineExceeded: as for an `Upscaler` call.
         """
         _check(samples, seed, temperature)
-        call = Call(progress, timeout, self.budget)
+        call = self._begin(progress, timeout)
         rgb = _color(picture, call)
         height, width = (side * self.scale for side in rgb.shape[:2])
         need = memory_limits.of_result(height, width, rgb.dtype, has_alpha=False) * (samples + 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, overload
 
@@ -20,6 +21,7 @@ from srsdk.inference.self_test import require
 from srsdk.manifest import Manifest
 from srsdk.opening import Placement, Tiling, open_model
 from srsdk.options import PictureOptions
+from srsdk.scheduling import callbacks
 from srsdk.scheduling.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
 from srsdk.scheduling.context import Call, Progress
 from srsdk.scheduling.futures import Workers
@@ -118,6 +120,7 @@ class Upscaler(Concurrent):
         )
         self._engine, self._pipeline = self._opened.engine, self._opened.pipeline
         self._workers = Workers((tiling.slots or placement.slots) + SPARE_WORKERS)
+        self._closing = threading.Lock()
 
     @property
     def manifest(self) -> Manifest:
@@ -191,7 +194,7 @@ class Upscaler(Concurrent):
             BackendError: the backend failed, or the Upscaler is closed or of another process.
             DeadlineExceeded: `timeout` has passed.
         """
-        call = Call(progress, timeout, self.budget)
+        call = self._begin(progress, timeout)
         if out is None and stream is None and not is_on_gpu(picture):
             return files.upscale_any((self.step,), picture, options, call)
         if options is not None:
@@ -223,7 +226,7 @@ class Upscaler(Concurrent):
             OutputError: the target exists (unless `overwrite`) or cannot be written.
             BackendError, DeadlineExceeded: as for a call.
         """
-        call = Call(progress, timeout, self.budget)
+        call = self._begin(progress, timeout)
         paths = Path(source), Path(target)
         files.upscale_file((self.step,), *paths, options=options, overwrite=overwrite, call=call)
 
@@ -263,12 +266,17 @@ class Upscaler(Concurrent):
         """Release everything; a later call raises `BackendError`. Harmless when repeated.
 
         Running jobs finish; queued jobs are cancelled.
+
+        Raises:
+            UsageError: in a callback of the same Upscaler; nothing is closed.
         """
         if not self._pipeline.is_ours:
             return
-        self._workers.close()
-        self._pipeline.close()
-        self._engine.close()
+        callbacks.check_close(self._workers)
+        with self._closing, ExitStack() as last_first:
+            last_first.callback(self._engine.close)
+            last_first.callback(self._pipeline.close)
+            last_first.callback(self._workers.close)
 
     def __enter__(self) -> Self:
         return self

@@ -43,8 +43,12 @@ THOROUGH = (
     ),
     *("srsdk/video", "srsdk/autotune", "srsdk/inference/test_self_test", "srsdk/upscaling"),
     *(
+        "powercut/test_cuts",
         "srsdk/system/test_disks",
         "srsdk/scheduling/test_threads",
+        "srsdk/scheduling/test_callbacks",
+        "srsdk/test_containers",
+        "srsdk/serving",
         "srsdk/formats/test_onnx_rewrite",
     ),
 )

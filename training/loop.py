@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -94,6 +95,8 @@ def train(
     if (out / LAST).exists():
         step = _resume(out / LAST, recipe, objective, ema, source)
         log.info("continuing at step %d", step)
+    if distributed.is_first():
+        _rewind(out / JOURNAL, step)
     began, first_step = time.perf_counter(), step
 
     while step < recipe.steps:
@@ -170,12 +173,39 @@ def _journal(
     out: Path, step: int, losses: Mapping[str, float], scores: Mapping[str, Score]
 ) -> None:
     line = {"step": step, **losses, **{name: asdict(value) for name, value in scores.items()}}
-    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.make_folder(out)
     with (out / JOURNAL).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # before the checkpoint, which says that these steps are done
     shown = [f"{name} {value:.5f}" for name, value in losses.items()]
     shown += [f"{name} {value}" for name, value in scores.items()]
     log.info("step %d  %s", step, "  ".join(shown))
+
+
+def _rewind(journal: Path, step: int) -> None:
+    """Drop lines after `step`, which will be written again, and what a power cut damaged."""
+    if not journal.exists():
+        return
+    before = journal.read_bytes()
+    kept = b"".join(line for line in before.splitlines(keepends=True) if _is_until(line, step))
+    if kept == before:
+        return
+    log.info("%s: dropping what was logged after step %d", journal, step)
+    temporary = journal.with_name(f".{journal.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(kept)
+        checkpoint.publish(temporary, journal)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_until(line: bytes, step: int) -> bool:
+    """Return whether a line of the journal is complete and not after `step`."""
+    try:
+        return line.endswith(b"\n") and int(json.loads(line)["step"]) <= step
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def _save(
@@ -199,10 +229,11 @@ def _resume(
     # parsed as a recipe: keys that are newer than the checkpoint get their defaults
     if recipe_from_dict(facts["recipe"], source=str(path)) != recipe:
         raise TrainingError(f"{path} belongs to another recipe; choose another --out or delete it")
-    objective.restore(checkpoint.without_prefix("objective", tensors))
-    ema.load_state_dict(checkpoint.without_prefix("ema", tensors))
-    torch.set_rng_state(tensors["random.torch"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])
-    source.restore(facts["patches"])
+    with checkpoint.reading(path, "damaged; delete it to start again"):
+        objective.restore(checkpoint.without_prefix("objective", tensors))
+        ema.load_state_dict(checkpoint.without_prefix("ema", tensors))
+        torch.set_rng_state(tensors["random.torch"])
+        if torch.cuda.is_available() and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        source.restore(facts["patches"])
     return int(facts["step"])

@@ -15,6 +15,9 @@ from training import networks
 from training.checkpoint import load_weights
 from training.recipe.schema import Recipe, recipe_from_dict
 
+SMALL_SIZE = 64
+"""Sizes up to this may be those of parts that only the training has."""
+
 
 def open_checkpoint(path: Path) -> Source:
     """Open a checkpoint of `python -m training`.
@@ -22,6 +25,7 @@ def open_checkpoint(path: Path) -> Source:
     Raises:
         checkpoint.CheckpointError: the file is not a checkpoint of `python -m training`.
         RecipeError: its recipe has another version.
+        ExportError: its weights do not fit its recipe.
     """
     tensors, recipe = _trained(path)
     return _source_of(path, tensors, recipe)
@@ -30,12 +34,31 @@ def open_checkpoint(path: Path) -> Source:
 def _trained(path: Path) -> tuple[dict[str, Tensor], Recipe]:
     tensors, facts = load_weights(path)
     recipe = recipe_from_dict(facts["recipe"], source=str(path))
+    _check_size(path, tensors, recipe)
     if recipe.small.on:
         raise ExportError(
             f"{path}: the textbook forms on small pictures are not upscalers; "
             "export their parts as tests/training/objectives/test_small.py does"
         )
     return tensors, recipe
+
+
+def _check_size(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> None:
+    """Reject a recipe that describes a much larger network than the file has weights for.
+
+    A width is a side of a tensor, and each layer has a tensor of its own, so this is known before
+    gigabytes are allocated.
+    """
+    sides = [side for tensor in tensors.values() if tensor.numel() for side in tensor.shape]
+    largest = max(SMALL_SIZE, len(tensors), *sides, 0)
+    used = {"ae": (recipe.ae,), "vae": (recipe.network, recipe.vae)}
+    for table in used.get(recipe.family, (recipe.network,)):
+        for name, value in vars(table).items():
+            if type(value) is int and value > largest:
+                raise ExportError(
+                    f"{path} is damaged: its recipe has {name} = {value}, but its {len(tensors)} "
+                    f"tensors have sides up to {max(sides, default=0)}"
+                )
 
 
 def _gan_weights(path: Path) -> tuple[dict[str, Tensor], Recipe]:
@@ -49,7 +72,11 @@ def _gan_weights(path: Path) -> tuple[dict[str, Tensor], Recipe]:
 
 def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source:
     network = networks.for_recipe(recipe)
-    networks.warm_start(network, tensors)
+    try:
+        networks.warm_start(network, tensors)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{path}: its weights do not fit its recipe: {reason}") from error
     if isinstance(network, networks.ConditionalVae):
         return VaeSource(network, name=recipe.name, sha256=file_sha256(path))
     return torch_source(

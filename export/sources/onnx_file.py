@@ -17,7 +17,9 @@ from export.graph.rewrite import rename, to_half, unwrap, wrap
 from export.graph.session import session_run
 from export.hashing import file_sha256
 from export.protocol import Batch, Facts, Run
-from srsdk.errors import ManifestError
+from srsdk.engines.foreign import MAX_TRIAL_PX
+from srsdk.errors import ManifestError, ModelError
+from srsdk.formats.onnx_metadata import read_onnx_metadata
 from srsdk.manifest import METADATA_KEY, Manifest, parse_manifest
 
 PROBE_PX = (24, 40)
@@ -57,6 +59,17 @@ def open_onnx(path: Path) -> OnnxSource:
     Raises:
         ExportError: the file is damaged, not an image network, or its data lie outside its folder.
     """
+    try:
+        return _opened(path)
+    except ExportError:
+        raise
+    except Exception as error:
+        # onnx, its version converter and ONNX Runtime have no common base class of errors
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ExportError(f"{path} cannot be used: {reason}") from error
+
+
+def _opened(path: Path) -> OnnxSource:
     model = read_onnx(path)
     model = _collect_weights(model)
     if _is_uint8(model):
@@ -86,29 +99,19 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file with its external data, which must lie in the file's own folder.
 
     Raises:
-        ExportError: the file is missing, not ONNX, or its data lie outside its folder.
+        ExportError: the file is missing, not ONNX, beyond a limit of `srsdk.formats.onnx_limits`,
+            or its data lie outside its folder.
     """
-    if not path.is_file():
-        raise ExportError(f"{path}: no such file")
     try:
+        read_onnx_metadata(path)
         model = onnx.load(path, load_external_data=False)
+    except ModelError as error:
+        raise ExportError(str(error)) from error
     except (DecodeError, OSError, ValueError) as error:
         raise ExportError(f"{path} is not an ONNX file, or is truncated: {error}") from error
     if not model.graph.node:
         raise ExportError(f"{path} is not an ONNX file: it has no graph")
     folder = path.resolve().parent
-    for tensor in model.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        target = (folder / location).resolve()
-        if Path(location).is_absolute() or folder not in target.parents:
-            raise ExportError(
-                f"{path}: weights {tensor.name!r} are stored in {location!r}, outside the model's "
-                "folder; move them beside the file"
-            )
-        if not target.is_file():
-            raise ExportError(f"{path}: its weights are missing: {location!r} does not exist")
     try:
         onnx.load_external_data_for_model(model, str(folder))
         onnx.checker.check_model(model)
@@ -194,6 +197,11 @@ def _scale(
     from export.graph.session import open_session
 
     height, width = size_px or PROBE_PX
+    if height * width > MAX_TRIAL_PX:
+        raise ExportError(
+            f"{path}: its only input size is {height}x{width}, expected at most "
+            f"{MAX_TRIAL_PX:,} pixels"
+        )
     shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
     session = open_session(model)
     try:

@@ -18,17 +18,10 @@ def open_source(path: Path) -> Source:
         ExportError: the type is unknown or the file is damaged; the message states what was found.
         checkpoint.CheckpointError: a checkpoint of `python -m training` is damaged.
     """
-    if path.suffix.lower() == ".onnx":
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
         return open_onnx(path)
-    if path.suffix.lower() in (".pth", ".pt", ".ckpt") or _is_foreign(path):
+    # a third-party .safetensors file lacks our schema
+    if suffix in (".pth", ".pt", ".ckpt") or not checkpoint.is_ours(path):
         return open_third_party(path)
     return open_checkpoint(path)
-
-
-def _is_foreign(path: Path) -> bool:
-    """Return whether a safetensors file is third-party: it lacks our schema."""
-    try:
-        checkpoint.load(path)
-    except checkpoint.CheckpointError as error:
-        return "schema" in str(error)
-    return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import sys
 from enum import Enum
 from importlib.machinery import ModuleSpec
@@ -12,13 +11,12 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.hashing import file_sha256
 from export.sources.module import TorchSource, torch_source
+from export.sources.state_dict import check_tensors, read_state
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +28,33 @@ def open_third_party(path: Path) -> TorchSource:
         ExportError: spandrel is not installed, the file is damaged or holds code, the architecture
             is unknown, or it is not an image-to-image network.
     """
-    state = _load(path)
+    state = read_state(path)
     spandrel = _import_spandrel()
-    state = spandrel.canonicalize_state_dict(state)
     try:
+        state = spandrel.canonicalize_state_dict(state)
+        check_tensors(path, state)
         model = spandrel.ModelLoader().load_from_state_dict(state)
-    except (spandrel.UnsupportedModelError, KeyError, RuntimeError, AttributeError) as error:
-        first = " ".join(str(error).split())[:200]
+    except ExportError:
+        raise
+    except Exception as error:
+        # spandrel guesses from names and shapes, and raises whatever a wrong guess leads to
         raise ExportError(
             f"{path}: spandrel knows no architecture with these weights "
-            f"({len(state)} tensors): {first}"
+            f"({len(state)} tensors): {_reason(error)}"
         ) from error
     _check(path, model, spandrel)
+    try:
+        return _source_of(path, model)
+    except ExportError:
+        raise
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        name = model.architecture.name
+        raise ExportError(
+            f"{path}: {name} with these weights does not run: {_reason(error)}"
+        ) from (error)
+
+
+def _source_of(path: Path, model: Any) -> TorchSource:
     return torch_source(
         SpandrelNetwork(model),
         name=path.stem,
@@ -54,24 +67,8 @@ def open_third_party(path: Path) -> TorchSource:
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ExportError(f"{path}: no such file")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ExportError(
-            f"{path} holds more than weights, or is damaged; it is not opened because code in it "
-            "would be run; save its state_dict as .safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = " ".join(str(error).split())[:200]
-        raise ExportError(f"{path} is damaged or not a checkpoint: {first}") from error
-    if not isinstance(state, dict) or not state:
-        raise ExportError(f"{path} holds {type(state).__name__}, expected a dict of weights")
-    return state
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class SpandrelNetwork(nn.Module):

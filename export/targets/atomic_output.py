@@ -1,4 +1,7 @@
-"""Write several files atomically: all appear complete, or none does."""
+"""Write several files atomically: all appear complete, or none does.
+
+A power cut between two renames leaves some of them, each complete; the same command makes the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from srsdk.system.durable import sync, sync_folder
+
 
 class Staging:
     """Write to temporary names beside the final ones; `with` removes unpublished files."""
 
     def __init__(self) -> None:
         self._staged: dict[Path, Path] = {}
+        self.published = False
+        """Whether the files have their final names; true before an interrupt can be raised."""
 
     def path(self, final: Path) -> Path:
-        """Return the temporary name for `final`, with the same suffix."""
+        """Return the temporary name for `final`, with the same suffix.
+
+        A file is named before what belongs to it, such as its hash: `publish` renames it last, so
+        that it never stands alone.
+        """
         temporary = final.with_name(f".{final.stem}.{os.getpid()}.tmp{final.suffix}")
         self._staged[final] = temporary
         return temporary
 
     def publish(self) -> None:
-        """Rename every file to its final name, replacing existing files; signals are deferred."""
-        with _signals_deferred():
-            for final, temporary in self._staged.items():
+        """Sync every file, then rename it, replacing existing files, then sync the folders.
+
+        Signals are deferred from the first rename on.
+        """
+        for temporary in self._staged.values():
+            sync(temporary)
+        with signals_deferred():
+            for final, temporary in reversed(self._staged.items()):
                 os.replace(temporary, final)
+            for folder in {final.parent for final in self._staged}:
+                sync_folder(folder)
             self._staged.clear()
+            self.published = True
 
     def __enter__(self) -> Staging:
         return self
@@ -44,8 +63,12 @@ class Staging:
 
 
 @contextmanager
-def _signals_deferred() -> Iterator[None]:
-    """Defer SIGINT (Ctrl-C) and SIGTERM (containers) until the end of the block."""
+def signals_deferred() -> Iterator[None]:
+    """Defer SIGINT (Ctrl-C) and SIGTERM (containers) until the end of the block.
+
+    Raises:
+        KeyboardInterrupt: one of them arrived; the block was executed completely.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread
         return

@@ -27,7 +27,9 @@ from export.hashing import file_sha256
 from export.options import Options
 from export.quantization.calibration import MIN_PICTURES, Shape, draw_crops
 from export.record import Made
+from export.targets.atomic_output import signals_deferred
 from srsdk.manifest import Manifest
+from srsdk.system.durable import make_folder, sync, sync_folder
 
 MAX_BATCH = 8
 """Maximum batch of ONNX files; a plan has the batches of its profiles."""
@@ -83,7 +85,7 @@ def write_repository(
         if target.exists() and not force:
             raise ExportError(f"{target} exists and is another model; --force replaces it")
     try:
-        repository.mkdir(parents=True, exist_ok=True)
+        make_folder(repository)
         for target, model in stale.items():
             _publish(model, target)
     except OSError as error:
@@ -237,26 +239,45 @@ def _is_current(model: Model, target: Path) -> bool:
     return (
         config.is_file()
         and file.is_file()
-        and config.read_text(encoding="utf-8") == render(model.config)
+        and config.read_bytes() == render(model.config).encode()
         and file_sha256(file) == file_sha256(model.made.artifact.path)
+        and all(_holds(target / "warmup" / name, data) for name, data in model.tiles.items())
     )
 
 
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data
+
+
 def _publish(model: Model, target: Path) -> None:
-    """Write to a temporary folder, then rename it; an old model is moved away first."""
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    """Write and sync a temporary folder, then rename it; an old model is moved away first."""
+    name = f".{target.name}.{os.urandom(8).hex()}"
+    fresh, old = target.with_name(f"{name}.tmp"), target.with_name(f"{name}.old")
     try:
-        (fresh / "1").mkdir(parents=True)
-        (fresh / "warmup").mkdir()
-        file = PLATFORMS[model.made.artifact.is_engine][1]
-        shutil.copyfile(model.made.artifact.path, fresh / "1" / file)
-        for name, data in model.tiles.items():
-            (fresh / "warmup" / name).write_bytes(data)
-        (fresh / "config.pbtxt").write_text(render(model.config), encoding="utf-8")
-        if target.exists():
-            os.replace(target, old)
-        os.replace(fresh, target)
+        _write(model, fresh)
+        with signals_deferred():
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(fresh, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+            sync_folder(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(model: Model, folder: Path) -> None:
+    """Write a model and sync its files and folders."""
+    (folder / "1").mkdir(parents=True)
+    (folder / "warmup").mkdir()
+    file = folder / "1" / PLATFORMS[model.made.artifact.is_engine][1]
+    shutil.copyfile(model.made.artifact.path, file)
+    for name, data in model.tiles.items():
+        (folder / "warmup" / name).write_bytes(data)
+    (folder / "config.pbtxt").write_bytes(render(model.config).encode())
+    for path in (*folder.rglob("*"), folder):
+        (sync_folder if path.is_dir() else sync)(path)

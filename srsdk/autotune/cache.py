@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from srsdk.engines.backends import library_version
+from srsdk.system import user_cache
 from srsdk.system.processor import processor
-from srsdk.system.user_cache import folder, write
 
 log = logging.getLogger("srsdk")
 
-SCHEMA = 2
+SCHEMA = 3
+"""3: with its length and SHA-256."""
+MAX_MS = 3_600_000.0
+"""Longest time of a tile that is believed."""
+MAX_SIDE_PX = 1 << 14
+"""Largest tile that is believed."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,14 @@ class Trial:
     """Whether it may be chosen."""
     why: str
     """Why it may not be chosen; empty if it passed."""
+
+
+class Tried(NamedTuple):
+    """A candidate, as a choice names it."""
+
+    file: str
+    precision: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -66,43 +80,88 @@ def key(files: Sequence[Path], backend: str, threads: int | None) -> str:
         "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
         "processor": str(processor()),
         "cores": _cores(),
-        "versions": [importlib.metadata.version(backend)],
+        "versions": [library_version(backend)],
         "backend": backend,
         "threads": threads,
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def load(name: str) -> Choice | None:
-    """Return a cached choice; None if there is none or it cannot be read."""
+def load(name: str, tried: Sequence[Tried]) -> Choice | None:
+    """Return a cached choice among what was tried; None if there is none or it cannot be used."""
     path = _path(name)
+    content = None if path is None else user_cache.load(path)
+    if content is None:
+        return None
     try:
-        if not path.is_file():
-            return None
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        trials = tuple(Trial(**trial) for trial in values.pop("trials"))
-        return Choice(trials=trials, **values)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return parse(json.loads(content), tried)
+    except (ValueError, RecursionError) as error:
         log.warning("tune: %s is damaged and is measured again: %s", path, error)
         return None
+
+
+def parse(values: Any, tried: Sequence[Tried]) -> Choice:
+    """Check the values of a choice: types, ranges, and that it names a candidate of this model.
+
+    Args:
+        values: a choice as plain values, of unknown origin.
+        tried: the candidates of the model, in order.
+
+    Raises:
+        ValueError: names the first field that is wrong.
+    """
+    _check(isinstance(values, dict) and set(values) == _names(Choice), "its fields")
+    trials = values["trials"]
+    _check(isinstance(trials, list) and len(trials) == len(tried), "trials")
+    checked = tuple(_trial(trial, one.name) for trial, one in zip(trials, tried, strict=True))
+    chosen = Tried(values["file"], values["precision"], values["name"])
+    passed = [one for one, trial in zip(tried, checked, strict=True) if trial.passed]
+    _check(chosen in passed, "file, precision or name")
+    _check(_is_number(values["speed_up"], 1e-6, 1e6), "speed_up")
+    tiles = values["tiles_ms"]
+    _check(isinstance(tiles, dict), "tiles_ms")
+    _check(all(_is_number(ms, 0, MAX_MS) for ms in tiles.values()), "tiles_ms")
+    budget = values["tile_budget_px"]
+    _check(type(budget) is int and 0 < budget <= MAX_SIDE_PX**2, "tile_budget_px")
+    side = math.isqrt(budget)
+    _check(side**2 == budget and f"{side}x{side}" in tiles, "tile_budget_px")
+    return Choice(**{**values, "trials": checked})
 
 
 def save(name: str, choice: Choice) -> None:
     """Cache a choice; if the folder cannot be written, only log a warning."""
     path = _path(name)
-    try:
-        write(path, json.dumps(asdict(choice), indent=1))
-    except OSError as error:
-        log.warning(
-            "tune: the choice cannot be saved in %s and is measured again next time: %s; "
-            "set SRSDK_CACHE to another folder",
-            path.parent,
-            error,
-        )
+    if path is not None:
+        user_cache.store(path, json.dumps(asdict(choice), indent=1).encode())
 
 
-def _path(name: str) -> Path:
-    return folder() / f"tune-{name}.json"
+def _path(name: str) -> Path | None:
+    folder = user_cache.folder()
+    return None if folder is None else folder / f"tune-{name}.json"
+
+
+def _trial(values: Any, name: str) -> Trial:
+    _check(isinstance(values, dict) and set(values) == _names(Trial), "trials")
+    _check(values["name"] == name, "trials: name")
+    _check(_is_number(values["ms"], 0, MAX_MS), "trials: ms")
+    _check(_is_number(values["parity_db"], 0, 1e3), "trials: parity_db")
+    _check(isinstance(values["passed"], bool), "trials: passed")
+    _check(isinstance(values["why"], str), "trials: why")
+    return Trial(**values)
+
+
+def _names(kind: type[Trial] | type[Choice]) -> set[str]:
+    return {field.name for field in fields(kind)}
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    # NaN is in no range
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{what} cannot be what was measured for this model")
 
 
 def _cores() -> int:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.autotune import cache
-from srsdk.autotune.cache import Choice, Trial
+from srsdk.autotune.cache import Choice, Trial, Tried
 from srsdk.engines.protocol import Engine, Slot
 from srsdk.engines.select import choose_backend, open_engine, refuse_gpu_form
 from srsdk.errors import BackendError, ModelError, UsageError
@@ -76,7 +76,8 @@ def tuned(
     backend = choose_backend(backend)
     candidates = list(_candidates(path, backend))
     key = cache.key([c.path for c in candidates], backend, threads)
-    found = None if again else cache.load(key)
+    tried = [Tried(c.path.name, c.precision, c.name) for c in candidates]
+    found = None if again else cache.load(key, tried)
     if found is not None:
         return found
     log.info("tune: measuring %s once on this machine", path.name)

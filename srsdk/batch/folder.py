@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 from typing import Any
 
-from srsdk.batch.jobs import Job, make_folder_of
-from srsdk.errors import OutputError, SrsdkError
+from srsdk.batch.jobs import Job, make_folder
+from srsdk.errors import SrsdkError, TargetExistsError
 from srsdk.scheduling.context import Progress
 from srsdk.scheduling.futures import window
+from srsdk.system.threads import started_pool
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Outcome:
 
 
 Work = Callable[[Job, Progress | None], None]
-"""Upscales one file into another; raises `SrsdkError`."""
+"""Upscales one file into another, which is on the disk when it returns; raises `SrsdkError`."""
 
 
 def run(
@@ -50,6 +48,7 @@ def run(
     threads: int,
     skip: bool,
     progress: Progress | None = None,
+    late: Callable[[list[Outcome]], None] = lambda _: None,
 ) -> Generator[Outcome, None, None]:
     """Run all jobs and yield their outcomes in order; a failure costs one job.
 
@@ -62,8 +61,14 @@ def run(
         threads: number of jobs to run at the same time.
         skip: skip jobs whose target exists.
         progress: called with (tiles done, tiles in total) of a picture, from any of the threads.
+        late: called when the generator is closed early, with the outcomes of the jobs that had
+            finished while one before them had not.
+
+    Raises:
+        BackendError: the system refuses to start the threads.
     """
     stopped = Event()
+    ended: dict[int, Outcome] = {}
 
     def report(done: int, total: int) -> None:
         if stopped.is_set():
@@ -71,61 +76,42 @@ def run(
         if progress is not None:
             progress(done, total)
 
-    def one(job: Job) -> Outcome:
-        began_s = time.monotonic()
-        if skip and job.target.exists():
-            return Outcome(job, "skipped", 0.0)
-        try:
-            make_folder_of(job)
-            work(job, report)
-        except SrsdkError as error:
-            return Outcome(job, "failed", time.monotonic() - began_s, str(error))
-        return Outcome(job, "done", time.monotonic() - began_s)
+    def one(index: int) -> int:
+        ended[index] = _outcome(jobs[index], work, report, skip=skip)
+        return index
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="srsdk-files")
+    pool = started_pool(max(1, min(threads, len(jobs))), "srsdk-files")
 
-    def begin(job: Job) -> Future[Outcome]:
-        return pool.submit(one, job)
+    def begin(index: int) -> Future[int]:
+        return pool.submit(one, index)
 
     try:
-        yield from window(begin, jobs, threads)
+        for index in window(begin, range(len(jobs)), threads):
+            yield ended.pop(index)
     finally:
         stopped.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def report_to(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
-    """Yield a function that appends an outcome to a JSON Lines file; see `lines_to`.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    with lines_to(path) as append:
-        yield lambda outcome: append(outcome.to_dict())
-
-
-@contextmanager
-def lines_to(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a function that appends a line to a JSON Lines file, unbuffered so a kill loses none.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    if path is None:
-        yield lambda _: None
-        return
-    try:
-        # unbuffered: each line is written at once, and closing has nothing left that could fail
-        file = path.open("ab", buffering=0)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-    def append(line: dict[str, Any]) -> None:
         try:
-            file.write(f"{json.dumps(line)}\n".encode())
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+            pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            if ended:
+                late([ended[index] for index in sorted(ended)])
 
-    with file:
-        yield append
+
+def _outcome(job: Job, work: Work, report: Progress, *, skip: bool) -> Outcome:
+    began_s = time.monotonic()
+    try:
+        if skip and job.target.exists():
+            return Outcome(job, "skipped", 0.0)
+        make_folder(job.target.parent)
+        work(job, report)
+    except SrsdkError as error:
+        if skip and isinstance(error, TargetExistsError):
+            # another run has written it meanwhile
+            return Outcome(job, "skipped", time.monotonic() - began_s)
+        text = str(error)
+    except OSError as error:
+        # such as a folder that may not be entered
+        text = f"{error.filename or job.source}: {error.strerror or error}"
+    else:
+        return Outcome(job, "done", time.monotonic() - began_s)
+    return Outcome(job, "failed", time.monotonic() - began_s, text)

@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from contextlib import closing
 
-from srsdk.batch import folder
+from srsdk.batch import reports
 from srsdk.cli.arguments import EXIT_FAILED, positive
 from srsdk.cli.terminal import progress, say
 from srsdk.errors import UsageError
@@ -42,7 +42,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace, model: str) -> int:
     """Upscale folders on a Ray cluster; skip the pictures that an earlier run finished."""
-    from srsdk.ray import cluster
+    from srsdk.ray import cluster, planning
 
     for name, instead in (
         ("compare", "run `srsdk compare` on the results"),
@@ -60,12 +60,14 @@ def run(arguments: argparse.Namespace, model: str) -> int:
         batch=arguments.batch,
     )
     options = {name: getattr(arguments, name) for name in ("device", "backend", "tile")}
-    work = cluster.plan(
+    reports.check(arguments.report)
+    work = planning.plan(
         arguments.sources,
         arguments.output,
         model=model,
         recursive=arguments.recursive,
         force=arguments.force,
+        report=arguments.report,
     )
     for problem in work.problems:
         say(problem)
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
     rows = cluster.run(work, arguments.output, model=model, workers=workers, **options)
     try:
         with (
-            folder.lines_to(arguments.report) as report,
+            reports.lines_to(arguments.report) as report,
             progress("pictures", "picture") as show,
             closing(rows),
         ):

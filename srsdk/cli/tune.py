@@ -51,5 +51,6 @@ def _table(choice: Choice) -> str:
     ]
     lines += [f"tile {size:<9} {ms:8.1f} ms" for size, ms in choice.tiles_ms.items()]
     side = round(choice.tile_budget_px**0.5)
-    lines.append(f"{choice}: {choice.file}, tiles up to {side}x{side} (cached in {folder()})")
+    cached = f"cached in {folder()}" if folder() else "not cached: no cache folder"
+    lines.append(f"{choice}: {choice.file}, tiles up to {side}x{side} ({cached})")
     return "\n".join(lines) + "\n"

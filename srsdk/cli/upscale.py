@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import srsdk
-from srsdk.batch import folder, jobs
+from srsdk.batch import folder, jobs, reports
 from srsdk.cli import cluster, picture_options
 from srsdk.cli.arguments import (
     EXIT_FAILED,
@@ -72,13 +73,20 @@ def run(arguments: argparse.Namespace) -> int:
     for each in (*arguments.sources, arguments.output):
         if not isinstance(each, Path):
             raise UsageError(f"{each} is a URL, expected a local path; add --ray to use URLs")
-    plan = jobs.plan(arguments.sources, arguments.output, recursive=arguments.recursive)
-    for problem in plan.problems:
-        say(problem)
+    reports.check(arguments.report)
+    plan = jobs.plan(
+        arguments.sources,
+        arguments.output,
+        recursive=arguments.recursive,
+        compare=arguments.compare,
+        report=arguments.report,
+    )
+    for line in (*plan.notes, *plan.problems):
+        say(line)
     single = len(plan.jobs) + len(plan.problems) == 1
-    count = Counter(failed=len(plan.problems))
+    tally = _Tally(plan, single)
     with (
-        folder.report_to(arguments.report) as report,
+        reports.lines_to(arguments.report) as append,
         picture_options.open_models(arguments, "latency" if single else "throughput") as up,
         progress(_title(plan), "tile" if single else "picture", lines=not single) as show,
     ):
@@ -88,19 +96,41 @@ def run(arguments: argparse.Namespace) -> int:
             threads=arguments.jobs or up.ahead,
             skip=plan.into_folder and not arguments.force,
             progress=show if single else None,
+            late=lambda found: tally.add(found, append),
         )
         try:
             with closing(outcomes):
                 for outcome in outcomes:
-                    count[outcome.status] += 1
-                    report(outcome)
-                    _show_outcome(outcome, single)
+                    tally.add([outcome], append)
                     if show is not None and not single:
-                        show(count.total() - len(plan.problems), len(plan.jobs))
+                        show(tally.pictures, len(plan.jobs))
         finally:
             if not single:
-                say(_summary(count))
-    return EXIT_FAILED if count["failed"] else 0
+                say(tally.summary())
+    return EXIT_FAILED if tally.count["failed"] else 0
+
+
+class _Tally:
+    """Counts, reports and shows outcomes."""
+
+    def __init__(self, plan: jobs.Plan, single: bool) -> None:
+        self.count = Counter(failed=len(plan.problems))
+        self.pictures = 0
+        self._single = single
+
+    def add(self, outcomes: Sequence[folder.Outcome], append: reports.Append) -> None:
+        """Take outcomes; they count even if the report cannot be written."""
+        self.pictures += len(outcomes)
+        self.count.update(outcome.status for outcome in outcomes)
+        for outcome in outcomes:
+            append(outcome.to_dict())
+            _show_outcome(outcome, self._single)
+
+    def summary(self) -> str:
+        """Return the last line of a run."""
+        count = self.count
+        skipped = f"{count['skipped']} skipped, " if count["skipped"] else ""
+        return f"{count['done']} done, {skipped}{count['failed']} failed"
 
 
 def _upscale_one(
@@ -110,15 +140,17 @@ def _upscale_one(
     job: jobs.Job,
     show: Progress | None,
 ) -> None:
-    side_by_side = job.target.with_name(f"{job.target.stem}_compare.png")
-    if arguments.compare:
-        decode.check_target(side_by_side, overwrite=arguments.force)
+    if job.comparison is not None:
+        decode.check_target(job.comparison, overwrite=arguments.force)
+        comparison.check_source(job.source, up.scale, options)
     up.upscale_file(
         job.source, job.target, options=options, overwrite=arguments.force, progress=show
     )
-    if arguments.compare:
-        comparison.write(job.source, job.target, side_by_side)
-        say(f"wrote {side_by_side} (bicubic left, {up.name} right)")
+    if job.comparison is not None:
+        comparison.write(
+            job.source, job.target, job.comparison, limit_bytes=options.max_memory_bytes
+        )
+        say(f"wrote {job.comparison} (bicubic left, {up.name} right)")
 
 
 def _show_outcome(outcome: folder.Outcome, single: bool) -> None:
@@ -128,11 +160,6 @@ def _show_outcome(outcome: folder.Outcome, single: bool) -> None:
         say(f"{outcome.job.target} exists, skipped; --force replaces it")
     elif outcome.status == "done" and (single or log.isEnabledFor(logging.INFO)):
         say(f"wrote {outcome.job.target}")
-
-
-def _summary(count: Counter[str]) -> str:
-    skipped = f"{count['skipped']} skipped, " if count["skipped"] else ""
-    return f"{count['done']} done, {skipped}{count['failed']} failed"
 
 
 def _title(plan: jobs.Plan) -> str:

@@ -30,6 +30,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Upscale the frames of a video and keep everything else."""
     from srsdk.video import transcode
+    from srsdk.video.run_files import can_resume
+    from srsdk.video.targets import partial_name
 
     target: Path = arguments.target
     with (
@@ -49,9 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=show,
             )
         except KeyboardInterrupt:
-            partial_file = transcode.partial_name(target)
-            kept = f"{partial_file} holds the finished part; " if partial_file.exists() else ""
-            say(f"{kept}--resume continues the run")
+            if can_resume(target):
+                partial = partial_name(target)
+                kept = f"{partial} holds the finished part; " if partial.exists() else ""
+                say(f"{kept}--resume continues the run")
             raise
     rate = (done.computed + done.repeated) / max(done.seconds, 1e-9)
     say(

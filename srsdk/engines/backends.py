@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 
 BACKENDS = ("openvino", "onnxruntime")
@@ -12,6 +13,16 @@ ALL_BACKENDS = (*BACKENDS, "tensorrt")
 def installed(backend: str) -> bool:
     """Return whether the backend's library is installed, without importing it."""
     return importlib.util.find_spec(backend) is not None
+
+
+def library_version(backend: str) -> str:
+    """Return the version of the backend's library, whichever wheel it came from; "": unknown."""
+    try:
+        return importlib.metadata.version(backend)
+    except importlib.metadata.PackageNotFoundError:
+        # the wheel has another name than the package, such as onnxruntime-gpu
+        wheels = importlib.metadata.packages_distributions().get(backend, ())
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(wheels))
 
 
 def advice(backend: str) -> str:

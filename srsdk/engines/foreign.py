@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from srsdk.engines.protocol import Engine, Signature
-from srsdk.errors import BackendError, ModelError
+from srsdk.errors import BackendError, ModelError, OutOfMemoryError
 from srsdk.manifest import Manifest
 
 DEFAULT_RADIUS_PX = 32
 """Overlap for networks with an unknown receptive field; most small networks need less."""
 PROBE_PX = (24, 40)
+MAX_TRIAL_PX = 1 << 24
+"""Pixels of a file's only input size; a trial run on more takes minutes and gigabytes."""
 
 
 def infer_manifest(path: Path, engine: Engine) -> Manifest:
     """Infer layout, channels, sizes and scale from the graph and one small run.
 
     Raises:
-        ModelError: not an upscaler: neither 1 nor 3 channels, or the scale is not an integer.
+        ModelError: not an upscaler: neither 1 nor 3 channels, or the scale is not an integer; or
+            its only input size is too large to try.
+        OutOfMemoryError: not enough memory for the trial run.
     """
     layout, channels, size = _axes(path, engine.signature)
     height, width = size or PROBE_PX
@@ -26,6 +30,11 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
         n, height, width = engine.profiles[0]
     elif engine.profiles:
         n = min(batch for batch, *_ in engine.profiles)
+    if n * height * width > MAX_TRIAL_PX:
+        raise ModelError(
+            f"{path} has no manifest, and a trial run on its input of {n}x{height}x{width} pixels "
+            f"would take too long: expected at most {MAX_TRIAL_PX:,} pixels"
+        )
     shape = (n, channels, height, width) if layout == "NCHW" else (n, height, width, channels)
     slot = None
     try:
@@ -34,6 +43,8 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
         got = slot.wait().shape
     except BackendError as error:
         raise ModelError(f"{path} is not an image model: a trial run failed: {error}") from error
+    except MemoryError as error:
+        raise OutOfMemoryError(f"{path}: not enough memory for a trial run on {shape}") from error
     finally:
         if slot is not None:
             slot.close()
@@ -43,8 +54,9 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
     else:
         expected = (n, height * scale, width * scale, channels)
     if scale < 1 or got != expected:
+        wanted = str(expected) if scale else "a whole multiple of height and width"
         raise ModelError(
-            f"{path} is not an image model: it maps {shape} to {got}, expected {expected}"
+            f"{path} is not an image model: it maps {shape} to {got}, expected {wanted}"
         )
     return Manifest(
         name=path.stem,
@@ -66,6 +78,8 @@ def _axes(path: Path, signature: Signature) -> tuple[str, int, tuple[int, int] |
             height, width = (shape[axis] for axis in picture_axes)
             if height is None or width is None:
                 return layout, channels, None
+            if min(height, width) < 1:
+                break
             return layout, channels, (height, width)
     raise ModelError(
         f"{path} is not an image model: its input is {shape}, expected 1 or 3 channels, NCHW or "

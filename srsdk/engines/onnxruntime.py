@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 from srsdk.engines.protocol import CONFIDENCE, EPS, Signature, latent_of, make_signature
 from srsdk.errors import BackendError, ModelError
+from srsdk.system.threads import started_pool
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 ERRORS_ONLY = 3
@@ -48,10 +49,12 @@ class OnnxRuntimeEngine:
                 _readable(path) if graph is None else graph,
                 options,
                 providers=["CPUExecutionProvider"],
+                # to the same provider: it prints to stdout and fails again
+                enable_fallback=0,
             )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         names = [[str(port.name) for port in ports] for ports in (inputs, outputs)]
-        latent = latent_of(path, names[0], names[1], onnx_shape(inputs[-1]))
+        latent = latent_of(path, names[0], names[1], onnx_shape(inputs[-1]) if inputs else ())
         self.signature: Signature = make_signature(
             path,
             (onnx_dtype(inputs[0]), onnx_dtype(outputs[0])),
@@ -60,7 +63,7 @@ class OnnxRuntimeEngine:
             latent,
         )
         # one worker for each stream: the caller's thread cuts and pastes tiles while they compute
-        self._worker = ThreadPoolExecutor(streams, thread_name_prefix="srsdk-onnxruntime")
+        self._worker = started_pool(streams, "srsdk-onnxruntime")
 
     def slot(self, input_shape: tuple[int, ...]) -> OnnxRuntimeSlot:
         """Make a slot; the session accepts any shape."""

@@ -78,7 +78,7 @@ class OpenVinoEngine:
             self._model = _CORE.read_model(path if graph is None else graph)
             inputs, outputs = self._model.inputs, self._model.outputs
         names = [[_name(port) for port in ports] for ports in (inputs, outputs)]
-        latent = latent_of(path, names[0], names[1], _shape(inputs[-1]))
+        latent = latent_of(path, names[0], names[1], _shape(inputs[-1]) if inputs else ())
         self.signature: Signature = make_signature(
             path,
             (_dtype(inputs[0]), _dtype(outputs[0])),

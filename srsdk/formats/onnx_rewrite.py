@@ -9,11 +9,13 @@ of https://github.com/onnx/onnx.
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 
 from srsdk.errors import ModelError, UsageError
-from srsdk.formats.onnx_metadata import BYTES, GRAPH, Value, join, split
+from srsdk.formats.onnx_metadata import GRAPH, check_onnx
+from srsdk.formats.protobuf import BYTES, Value, join, split
 
 Fields = list[tuple[int, int, Value]]
 
@@ -70,6 +72,7 @@ def mixed(parent: bytes, textured: bytes, texture: float) -> bytes:
     """
     if not 0 <= texture <= 1:
         raise UsageError(f"texture is {texture!r}, expected 0 (fidelity) to 1 (texture)")
+    check_onnx(BytesIO(textured), len(textured), "the textured twin")
     fields = split(parent)
     graph = split(_bytes(_first(fields, GRAPH)))
     others = _weights(split(_bytes(_first(split(textured), GRAPH))))
@@ -91,6 +94,11 @@ def _mix(tensor: Fields, other: Fields, texture: float) -> Fields:
     a, b = (_bytes(_first(t, RAW_DATA)) for t in (tensor, other))
     if a == b:
         return tensor
+    if len(a) != len(b) or len(a) % 4:
+        raise ModelError(
+            f"weights {name} of the two files have {len(a)} and {len(b)} bytes, expected as many "
+            "float32 values in both"
+        )
     if _first(tensor, DATA_TYPE) != FLOAT:
         raise ModelError(f"only float32 files can be mixed; {name} has another type")
     left, right = (np.frombuffer(data, "<f4") for data in (a, b))
@@ -124,8 +132,8 @@ def _check_head(nodes: dict[int, Fields], name: bytes) -> None:
 def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:
     """Return the nodes from the output back to the rounding."""
     producers = {_bytes(v): i for i, node in nodes.items() for n, _, v in node if n == NODE_OUTPUT}
-    found = []
-    while name in producers:
+    found = list[int]()
+    while name in producers and producers[name] not in found:
         index = producers[name]
         found.append(index)
         kind = _bytes(_first(nodes[index], OP_TYPE))

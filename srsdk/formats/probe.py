@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 SAMPLES = 512
 """Output samples stored; their PSNR is within about 0.5 dB of the whole picture's."""
+MAX_SAMPLES_CHARACTERS = 1 << 13
 EQUAL_DB = 99.0
 """Reported as the PSNR of two equal pictures."""
 
@@ -69,7 +70,13 @@ class Probe:
             raise ValueError("size_px and max_lsb must be whole numbers from 0 to 4096")
         if len(value) != 4 or min(height, width) < 1:
             raise ValueError("expected four values and a size above 0")
-        probe = cls((height, width), value["samples"], float(value["min_psnr_db"]), numbers[2])
+        if len(value["samples"]) > MAX_SAMPLES_CHARACTERS:
+            raise ValueError(f"samples have more than {MAX_SAMPLES_CHARACTERS} characters")
+        # NaN and negative values would accept any result
+        lowest_db = value["min_psnr_db"]
+        if type(lowest_db) not in (int, float) or not 0 <= lowest_db <= EQUAL_DB:
+            raise ValueError(f"min_psnr_db must be a number from 0 to {EQUAL_DB:g}")
+        probe = cls((height, width), value["samples"], float(lowest_db), numbers[2])
         if not len(probe._levels()):
             raise ValueError("no samples")
         return probe

@@ -8,12 +8,13 @@ used for diagnostics only.
 from __future__ import annotations
 
 import json
-import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from srsdk.errors import ManifestError, ModelError
+from srsdk.formats.files import opened
 
 PLAN_SUFFIX = ".engine"
 MAX_TEXT_BYTES = 4096
@@ -21,6 +22,7 @@ MAX_TEXT_BYTES = 4096
 MAX_SEARCH_BYTES = 64 << 20
 """The name precedes the weights; in plans seen so far, it is within the first kilobytes."""
 
+_BLOCK_BYTES = 1 << 20
 _START = b'{"schema":'
 _RTX_MAGIC = b"vtrt"
 _MAGICS = (_RTX_MAGIC, b"ptrt", b"ftrt")
@@ -45,21 +47,19 @@ def read_plan_text(path: Path) -> str | None:
     """Return the manifest's text in a plan, or None if it has no manifest.
 
     Raises:
-        ModelError: missing, a folder, empty, or not a plan.
+        ModelError: missing, not a regular file, empty, or not a plan.
         ManifestError: the manifest starts but does not end within 4,096 bytes.
     """
-    first = _first_bytes(path)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
-        at = plan.find(_START, 0, MAX_SEARCH_BYTES)
-        if at < 0 and not first.startswith(_MAGICS):
+    with opened(path, "a TensorRT engine") as (file, _):
+        first = file.read(len(_RTX_MAGIC))
+        text = _found(file)
+    if text is None:
+        if not first.startswith(_MAGICS):
             raise ModelError(
-                f"{path} is not a TensorRT engine: it begins with {first[:4]!r}, "
+                f"{path} is not a TensorRT engine: it begins with {first!r}, "
                 f"expected one of {', '.join(map(repr, _MAGICS))}"
             )
-        if at < 0:
-            return None
-        # every byte is a character in latin-1; the JSON itself is ASCII
-        text = plan[at : at + MAX_TEXT_BYTES].decode("latin-1")
+        return None
     try:
         _, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError) as error:
@@ -67,13 +67,34 @@ def read_plan_text(path: Path) -> str | None:
     return text[:end]
 
 
+def _found(file: BinaryIO) -> str | None:
+    """Return what follows the first start of a manifest, or None.
+
+    Read in blocks, not mapped: a file that another program cuts would end this process.
+    """
+    start, before = 0, b""
+    while start < MAX_SEARCH_BYTES:
+        file.seek(start)
+        block = file.read(_BLOCK_BYTES)
+        at = (before + block).find(_START)
+        if at >= 0:
+            file.seek(start - len(before) + at)
+            # every byte is a character in latin-1; the JSON itself is ASCII
+            return file.read(MAX_TEXT_BYTES).decode("latin-1")
+        if len(block) < _BLOCK_BYTES:
+            return None
+        start, before = start + len(block), block[1 - len(_START) :]
+    return None
+
+
 def read_plan_header(path: Path) -> PlanHeader | None:
     """Return the header of a TensorRT for RTX plan; None for other plans.
 
     Raises:
-        ModelError: missing, a folder, or empty.
+        ModelError: missing, not a regular file, or empty.
     """
-    first = _first_bytes(path)
+    with opened(path, "a TensorRT engine") as (file, _):
+        first = file.read(_HEADER.size)
     if not first.startswith(_RTX_MAGIC) or len(first) < _HEADER.size:
         return None
     _, size, *version, mask = _HEADER.unpack(first)
@@ -84,18 +105,3 @@ def read_plan_header(path: Path) -> PlanHeader | None:
 def hash_file(path: Path) -> Path:
     """Return the path of an engine's SHA-256 file, in the format of `sha256sum`."""
     return path.with_name(f"{path.name}.sha256")
-
-
-def _first_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder, expected an engine file")
-    try:
-        with path.open("rb") as file:
-            first = file.read(_HEADER.size)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    if not first:
-        raise ModelError(f"{path} is empty (0 bytes), expected a TensorRT engine")
-    return first

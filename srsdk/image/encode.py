@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from srsdk.errors import OutputError, SrsdkError, UsageError
+from srsdk.errors import OutputError, SrsdkError, TargetExistsError, UsageError
 from srsdk.image import vips
 from srsdk.image.arrays import WHITE
 from srsdk.image.metadata import Carried, pillow_options, warn_of_loss
@@ -167,7 +167,12 @@ def _check_location(target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target} is a folder, expected a file name")
     # a symbolic link counts, wherever it points
     if (target.exists() or target.is_symlink()) and not overwrite:
-        raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")
+        raise exists(target)
+
+
+def exists(target: Path) -> TargetExistsError:
+    """Return the error for a target that may not be replaced."""
+    return TargetExistsError(f"{target} exists; --force (API: overwrite=True) replaces it")
 
 
 def check_size(target: Path, height: int, width: int) -> None:
@@ -234,17 +239,20 @@ def save_options(kind: str, options: PictureOptions, carried: Carried) -> dict[s
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; on success, sync and rename it.
 
     Raises:
+        TargetExistsError: the target has appeared meanwhile and may not be replaced.
         OutputError: the disk is full, or the format cannot hold the picture.
     """
     try:
-        with durable.replacing(target) as temporary:
+        with durable.replacing(target, overwrite=overwrite) as temporary:
             yield temporary
     except SrsdkError:
         raise  # a deadline is an OSError too, and frames are computed while they are written
+    except FileExistsError as error:
+        raise exists(target) from error
     except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import numpy.typing as npt
 
 from srsdk.engines.protocol import Slot
+from srsdk.errors import BackendError
 from srsdk.inference.slot_pool import CHECK_S
 from srsdk.scheduling.context import Call
+from srsdk.system import threads
 
 Output = npt.NDArray[Any]
 
@@ -29,12 +31,35 @@ def wait(slot: Slot, call: Call, leave: Callable[[Future[Output]], None]) -> Out
         leave: called with the future of the output when it is abandoned.
 
     Raises:
-        BackendError: the library failed.
+        BackendError: the library failed, or no thread can be started; the slot still computes.
         DeadlineExceeded, concurrent.futures.CancelledError: see `Call`.
     """
     if not call.has_deadline:
         return slot.wait()
-    output = _begin(slot)
+    return _watched(_begin(slot), call, leave)
+
+
+def settle(slot: Slot, call: Call, leave: Callable[[Future[Output]], None]) -> None:
+    """Wait until a slot is idle, whatever its result.
+
+    Arguments are those of `wait`. Interrupted, it abandons the slot and raises the interrupt.
+    """
+    try:
+        with suppress(Exception):  # the failure that ended the call is what is reported
+            output = _begin_if_possible(slot) if call.has_deadline else None
+            if output is None:
+                slot.wait()
+            else:
+                _watched(output, call, leave)
+    except BaseException:
+        if (output := _begin_if_possible(slot)) is not None:
+            leave(output)
+        else:
+            slot.wait()
+        raise
+
+
+def _watched(output: Future[Output], call: Call, leave: Callable[[Future[Output]], None]) -> Output:
     while True:
         concurrent.futures.wait([output], timeout=CHECK_S)
         if output.done():
@@ -44,6 +69,13 @@ def wait(slot: Slot, call: Call, leave: Callable[[Future[Output]], None]) -> Out
         except BaseException:
             leave(output)
             raise
+
+
+def _begin_if_possible(slot: Slot) -> Future[Output] | None:
+    try:
+        return _begin(slot)
+    except BackendError:
+        return None
 
 
 def _begin(slot: Slot) -> Future[Output]:
@@ -57,6 +89,5 @@ def _begin(slot: Slot) -> Future[Output]:
         else:
             future.set_result(output)
 
-    # daemon: a hanging thread must not keep the process from exiting
-    threading.Thread(target=run, name="srsdk-wait", daemon=True).start()
+    threads.start(run, "srsdk-wait")
     return future

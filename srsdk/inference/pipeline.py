@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -83,10 +83,12 @@ class Pipeline:
         """Upscale (H, W, 3) RGB to (H * scale, W * scale, 3) of its dtype, into `out` if given.
 
         Raises:
+            PictureError: floats that are not finite, or an `out` that does not fit.
             BackendError: the backend failed, the pipeline is closed, or this process is a fork.
             concurrent.futures.CancelledError, DeadlineExceeded: see `Call`.
         """
         self.check_open()
+        _check_finite(rgb)
         if out is not None:
             _check_out(out, rgb, self._manifest.scale)
         if self._manifest.channels == 3:
@@ -214,10 +216,14 @@ class _TiledRun:
                 # the next picture can start while the rest of this one computes
                 release(lent, slot)
         finally:
-            for slot, _ in self._in_flight:
-                # only after a failure, which is reported: a slot must be idle before its return
-                with suppress(Exception):
-                    self._wait(slot)
+            # only after a failure, which is reported: a slot must be idle before its return
+            while self._in_flight:
+                slot = self._in_flight[0][0]
+                deadline.settle(slot, call, partial(self._leave, slot))
+                self._forget(slot)
+
+    def _forget(self, slot: Slot) -> None:
+        self._in_flight = deque(each for each in self._in_flight if each[0] is not slot)
 
     def _wait(self, slot: Slot) -> npt.NDArray[Any]:
         return deadline.wait(slot, self._call, partial(self._leave, slot))
@@ -225,7 +231,7 @@ class _TiledRun:
     def _leave(self, slot: Slot, output: Future[Any]) -> None:
         """Abandon a slot that is still computing; it returns to the pool when it finishes."""
         release = self._release
-        self._in_flight = deque(each for each in self._in_flight if each[0] is not slot)
+        self._forget(slot)
         self._lent.remove(slot)
         output.add_done_callback(lambda _: release(deque([slot]), slot))
 
@@ -266,6 +272,12 @@ class _TiledRun:
         if guard is not None and is_checked:
             guard.check(tile, levels_of(tile.cut(self._picture)), levels_of(result))
         tile.paste(result, self._canvas, scale)
+
+
+def _check_finite(rgb: Array) -> None:
+    # NaN is the smallest and the largest value of any array that holds one
+    if rgb.dtype == np.float32 and not np.isfinite([rgb.min(), rgb.max()]).all():
+        raise PictureError("got floats that are not finite (NaN or infinity)")
 
 
 def _check_out(out: Any, rgb: Array, scale: int) -> None:

@@ -8,7 +8,6 @@ processor in the user's cache folder (`SRSDK_CACHE` sets another); on a GPU each
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from srsdk.engines.backends import library_version
 from srsdk.engines.protocol import Engine
 from srsdk.errors import SelfTestError
 from srsdk.formats.probe import Agreement, Probe, picture
@@ -30,6 +30,8 @@ log = logging.getLogger("srsdk")
 BF16_PSNR_DB, BF16_LSB = 45.0, 12
 """Limits for a float32 file that runs in bfloat16; the shipped ones reach 50.7 dB and 6 levels or
 better (AVX-512 BF16 and AMX, 2026-11-28)."""
+SCHEMA = "2"
+"""2: the cached pass has its length and SHA-256."""
 
 _passed: set[str] = set()
 _lock = threading.Lock()
@@ -120,9 +122,10 @@ def _in_precision(probe: Probe, precision: str) -> Probe:
 
 def _key(path: Path, engine: Engine, precision: str) -> str:
     asked = [
+        SCHEMA,
         hashlib.sha256(path.read_bytes()).hexdigest(),
         engine.backend,
-        _version(engine.backend),
+        library_version(engine.backend),
         engine.device,
         precision,
         str(processor()),
@@ -130,30 +133,35 @@ def _key(path: Path, engine: Engine, precision: str) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
-def _version(backend: str) -> str:
-    try:
-        return importlib.metadata.version(backend)
-    except importlib.metadata.PackageNotFoundError:
-        # the wheel has another name than the package, such as onnxruntime-gpu
-        return ""
-
-
-def _file(name: str) -> Path:
-    return user_cache.folder() / f"self-test-{name}.json"
+def _file(name: str) -> Path | None:
+    folder = user_cache.folder()
+    return None if folder is None else folder / f"self-test-{name}.json"
 
 
 def _is_remembered(name: str) -> bool:
+    file = _file(name)
+    content = None if file is None else user_cache.load(file)
+    return content is not None and _is_pass(content, name)
+
+
+def _is_pass(content: bytes, name: str) -> bool:
     try:
-        return _file(name).is_file()
-    except (OSError, RuntimeError):
-        # an unreadable folder, or a user without a home directory
+        values = json.loads(content)
+    except (ValueError, RecursionError):
         return False
+    return isinstance(values, dict) and values.get("key") == name
 
 
 def _remember(name: str, path: Path, agreement: Agreement) -> None:
-    values = {"file": path.name, "psnr_db": agreement.psnr_db, "max_lsb": agreement.max_lsb}
-    try:
-        user_cache.write(_file(name), json.dumps(values))
-    except (OSError, RuntimeError) as error:
-        # not an error of the file: the test runs again at the next open
-        log.info("self-test of %s is not remembered: %s", path.name, error)
+    file = _file(name)
+    if file is None:
+        return
+    values = {
+        "key": name,
+        "file": path.name,
+        "psnr_db": agreement.psnr_db,
+        "max_lsb": agreement.max_lsb,
+    }
+    # not an error of the file: the test runs again at the next open
+    if not user_cache.store(file, json.dumps(values).encode(), level=logging.INFO):
+        log.info("self-test of %s is not remembered", path.name)

@@ -19,6 +19,8 @@ MAX_IDLE_SHAPES = 4
 """Number of input shapes whose idle slots are kept; the least recently used are closed first."""
 CHECK_S = 0.05
 """Interval at which a waiting call checks for cancellation and its deadline."""
+MAX_INTERRUPTS = 8
+"""Interrupts and failures while the slots of one call are returned; they are raised afterwards."""
 
 
 class SlotPool:
@@ -36,7 +38,9 @@ class SlotPool:
         self._idle: OrderedDict[Shape, deque[Slot]] = OrderedDict()
         self._made: dict[Shape, int] = {}
         self._waiting: dict[Shape, deque[object]] = {}
-        self._changed = threading.Condition(threading.RLock())
+        # entered itself: Ctrl-C within Condition.__enter__ would keep the lock forever
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
 
     @contextmanager
@@ -64,23 +68,19 @@ class SlotPool:
                 pass
             yield lent
         finally:
-            while lent:
-                self.release(shape, lent, lent[-1])
+            self._return_all(shape, lent)
 
     def release(self, shape: Shape, lent: deque[Slot], slot: Slot) -> None:
         """Return a slot to the pool, where the next caller in the queue can take it.
 
-        As everywhere in this class, a slot moves between lists in two steps, and the second cannot
-        fail: a deque allocates nothing when it shrinks. A slot lost to a failed allocation would be
-        waited for forever.
+        Raises whatever `Slot.close` raises.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 lent.remove(slot)
                 slot.close()
             else:
-                self._idle.setdefault(shape, deque()).append(slot)
-                lent.remove(slot)
+                _move(slot, lent, self._idle.setdefault(shape, deque()))
                 self._idle.move_to_end(shape)
                 while len(self._idle) > MAX_IDLE_SHAPES:
                     self._forget(*self._idle.popitem(last=False))
@@ -102,13 +102,13 @@ class SlotPool:
 
     def drop_idle(self) -> None:
         """Close all idle slots to free memory."""
-        with self._changed:
+        with self._lock:
             while self._idle:
                 self._forget(*self._idle.popitem(last=False))
 
     def close(self) -> None:
         """Close idle slots now, and lent slots when they are returned."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             for slots in self._idle.values():
                 for slot in slots:
@@ -116,32 +116,45 @@ class SlotPool:
             self._idle.clear()
             self._changed.notify_all()
 
+    def _return_all(self, shape: Shape, lent: deque[Slot]) -> None:
+        """Release all slots, even if Ctrl-C or a failed allocation strikes meanwhile."""
+        failure: BaseException | None = None
+        for _ in range(len(lent) + MAX_INTERRUPTS):
+            try:
+                while lent:
+                    self.release(shape, lent, lent[-1])
+                break
+            except BaseException as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
     def _take(self, shape: Shape, lent: deque[Slot], check: Callable[[], None]) -> None:
-        with self._changed:
+        with self._lock:
             ticket = object()
             queue = self._waiting.setdefault(shape, deque())
-            queue.append(ticket)
             try:
+                queue.append(ticket)
                 while queue[0] is not ticket or not self._take_if_free(shape, lent):
                     check()
                     self._changed.wait(CHECK_S)
             finally:
-                queue.remove(ticket)
+                if ticket in queue:
+                    queue.remove(ticket)
                 if not queue:
                     del self._waiting[shape]
                 self._changed.notify_all()
 
     def _take_spare(self, shape: Shape, lent: deque[Slot]) -> bool:
         """Take a free slot if no other caller is waiting."""
-        with self._changed:
+        with self._lock:
             return not self._waiting.get(shape) and self._take_if_free(shape, lent)
 
     def _take_if_free(self, shape: Shape, lent: deque[Slot]) -> bool:
         self.check_open()
         idle = self._idle.get(shape)
         if idle:
-            lent.append(idle[-1])
-            idle.pop()
+            _move(idle[-1], idle, lent)
             return True
         made = self._made.get(shape, 0)
         if made >= self.limit(shape):
@@ -165,3 +178,16 @@ class SlotPool:
         self._made[shape] -= len(slots)
         if not self._made[shape]:
             del self._made[shape]
+
+
+def _move(slot: Slot, source: deque[Slot], target: deque[Slot]) -> None:
+    """Move a slot between two lists, in two steps.
+
+    The second cannot fail, because a deque allocates nothing when it shrinks, and Ctrl-C cannot
+    skip it: a slot in neither list would be waited for forever, one in both would be used twice.
+    """
+    try:
+        target.append(slot)
+    finally:
+        if target and target[-1] is slot:
+            source.remove(slot)

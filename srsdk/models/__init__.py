@@ -1,6 +1,6 @@
 """Shipped models: find a model file by name, by path, or by kind of picture.
 
-Uses: errors.
+Uses: errors, formats.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from srsdk.errors import ModelError, UsageError
+from srsdk.formats.files import check_regular
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".onnx", ".engine")
@@ -79,14 +80,11 @@ def find(model: str | os.PathLike[str]) -> Path:
     """Return the model file for a shipped name or a path.
 
     Raises:
-        ModelError: neither a shipped name nor a path to an existing file.
+        ModelError: neither a shipped name nor a path to a regular file.
     """
     path = Path(model)
     if path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(model, os.PathLike):
-        if path.is_dir():
-            raise ModelError(f"{path} is a folder, expected a model file")
-        if not path.is_file():
-            raise ModelError(f"{path}: no such model file")
+        check_regular(path)
         if path.suffix not in SUFFIXES:
             raise ModelError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
         return path

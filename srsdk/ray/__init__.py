@@ -1,6 +1,6 @@
 """Upscale folders of pictures on a Ray cluster.
 
-Uses: batch, errors, models, srsdk.
+Uses: batch, errors, models, srsdk, system.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ from srsdk import models
 from srsdk.batch import storage
 from srsdk.batch.ledger import Entry, Ledger, batch_key
 from srsdk.errors import ModelError, OutputError, PictureError, SrsdkError
+from srsdk.system import durable
+from srsdk.system.threads import started_pool
 
 MAX_ALONE = 2
 """How often to retry a picture alone after its batch lost a worker, before giving it up."""
@@ -69,7 +70,7 @@ class Upscale:
                 f"{model_sha256[:12]}; install the same version of srsdk on every machine"
             )
         self._up = srsdk.Upscaler(model, **{"optimize": "throughput", **options})
-        self._pool = ThreadPoolExecutor(self._up.ahead, thread_name_prefix="srsdk-ray")
+        self._pool = started_pool(self._up.ahead, "srsdk-ray")
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Upscale one batch."""
@@ -134,7 +135,7 @@ class Upscale:
         source, relative = str(job["source"]), str(job["target"])
         target = storage.join(self._output, relative)
         if storage.is_local(source) and storage.is_local(target):
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(Path(target).parent)
             self._up.upscale_file(source, target, overwrite=True)
             data = Path(target).read_bytes()
         else:
@@ -148,6 +149,7 @@ class Upscale:
             target_sha256=hashlib.sha256(data).hexdigest(),
             model=self._model,
             model_sha256=self._model_sha256,
+            target_mtime_ns=storage.mtime_ns(target),
         )
 
     def _through_copies(self, source: str, target: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Upscale folders of pictures on a Ray cluster: list, skip finished ones, upscale, report."""
+"""Upscale planned pictures on a Ray cluster and yield their outcomes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
-from srsdk.batch import jobs, storage
-from srsdk.batch.ledger import Entry, Ledger
+from srsdk.batch import storage
 from srsdk.errors import BackendError, UsageError
 from srsdk.ray.callables import Upscale, sha256_of
+from srsdk.ray.planning import Plan
 
 IN_FLIGHT = 2
 """Batches per actor: one running, one waiting."""
@@ -46,64 +45,6 @@ class Workers:
             )
 
 
-@dataclass
-class Plan:
-    """Pictures to upscale, and outcomes known before any work."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """Pictures to upscale, as rows for `Upscale`."""
-    outcomes: list[dict[str, Any]] = field(default_factory=list)
-    """Report rows of all other pictures: `skipped` or `failed`."""
-    problems: list[str] = field(default_factory=list)
-    """A message for each source that cannot be used."""
-
-
-def plan(
-    sources: Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    *,
-    model: str,
-    recursive: bool = False,
-    force: bool = False,
-) -> Plan:
-    """List the pictures to upscale; skip those that the ledger of `output` records as finished.
-
-    A picture is skipped if source, source size, source time, target, target size and model file
-    are unchanged. An existing target that no earlier run started is kept and counts as a failure.
-
-    Raises:
-        UsageError: two sources with one target, or a target that is its own source.
-        OutputError: a store cannot be reached.
-        ModelError: no such model.
-    """
-    folder, result, seen = storage.absolute(output), Plan(), dict[str, str]()
-    if jobs.is_picture_name(Path(storage.name(folder))):
-        raise UsageError(
-            f"{storage.public(folder)} is a file name, expected an output folder for --ray"
-        )
-    model_sha256 = sha256_of(model)
-    finished, ours = Ledger(folder).collect()
-    there = {file.relative: file for file in storage.list_files(folder, recursive=True) or []}
-    for found in _pictures(sources, folder, recursive, result.problems):
-        target = found.relative
-        if target in seen:
-            both = f"{seen[target]} and {storage.public(found.address)}"
-            raise UsageError(f"{both} would both be written to {target}")
-        seen[target] = storage.public(found.address)
-        if storage.public(storage.join(folder, target)) == seen[target]:
-            raise UsageError(f"{seen[target]} would be replaced by its own result")
-        if not force and _is_finished(finished.get(target), found, there.get(target), model_sha256):
-            result.outcomes.append(_outcome(found, folder, "skipped"))
-        elif not force and target in there and target not in ours:
-            error = f"{target} exists and is not from an earlier run; --force replaces it"
-            result.outcomes.append(_outcome(found, folder, "failed", error))
-        else:
-            row = {"source": found.address, "target": target}
-            facts = {"source_bytes": found.size_bytes, "source_mtime_ns": found.mtime_ns}
-            result.rows.append({**row, **facts})
-    return result
-
-
 def run(
     work: Plan,
     output: str | os.PathLike[str],
@@ -116,7 +57,7 @@ def run(
     """Upscale and yield one row per finished picture: source, target, status, seconds, error.
 
     Args:
-        work: the result of `plan`.
+        work: the result of `planning.plan`.
         output: address of the output folder.
         model: a shipped name, or a path that every machine can read.
         workers: the actor pool.
@@ -235,50 +176,6 @@ def _max_workers(ray: Any, workers: Workers) -> int:
 
 def _batches(work: Plan, workers: Workers) -> int:
     return math.ceil(len(work.rows) / workers.batch)
-
-
-def _pictures(
-    sources: Sequence[str | os.PathLike[str]], folder: str, recursive: bool, problems: list[str]
-) -> Generator[storage.Found, None, None]:
-    own = storage.public(folder)
-    for source in map(storage.absolute, sources):
-        listed = storage.list_files(source, recursive=recursive)
-        count = 0
-        for found in listed or []:
-            address = storage.public(found.address)
-            hidden = any(part.startswith(".") for part in found.relative.split("/"))
-            inside = source != folder and address.startswith(own + "/")
-            if jobs.is_picture_name(Path(found.relative)) and not hidden and not inside:
-                count += 1
-                yield found
-        if listed is None:
-            problems.append(f"{storage.public(source)}: no such file or folder")
-        elif not count:
-            hint = "" if recursive else " (-r includes subfolders)"
-            problems.append(f"{storage.public(source)}: no pictures in this folder{hint}")
-
-
-def _is_finished(
-    entry: Entry | None, source: storage.Found, target: storage.Found | None, model_sha256: str
-) -> bool:
-    return (
-        entry is not None
-        and target is not None
-        and entry.source == storage.public(source.address)
-        and (entry.source_bytes, entry.source_mtime_ns) == (source.size_bytes, source.mtime_ns)
-        and entry.target_bytes == target.size_bytes
-        and entry.model_sha256 == model_sha256
-    )
-
-
-def _outcome(found: storage.Found, folder: str, status: str, error: str = "") -> dict[str, Any]:
-    return {
-        "source": storage.public(found.address),
-        "target": storage.public(storage.join(folder, found.relative)),
-        "status": status,
-        "seconds": 0.0,
-        "error": error,
-    }
 
 
 def _last_line(error: Exception) -> str:

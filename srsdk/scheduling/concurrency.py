@@ -14,6 +14,7 @@ from PIL import Image
 
 from srsdk.budget import Budget
 from srsdk.errors import UsageError
+from srsdk.scheduling import callbacks
 from srsdk.scheduling.context import Call, Progress
 from srsdk.scheduling.futures import Workers, window
 
@@ -73,9 +74,18 @@ class Concurrent(ABC):
             BackendError: closed.
         """
         self._check_open()
-        return self._workers.submit(
-            lambda call: self._serve(picture, call), Call(progress, timeout, self.budget)
-        )
+        reported = callbacks.marked(progress, self._workers)
+        call = Call(reported, timeout, self.budget)
+        return self._workers.submit(lambda call: self._serve(picture, call), call)
+
+    def _begin(self, progress: Progress | None, timeout: float | None) -> Call:
+        """Begin a call that this thread waits for.
+
+        Raises:
+            UsageError: in a progress callback of the same object.
+        """
+        callbacks.check_call(self._workers)
+        return Call(callbacks.marked(progress, self._workers), timeout, self.budget)
 
     @overload
     async def aupscale(
@@ -95,6 +105,7 @@ class Concurrent(ABC):
         """
         import asyncio
 
+        callbacks.check_wait(self._workers)
         future = self.submit(picture, progress=progress, timeout=timeout)
         return await asyncio.wrap_future(future)
 

@@ -10,8 +10,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from srsdk.errors import BackendError
+from srsdk.scheduling import callbacks
 from srsdk.scheduling.context import Call
 from srsdk.scheduling.waiting import result_of
+from srsdk.system import threads
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -20,9 +22,10 @@ S = TypeVar("S")
 class PictureFuture(Future[T]):
     """A `concurrent.futures.Future` whose `cancel` also stops running work, within one tile."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, owner: object) -> None:
         super().__init__()
         self._call = call
+        self._owner = owner
         self._settle_lock = threading.Lock()
         self._settled = False
 
@@ -39,16 +42,33 @@ class PictureFuture(Future[T]):
         """Return whether it was cancelled, before it started or while it ran."""
         return super().cancelled() or (self.done() and self._call.cancelled)
 
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result.
+
+        Raises:
+            UsageError: not done, and waited for in a callback of the same Upscaler.
+        """
+        if not self.done():
+            callbacks.check_wait(self._owner)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the exception; see `result`."""
+        if not self.done():
+            callbacks.check_wait(self._owner)
+        return super().exception(timeout)
+
     def run(self, work: Callable[[Call], T]) -> None:
         """Run the work and store its result or exception; called once, in a worker."""
         if not self.set_running_or_notify_cancel():
             return
-        try:
-            result = work(self._call)
-        except BaseException as error:
-            self._settle(partial(self.set_exception, error))
-        else:
-            self._settle(partial(self.set_result, result))
+        with callbacks.serving(self._owner):
+            try:
+                result = work(self._call)
+            except BaseException as error:
+                self._settle(partial(self.set_exception, error))
+            else:
+                self._settle(partial(self.set_result, result))
 
     def _settle(self, keep: Callable[[], None]) -> None:
         with self._settle_lock:
@@ -73,14 +93,14 @@ class Workers:
         """Run `work(call)` in a worker.
 
         Raises:
-            BackendError: closed.
+            BackendError: closed, or the system refuses to start the threads.
         """
-        future: PictureFuture[T] = PictureFuture(call)
+        future: PictureFuture[T] = PictureFuture(call, self)
         with self._lock:
             if self._closed:
                 raise BackendError("this Upscaler is closed")
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="srsdk")
+                self._pool = threads.started_pool(self.count, "srsdk")
             inner = self._pool.submit(future.run, work)
         # only `close` cancels the inner future; pass that on to those who wait for ours
         inner.add_done_callback(lambda done: future.cancel() if done.cancelled() else None)
@@ -92,7 +112,8 @@ class Workers:
             self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            with callbacks.serving(self):  # cancelled calls run their callbacks here
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def window(

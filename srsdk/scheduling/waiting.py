@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,5 +18,7 @@ def result_of(future: Future[T]) -> T:
     On Windows nothing interrupts a wait without a timeout.
     """
     while not future.done():
-        concurrent.futures.wait([future], timeout=TICK_S)
+        # of `result`, not of `concurrent.futures.wait`: it refuses to wait for itself
+        with suppress(TimeoutError):
+            return future.result(TICK_S)
     return future.result()

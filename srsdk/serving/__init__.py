@@ -1,4 +1,4 @@
-"""HTTP service with Ray Serve, and the local demo page.
+"""Pictures over HTTP: one process, Ray Serve, and the local demo page.
 
-Uses: errors, image, manifest, models, srsdk.
+Uses: budget, errors, image, manifest, models, srsdk, system.
 """

@@ -18,13 +18,26 @@ from PIL import Image, ImageOps
 
 import srsdk
 from srsdk import models
-from srsdk.errors import BackendError, ModelError, OutputError, SrsdkError
+from srsdk.budget import Budget
+from srsdk.errors import BackendError, ModelError, OutputError, PictureError, SrsdkError
 from srsdk.image import comparison
 from srsdk.manifest import read_manifest
+from srsdk.serving.answers import MAX_FRAMES, TIMEOUT_S
+from srsdk.serving.bodies import MAX_BYTES
+from srsdk.serving.guard import LOOPBACK, Guard, Rules
+from srsdk.serving.uploads import Folder, Uploads
 
 HOST = "127.0.0.1"
 CACHE_S = 3600
-"""How long gradio keeps uploaded pictures and results."""
+"""How long uploaded pictures and results are kept, if there is room."""
+CONCURRENT, MAX_QUEUED = 2, 16
+"""Pictures in work at a time, so that a slow one does not stop the others, and pictures waiting."""
+MAX_RESULT_PX = 160_000_000
+"""Largest result: browsers and Pillow's own limit end soon after it."""
+PREVIEW_PX = 16_000_000
+"""Pixels of the pictures under the slider; the file to download is never reduced."""
+PREVIEW_BYTES = 12
+"""Memory per pixel of the result while its preview is made."""
 
 
 @contextmanager
@@ -33,10 +46,12 @@ def serve(
 ) -> Iterator[str]:
     """Serve the page and yield its address; only this machine can reach it.
 
+    Only requests that name this machine in `Host` are answered, and none from other web pages.
+
     Args:
         model: as for `Upscaler`; for a `vae` the page also shows the confidence.
         port: port of the page; None: the first free one from 7860.
-        options: passed to `Upscaler`.
+        options: passed to `Upscaler`; `budget` replaces the limits on pictures.
 
     Raises:
         BackendError: gradio is not installed.
@@ -46,8 +61,10 @@ def serve(
     gradio = _gradio()
     # Windows keeps a file that a library still has open; the result is not affected
     kept = tempfile.TemporaryDirectory(prefix="srsdk-demo-", ignore_cleanup_errors=True)
-    with _open(model, options) as up, kept as folder:
-        page = _page(gradio, up, Path(folder))
+    with _open(model, options) as up, kept as name, _gradio_folder(name):
+        folder = Folder(Path(name))
+        page = _page(gradio, up, folder)
+        page.queue(max_size=MAX_QUEUED)
         try:
             _, address, _ = page.launch(
                 server_name=HOST,
@@ -58,8 +75,10 @@ def serve(
                 ssr_mode=False,
                 enable_monitoring=False,
                 show_error=True,
+                max_file_size=MAX_BYTES,
                 footer_links=[],
                 theme=gradio.themes.Base(font=["system-ui"], font_mono=["monospace"]),
+                app_kwargs={"middleware": _middleware(folder)},
             )
         except OSError as error:
             raise OutputError(f"the page cannot be opened: {error}") from error
@@ -78,10 +97,34 @@ def _gradio() -> Any:
     return importlib.import_module("gradio")
 
 
+@contextmanager
+def _gradio_folder(name: str) -> Iterator[None]:
+    """Let gradio keep its files in a folder of ours, not in one of all its applications."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["GRADIO_TEMP_DIR"]
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def _middleware(folder: Folder) -> list[Any]:
+    """Return what stands before gradio, the first one first."""
+    middleware = importlib.import_module("starlette.middleware").Middleware
+    rules = Rules(hosts=LOOPBACK, same_port=True)
+    return [middleware(Guard, rules=rules), middleware(Uploads, folder=folder)]
+
+
 def _open(model: str | os.PathLike[str], options: dict[str, Any]) -> Any:
     """Open an Upscaler, or a Sampler for a `vae` file."""
     path = models.find(model)
     manifest = read_manifest(path)
+    pixels = MAX_RESULT_PX // (manifest.scale if manifest else 4) ** 2
+    budget = Budget(pixels=pixels, seconds=TIMEOUT_S, pages=MAX_FRAMES)
+    options = {"budget": budget, **options}
     if manifest is None or manifest.family != "vae":
         return srsdk.Upscaler(model, **options)
     if importlib.util.find_spec("srsdk.sampler") is None:
@@ -89,12 +132,16 @@ def _open(model: str | os.PathLike[str], options: dict[str, Any]) -> Any:
     return importlib.import_module("srsdk.sampler").Sampler(model, **options)
 
 
-def _page(gradio: Any, up: Any, folder: Path) -> Any:
+def _page(gradio: Any, up: Any, folder: Folder) -> Any:
     is_vae = up.manifest.family == "vae"
 
-    def upscale(name: str | None) -> tuple[Any, ...]:
-        if name is None:
+    def upscale(value: Any) -> tuple[Any, ...]:
+        if value is None:
             return None, "", None, *([None] if is_vae else [])
+        name = value.get("path") if isinstance(value, dict) else None
+        if not isinstance(name, str) or not folder.holds(name):
+            text = "the picture is no longer here; drop it again"
+            raise gradio.Error(text, print_exception=False)
         try:
             before, after, text, target = _upscale(up, Path(name), folder)
             sure = [_confidence(up, Path(name))] if is_vae else []
@@ -138,21 +185,54 @@ def _page(gradio: Any, up: Any, folder: Path) -> Any:
                         format="png", label=label, buttons=buttons, elem_id="confidence"
                     )
                     outputs.append(sure)
-        picture.change(upscale, picture, outputs, api_visibility="private")
+        picture.change(
+            upscale,
+            picture,
+            outputs,
+            # gradio would open the file before we do, whatever its format
+            preprocess=False,
+            api_visibility="private",
+            concurrency_limit=CONCURRENT,
+        )
     return page
 
 
-def _upscale(up: Any, source: Path, folder: Path) -> tuple[Image.Image, Image.Image, str, Path]:
-    target = folder / f"{source.stem}_x{up.scale}{source.suffix}"
+def _upscale(up: Any, source: Path, folder: Folder) -> tuple[Image.Image, Image.Image, str, Path]:
+    folder.make_room()
+    # a folder for each: other visitors' pictures may have the same name
+    results = Path(tempfile.mkdtemp(prefix="result-", dir=folder.path))
+    target = results / f"{source.stem}_x{up.scale}{source.suffix}"
     began_s = time.perf_counter()
-    up.upscale_file(source, target, overwrite=True)
+    try:
+        up.upscale_file(source, target)
+    finally:
+        if not target.exists():
+            results.rmdir()
     ms = (time.perf_counter() - began_s) * 1000
-    with Image.open(source) as image:
-        small = ImageOps.exif_transpose(image).convert("RGB")
-    with Image.open(target) as image:
-        large = image.convert("RGB")
-    text = f"{ms:.0f} ms with decoding and encoding: {_size(small)} to {_size(large)}"
-    return comparison.enlarged(small, large.size), large, text, target
+    before, after, sizes = _previews(up.budget, source, target)
+    return before, after, f"{ms:.0f} ms with decoding and encoding: {sizes}", target
+
+
+def _previews(budget: Budget, source: Path, target: Path) -> tuple[Image.Image, Image.Image, str]:
+    """Return both pictures at the size of the result, or smaller, and their sizes as text."""
+    try:
+        with Image.open(target) as image, budget.reserve(_pixels(image.size) * PREVIEW_BYTES):
+            large = image.convert("RGB")
+            sizes = _text(large.size)
+            factor = (PREVIEW_PX / _pixels(large.size)) ** 0.5
+            if factor < 1:
+                width, height = (max(1, int(side * factor)) for side in large.size)
+                large = large.resize((width, height), reducing_gap=2.0)
+            with Image.open(source) as image:
+                small = ImageOps.exif_transpose(image).convert("RGB")
+            return comparison.enlarged(small, large.size), large, f"{_text(small.size)} to {sizes}"
+    # Pillow raises all of these, and its own, which derive from them
+    except (OSError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{source}: the result cannot be shown: {error}") from error
+
+
+def _pixels(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
 
 
 def _confidence(up: Any, source: Path) -> npt.NDArray[np.uint8]:
@@ -161,5 +241,5 @@ def _confidence(up: Any, source: Path) -> npt.NDArray[np.uint8]:
     return levels
 
 
-def _size(image: Image.Image) -> str:
-    return f"{image.width}×{image.height}"
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"

@@ -7,6 +7,7 @@ as written (see `fsync(2)` and `rename(2)`; SQLite's atomic commit does the same
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,32 +26,59 @@ class DamagedRecord(ValueError):  # noqa: N818 - says what was found, like the e
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; on success sync it and rename it to `target`.
 
     The name cannot be guessed, so that nobody can plant a link there; it is hidden, short and plain
     ASCII, and keeps the suffix, which libraries read.
 
+    Args:
+        target: the file to write.
+        overwrite: replace a file that is there, or has appeared meanwhile.
+
     Raises:
+        FileExistsError: the target exists and may not be replaced.
         OSError: the disk is full, or the file cannot be written.
     """
     temporary = target.with_name(f".{os.urandom(8).hex()}.tmp{target.suffix}")
     try:
         yield temporary
-        rename(temporary, target)
+        rename(temporary, target, overwrite=overwrite)
     finally:
         discard(temporary)
 
 
-def rename(temporary: Path, target: Path) -> None:
+def rename(temporary: Path, target: Path, *, overwrite: bool = True) -> None:
     """Sync a complete file, rename it to `target`, and sync the folder.
 
     Raises:
+        FileExistsError: the target exists and may not be replaced.
         OSError: the disk is full, or the target cannot be replaced.
     """
     sync(temporary)
-    os.replace(temporary, target)
+    if overwrite:
+        os.replace(temporary, target)
+    else:
+        _rename_new(temporary, target)
     sync_folder(target.parent)
+
+
+def _rename_new(temporary: Path, target: Path) -> None:
+    """Rename a file; fail if another has the name, even if it appeared a moment ago."""
+    if os.name == "nt":
+        temporary.rename(target)  # fails there if the target exists
+        return
+    try:
+        os.link(temporary, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        # a file system without hard links, such as FAT: the last moment is not covered
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.replace(temporary, target)
+    else:
+        temporary.unlink()
 
 
 def sync(path: Path) -> None:
@@ -67,13 +95,29 @@ def sync_folder(folder: Path) -> None:
     """Write a folder's entries to the disk, on systems that allow it."""
     if os.name != "posix":
         return  # NTFS journals the entries; a folder cannot be opened
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        os.sync()  # a folder that one may write to but not list: sync all disks instead
+        return
     try:
         # some network and FUSE file systems do not sync folders
         with suppress(OSError):
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, and sync the folders that they appear in.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def pack(data: bytes) -> bytes:
@@ -118,10 +162,11 @@ def read_record(path: Path) -> Any:
         DamagedRecord: cut, changed, or not written by `write_record`.
         OSError: the file cannot be read.
     """
+    content = unpack(path.read_bytes())
     try:
-        return json.loads(unpack(path.read_bytes()))
-    except RecursionError as error:
-        raise DamagedRecord("it is nested too deeply") from error
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecord("its content is not JSON, or nested too deeply") from error
 
 
 def digest_of(path: Path) -> str:

@@ -21,14 +21,21 @@ _DEVICES = frozenset(
 )
 
 
-def cache_folder() -> Path:
-    """Return the folder for srsdk's caches of this user on this system; it may not exist."""
+def cache_folder() -> Path | None:
+    """Return the folder for srsdk's caches of this user on this system; it may not exist.
+
+    None: the user has no home directory, as in a container with an unknown user id.
+    """
+    base = os.environ.get("LOCALAPPDATA" if WINDOWS else "XDG_CACHE_HOME")
+    if base and not MACOS:
+        return Path(base) / "srsdk"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
     if WINDOWS:
-        base = os.environ.get("LOCALAPPDATA")
-        return (Path(base) if base else Path.home() / "AppData" / "Local") / "srsdk"
-    if MACOS:
-        return Path.home() / "Library" / "Caches" / "srsdk"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srsdk"
+        return home / "AppData" / "Local" / "srsdk"
+    return home / ("Library/Caches" if MACOS else ".cache") / "srsdk"
 
 
 def bad_name(name: str) -> str:
@@ -56,7 +63,8 @@ def folded(path: Path) -> str:
 
 def ignores_case(folder: Path) -> bool:
     """Return whether a folder that exists or will be created ignores case (`A.png` is `a.png`)."""
-    existing = next((p for p in (folder, *folder.absolute().parents) if p.is_dir()), folder)
+    above = (folder, *folder.absolute().parents)
+    existing = next((p for p in above if os.path.isdir(p)), folder)
     try:
         with tempfile.NamedTemporaryFile(dir=existing, prefix=".Aa") as file:
             made = Path(file.name)
@@ -70,7 +78,8 @@ def is_same_file(a: Path, b: Path) -> bool:
 
     Hard links count as two files: one can be replaced without the other.
     """
-    a, b = a.resolve(), b.resolve()
+    # `resolve` raises on links in a circle
+    a, b = Path(os.path.realpath(a)), Path(os.path.realpath(b))
     if a == b or folded(a) != folded(b):
         return a == b
     with suppress(OSError):

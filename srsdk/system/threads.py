@@ -29,11 +29,14 @@ def started_pool(count: int, name: str) -> ThreadPoolExecutor:
     try:
         for _ in range(count):
             pool.submit(barrier.wait)
-    except RuntimeError as error:
+        barrier.wait()
+    except BaseException as error:
+        # threads that keep waiting would keep the process from exiting, after Ctrl-C too
         barrier.abort()
         pool.shutdown(wait=True, cancel_futures=True)
-        raise BackendError(_REFUSED) from error
-    barrier.wait()
+        if isinstance(error, RuntimeError):
+            raise BackendError(_REFUSED) from error
+        raise
     return pool
 
 

@@ -1,34 +1,133 @@
-"""Store small files in the user's cache folder."""
+"""Store small files in the user's cache folder: self-tests, tuning, compiled kernels.
+
+Each file is written with its length and SHA-256 and read back against them. On POSIX a file is not
+read if another user owns or may write it or its folder, because kernels are code. Nothing here
+raises: without a cache everything is computed again, and the log says once why.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import tempfile
+import stat
+import threading
 from pathlib import Path
 
-from srsdk.system.paths import cache_folder, discard
+from srsdk.system.durable import DamagedRecord, pack, replacing, unpack
+from srsdk.system.paths import cache_folder
+
+log = logging.getLogger("srsdk")
+
+VARIABLE = "SRSDK_CACHE"
+"""Environment variable that sets another cache folder; empty: no cache."""
+FIX = f"set {VARIABLE} to another folder, or to nothing for no cache"
+
+_said: set[str] = set()
+_lock = threading.Lock()
 
 
-def folder() -> Path:
-    """Return the cache folder: `SRSDK_CACHE`, or the system's cache folder for this user."""
-    named = os.environ.get("SRSDK_CACHE")
-    return Path(named) if named else cache_folder()
+def folder() -> Path | None:
+    """Return the cache folder: `SRSDK_CACHE`, or the system's cache folder for this user.
 
-
-def write(path: Path, text: str) -> None:
-    """Write a small file atomically; create its folder if needed.
-
-    Raises:
-        OSError: the file cannot be written; no partial file is left.
+    Returns:
+        The folder, which may not exist; None: the user wants no cache, or has no home directory.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed before it is renamed or removed
-        "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-    )
+    named = os.environ.get(VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    found = cache_folder()
+    if found is None:
+        _say_once(logging.INFO, f"no cache: this user has no home directory; set {VARIABLE}=FOLDER")
+    return found
+
+
+def load(path: Path) -> bytes | None:
+    """Return the content of a cached file; None: there is none that can be trusted."""
     try:
-        with file:
-            file.write(text)
-        Path(file.name).replace(path)
-    except BaseException:
-        discard(Path(file.name))
-        raise
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            if not (_is_private(os.fstat(file.fileno())) and _is_private(path.parent.stat())):
+                _say_once(
+                    logging.WARNING,
+                    f"the cache {path.parent} is not read: other users own it or can write there; "
+                    f"fix: chmod -R go-w {path.parent}, or {FIX}",
+                )
+                return None
+            return unpack(file.read())
+    except DamagedRecord as error:
+        log.warning("the cache %s is damaged and is made again: %s", path, error)
+    except OSError as error:
+        _say_once(
+            logging.WARNING, f"the cache {path.parent} cannot be read: {error.strerror}; {FIX}"
+        )
+    return None
+
+
+def store(path: Path, content: bytes, *, level: int = logging.WARNING) -> bool:
+    """Write a file atomically, readable and writable by this user only; create its folder.
+
+    Args:
+        path: the file.
+        content: what `load` will return.
+        level: of the log line that says, once, that the folder cannot be written.
+
+    Returns:
+        Whether it was written; if not, no partial file is left.
+    """
+    try:
+        _make_private(path.parent)
+        with replacing(path) as temporary:
+            _write_private(temporary, pack(content))
+    except OSError as error:
+        _say_once(
+            level, f"the cache {path.parent} cannot be written: {error.strerror or error}; {FIX}"
+        )
+        return False
+    return True
+
+
+def trouble() -> str:
+    """Return why nothing is cached here, or ""."""
+    found = folder()
+    if found is None:
+        return "this user has no home directory"
+    probe = found / f"doctor-{os.getpid()}"
+    try:
+        _make_private(found)
+        with replacing(probe) as temporary:
+            _write_private(temporary, b"")
+        probe.unlink()
+    except OSError as error:
+        return f"{found} cannot be written: {error.strerror or error}"
+    if not _is_private(found.stat()):
+        return f"{found} is not read: other users own it or can write there"
+    return ""
+
+
+def _make_private(folder: Path) -> None:
+    # `mkdir(parents=True)` gives the mode to the last folder only
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _is_private(found: os.stat_result) -> bool:
+    # owner and mode mean nothing on Windows
+    if os.name != "posix":
+        return True
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _say_once(level: int, text: str) -> None:
+    with _lock:
+        if text in _said:
+            return
+        _said.add(text)
+    log.log(level, "%s", text)

@@ -40,6 +40,8 @@ def upscale_file(
     header: decode.Header,
     options: PictureOptions,
     call: Call,
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Upscale every frame; keep durations, loop count and transparency.
 
@@ -58,7 +60,7 @@ def upscale_file(
     need = need_bytes(steps, header, kind, options)
     call.budget.check_memory(need, options.max_memory_bytes)
     with call.budget.reserve(need - memory_limits.FIXED_BYTES, call.check):
-        _upscale_frames(steps, source, target, header, options, call)
+        _upscale_frames(steps, source, target, header, options, call, overwrite=overwrite)
 
 
 def need_bytes(
@@ -81,6 +83,8 @@ def _upscale_frames(
     header: decode.Header,
     options: PictureOptions,
     call: Call,
+    *,
+    overwrite: bool = True,
 ) -> None:
     kind = encode.format_of(target)
     failed: list[Exception] = []
@@ -91,7 +95,7 @@ def _upscale_frames(
             compute = _Compute(steps, options, call, header.frames, failed)
             frames = _frames(compute, image, timing["alpha"], kind)
             first = next(frames)
-            with encode.replacing(target) as temporary:
+            with encode.replacing(target, overwrite=overwrite) as temporary:
                 first.save(
                     temporary,
                     save_all=True,

@@ -107,11 +107,17 @@ def upscale_file(
     options, call = options or DEFAULTS, call or Call()
     decode.check_target(target, overwrite=overwrite, options=options)
     with _enough_memory(str(source)):
-        _upscale_file(steps, source, target, options, call)
+        _upscale_file(steps, source, target, options, call, overwrite=overwrite)
 
 
 def _upscale_file(
-    steps: Sequence[Step], source: Path, target: Path, options: PictureOptions, call: Call
+    steps: Sequence[Step],
+    source: Path,
+    target: Path,
+    options: PictureOptions,
+    call: Call,
+    *,
+    overwrite: bool,
 ) -> None:
     budget = call.budget
     limits: dict[str, Any] = {"limit_bytes": options.max_memory_bytes, "budget": budget}
@@ -119,22 +125,24 @@ def _upscale_file(
     for height, width in dict.fromkeys(header.sizes) or ((header.height, header.width),):
         encode.check_size(target, *goal(options, height, width, factor_of(steps)).size)
     if header.frames > 1:
-        animation.upscale_file(steps, source, target, header, options, call)
+        animation.upscale_file(steps, source, target, header, options, call, overwrite=overwrite)
         return
     need = need_bytes(steps, header, target, options)
     allowed = budget.allowance(options.max_memory_bytes)
     if need > max(allowed, 0) and streaming.can_stream(header, target):
-        streaming.upscale_file(steps, source, target, header, options, call)
+        streaming.upscale_file(steps, source, target, header, options, call, overwrite=overwrite)
         return
     budget.check_memory(need, options.max_memory_bytes, _advice(header, target))
     with budget.reserve(need - memory_limits.FIXED_BYTES, call.check, call.abandoned):
         pixels = encode.fitted(within(call, lambda: decode.read(source, **limits)), target)
         result = upscale(steps, pixels, options, call)
         del pixels
-        write_result(result, target, options, call)
+        write_result(result, target, options, call, overwrite=overwrite)
 
 
-def write_result(result: Pixels, target: Path, options: PictureOptions, call: Call) -> None:
+def write_result(
+    result: Pixels, target: Path, options: PictureOptions, call: Call, *, overwrite: bool
+) -> None:
     """Encode a result atomically.
 
     Raises:
@@ -142,7 +150,7 @@ def write_result(result: Pixels, target: Path, options: PictureOptions, call: Ca
         DeadlineExceeded: see `Call`.
     """
     encoder = encode.encoder_of(result, target, options)
-    with encode.replacing(target) as temporary:
+    with encode.replacing(target, overwrite=overwrite) as temporary:
         # an abandoned encoder may create the file after it was removed
         within(call, lambda: encoder(temporary), lambda: discard(temporary))
 

@@ -102,6 +102,8 @@ def upscale_file(
     header: Header,
     options: PictureOptions,
     call: Call,
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Upscale a file into another file with a few hundred rows in memory at a time.
 
@@ -114,11 +116,18 @@ def upscale_file(
     layout = plan(steps, header, options, call.budget)
     need = layout.need_bytes - memory_limits.FIXED_BYTES
     with call.budget.reserve(need, call.check):
-        _stream(layout, source, target, header, options, call)
+        _stream(layout, source, target, header, options, call, overwrite=overwrite)
 
 
 def _stream(
-    layout: Plan, source: Path, target: Path, header: Header, options: PictureOptions, call: Call
+    layout: Plan,
+    source: Path,
+    target: Path,
+    header: Header,
+    options: PictureOptions,
+    call: Call,
+    *,
+    overwrite: bool,
 ) -> None:
     kind = format_of(target)
     if kind == "JPEG" and header.has_alpha:
@@ -136,7 +145,10 @@ def _stream(
             quality = _jpeg_options(options) if kind == "JPEG" else {}
             vips.write(result, temporary, kind, carried.resized(width, height), quality)
 
-    with replacing(target) as temporary, threads.started_pool(1, "srsdk-encode") as pool:
+    with (
+        replacing(target, overwrite=overwrite) as temporary,
+        threads.started_pool(1, "srsdk-encode") as pool,
+    ):
         written = pool.submit(encode, temporary)
         try:
             bands = _enlarged(layout, image, header, options, target, call)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import heapq
-import os
+import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srsdk.errors import OutputError
+from srsdk.system import durable
 from srsdk.system.paths import discard
 from srsdk.video.encoding import Encoding, add_encoder
-from srsdk.video.ffmpeg import import_av, translated
-from srsdk.video.parts import read_part
-from srsdk.video.source import Source, open_input
+from srsdk.video.ffmpeg import import_av, open_input, reopen, translated, url
+from srsdk.video.part_files import read_part
+from srsdk.video.parts import Part
+from srsdk.video.source import Source, video_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
+
+log = logging.getLogger("srsdk")
 
 COPIED = ("audio", "subtitle", "attachment")
 """Kinds of streams to copy; others (time codes, menus) are meaningless in another file."""
@@ -37,42 +41,84 @@ def check_container(target: Path, source: Source, encoding: Encoding) -> None:
     temporary = _temporary(target)
     try:
         with open_input(source.path) as original:
-            output, _ = _open_output(temporary, target, original, source, encoding)
+            output, _, _ = _open_output(temporary, target, original, source, encoding)
             _close(output)
     finally:
         discard(temporary)
 
 
 def assemble(
-    parts: Sequence[Path],
+    parts: Sequence[Part],
     target: Path,
     source: Source,
     encoding: Encoding,
     *,
+    before: Callable[[Path], None],
     whole: bool = True,
 ) -> None:
     """Write the parts' frames and the source's other streams, chapters and titles into one file.
 
-    Nothing is re-encoded. If the parts are not the whole video, the other streams end with them.
+    Nothing is re-encoded. The file is read back, and gets its name only if it holds all frames.
+
+    Args:
+        parts: finished parts, in order.
+        target: file to write or replace.
+        source: the video that the parts were made from.
+        encoding: the settings that they were made with.
+        before: called with the complete file before it gets its name; may raise.
+        whole: False: the parts are not the whole video; the other streams end with them.
 
     Raises:
-        OutputError: the disk is full.
+        OutputError: the disk is full, or frames are missing in the file.
     """
     temporary = _temporary(target)
-    end_s = None if whole else _end_s(parts[-1], source)
+    end_s = None if whole else _end_s(parts[-1].path, source)
     try:
         with open_input(source.path) as original:
-            output, copies = _open_output(temporary, target, original, source, encoding)
+            output, video, copies = _open_output(temporary, target, original, source, encoding)
             with translated(f"{target} cannot be written", OutputError), output:
-                ours = _upscaled(parts, source, output.streams.video[0])
+                ours = _upscaled([part.path for part in parts], source, video)
                 theirs = _copied(original, copies, end_s)
-                for _, _, packet in heapq.merge(ours, theirs, key=lambda item: item[:2]):
-                    output.mux(packet)
-        os.replace(temporary, target)
+                merged = heapq.merge(ours, theirs, key=lambda item: item[:2])
+                _mux(output, (packet for _, _, packet in merged), source)
+        _check_frames(temporary, target, sum(part.frames for part in parts))
+        before(temporary)
+        durable.rename(temporary, target)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
     finally:
         discard(temporary)
+
+
+def _mux(output: OutputContainer, packets: Iterator[Any], source: Source) -> None:
+    """Write all packets; skip damaged ones with a single warning.
+
+    FFmpeg queues packets: an error may be about one given before, of any stream. That none of the
+    upscaled frames is missing is checked in the finished file.
+    """
+    av = import_av()
+    warned = False
+    for packet in packets:
+        try:
+            output.mux(packet)
+        except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            if not warned:
+                log.warning(
+                    "%s is damaged in places; damaged sound or subtitles are skipped: %s",
+                    source.path, error.strerror,
+                )  # fmt: skip
+            warned = True
+
+
+def _check_frames(temporary: Path, target: Path, expected: int) -> None:
+    with translated(f"{target} cannot be read back", OutputError), reopen(temporary) as written:
+        stream = video_stream(written, target)
+        found = sum(1 for packet in written.demux(stream) if packet.size)
+    if found != expected:
+        raise OutputError(
+            f"{target} would hold {found} frames instead of {expected}; use .mkv, which holds "
+            "everything"
+        )
 
 
 Timed = tuple[float, int, Any]
@@ -81,20 +127,26 @@ Timed = tuple[float, int, Any]
 
 def _open_output(
     temporary: Path, target: Path, original: InputContainer, source: Source, encoding: Encoding
-) -> tuple[OutputContainer, dict[int, Stream]]:
-    """Open the file, add all streams in the order of the source and write the header."""
+) -> tuple[OutputContainer, VideoStream, dict[int, Stream]]:
+    """Open the file, add all streams in the order of the source and write the header.
+
+    Returns:
+        The file, the stream for the upscaled frames, and by index in the source the others.
+    """
     av = import_av()
     copies: dict[int, Stream] = {}
     hint = "" if target.suffix == ".mkv" else "; use .mkv, which holds everything"
     with translated(f"{target} cannot hold this video{hint}", OutputError):
-        output: OutputContainer = av.open(str(temporary), "w")
+        output: OutputContainer = av.open(url(temporary), "w")
         with ExitStack() as opened:
             # otherwise Windows could not remove the file
             opened.callback(_close, output)
-            _add_streams(output, copies, original, source, encoding)
+            if output.format.flags & av.format.Flags.no_file.value:
+                raise ValueError(f"{output.format.name} is no format of a single file")
+            video = _add_streams(output, copies, original, source, encoding)
             output.start_encoding()
             opened.pop_all()
-    return output, copies
+    return output, video, copies
 
 
 def _add_streams(
@@ -103,7 +155,7 @@ def _add_streams(
     original: InputContainer,
     source: Source,
     encoding: Encoding,
-) -> None:
+) -> VideoStream:
     for stream in original.streams:
         if stream.index == source.stream:
             video = add_encoder(output, source, encoding)
@@ -119,6 +171,7 @@ def _add_streams(
     kept = {k: v for k, v in original.metadata.items() if k not in _CONTAINER_TAGS}
     output.metadata.update(kept)
     output.set_chapters(original.chapters())
+    return video
 
 
 def _close(output: OutputContainer) -> None:

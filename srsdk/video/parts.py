@@ -1,38 +1,55 @@
-"""Store upscaled frames on disk in parts of fixed length, so that a stopped run can resume.
+"""Keep finished parts of a video on disk, so that a stopped run can resume.
 
-Each part is a complete video file that gets its final name when it is finished. All parts of a run
-have the same number of frames, even after interruptions, so a run that was stopped and resumed
-gives the same frames as an undisturbed one.
+Each part is a complete video file. When it is written and synced it gets its final name, and then a
+record of its length and SHA-256, against which a resumed run reads it back. All parts of a run have
+the same number of frames, even after interruptions, so a run that was stopped and resumed gives the
+same frames as an undisturbed one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from dataclasses import asdict
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy.typing as npt
+from typing import Any
 
 from srsdk.errors import OutputError, UsageError
-from srsdk.video.encoding import Encoding, FrameConverter, add_encoder
-from srsdk.video.ffmpeg import FILES_ONLY, import_av, translated
-from srsdk.video.source import Source
+from srsdk.system import durable, locks
+from srsdk.system.paths import discard
+from srsdk.video.run_files import (
+    FORMAT,
+    LOCK,
+    OURS,
+    PART,
+    PARTIAL,
+    STATE,
+    UNFINISHED,
+    folder_of,
+    read_record,
+    short,
+)
 
-if TYPE_CHECKING:
-    from av.container import OutputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
+log = logging.getLogger("srsdk")
 
 PART_FRAMES = 300
 """Frames per part. With more, a power loss costs more; with fewer, the encoder looks ahead less."""
-_FORMAT = "nut"
-"""Holds any codec in the source's time base; Matroska would round times to milliseconds."""
+_START_OVER = "--force (API: overwrite=True) without --resume starts over"
 
 
-_SHIFT_S = 100_000
-"""Added to time stamps in parts: a muxer shifts negative ones, in each part by another amount."""
+@dataclass(frozen=True)
+class Part:
+    """A complete video file that holds some of the frames."""
+
+    path: Path
+    number: int
+    frames: int
 
 
 class Parts:
@@ -45,152 +62,230 @@ class Parts:
 
     def __init__(self, target: Path, key: dict[str, Any]) -> None:
         self.length = PART_FRAMES
-        self.folder = target.with_name(f".{target.name}.parts")
-        self._state = self.folder / "run.json"
+        self.folder = folder_of(target)
         # through JSON, to compare with what is read back
-        self._key = json.loads(json.dumps(key, default=str))
+        text = json.dumps({**key, "part_frames": self.length}, default=str, sort_keys=True)
+        self._key = json.loads(text)
+        self._run = hashlib.sha256(text.encode()).hexdigest()
+        self._frames: dict[int, int] = {}
+        self._made_folder = self._prepared = False
 
-    def begin(self, *, resume: bool, overwrite: bool) -> None:
-        """Create the folder, or reuse an existing one to resume.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder if it is missing, and keep other runs out of it.
+
+        Afterwards a folder without a finished part or a partial file is removed.
+
+        Raises:
+            UsageError: another run has the same target.
+            OutputError: the folder cannot be created or locked.
+        """
+        lock = self._lock()
+        try:
+            yield
+        finally:
+            if self._prepared and not self._frames and not (self.folder / PARTIAL).exists():
+                self._clear()
+            lock.release()
+            if self._prepared or self._made_folder:
+                self._remove_folder()
+
+    def check(self, *, resume: bool, overwrite: bool) -> bool:
+        """Return whether there is a run to resume; the folder is locked, nothing is changed.
 
         Raises:
             UsageError: an interrupted run exists, but neither `resume` nor `overwrite` is set; or
-                it has another video, model or setting.
-            OutputError: the folder cannot be written.
+                it is damaged, or has another video, model or setting.
+            OutputError: the folder holds files that srsdk did not write.
         """
-        found = self._state.exists()
-        if found and resume:
+        names = [name for name in os.listdir(self.folder) if not UNFINISHED.fullmatch(name)]
+        foreign = self._foreign()
+        if foreign and (STATE not in names or (overwrite and not resume)):
+            raise OutputError(
+                f"{self.folder} holds {foreign[0]!r}, which no run of srsdk wrote; move it away, "
+                "because the folder is removed after the run"
+            )
+        if names == [LOCK]:
+            return False
+        if resume:
             self._check_same()
-            return
-        if found and not overwrite:
+        elif not overwrite:
             raise UsageError(
                 f"{self.folder} holds parts of an interrupted run; --resume (API: resume=True) "
                 "continues it, --force (API: overwrite=True) starts over"
             )
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir()
-            self._state.write_text(json.dumps(self._key, indent=2), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        return resume
 
-    def finished(self) -> list[Path]:
-        """Return the finished parts, in order."""
-        found: list[Path] = []
-        while (path := self.path(len(found))).exists():
-            found.append(path)
+    def prepare(self, *, resume: bool) -> None:
+        """Read the parts of the interrupted run back against their records, or start a new run.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self._prepared = True
+        with self._translated():
+            if resume:
+                self._verify()
+                return
+            self._clear(keep_partial=True)
+            durable.write_record(self.folder / STATE, self._key)
+
+    def holds(self, index: int) -> bool:
+        """Return whether a finished part holds the frame with this index."""
+        return index % self.length < self._frames.get(index // self.length, 0)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames in the finished parts."""
+        return sum(self._frames.values())
+
+    def beginning(self) -> list[Part]:
+        """Return the finished parts, in order, up to the first that is missing."""
+        found: list[Part] = []
+        while (number := len(found)) in self._frames:
+            found.append(Part(self.path(number), number, self._frames[number]))
         return found
 
     def path(self, number: int) -> Path:
         """Return the path of a part, which may not exist yet."""
-        return self.folder / f"{number:06d}.{_FORMAT}"
+        return self.folder / f"{number:06d}.{FORMAT}"
 
-    def remove(self) -> None:
-        """Delete the folder and all parts."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _check_same(self) -> None:
-        previous = json.loads(self._state.read_text(encoding="utf-8"))
-        for name in {*previous, *self._key}:
-            if previous.get(name) != self._key.get(name):
-                raise UsageError(
-                    f"{self.folder} was made with {name} {previous.get(name)}, this run has "
-                    f"{self._key.get(name)}; --force (API: overwrite=True) starts over"
-                )
-
-
-class PartWriter:
-    """Encodes frames into one part after another."""
-
-    def __init__(self, parts: Parts, source: Source, encoding: Encoding, first: int) -> None:
-        self._parts, self._source, self._encoding = parts, source, encoding
-        self._number = first
-        self._painter = FrameConverter(source, encoding)
-        self._open: tuple[OutputContainer, VideoStream] | None = None
-        self._frames = 0
-
-    def add(self, rgb: npt.NDArray[Any], pts: int, duration: int) -> None:
-        """Encode one frame.
+    def keep(self, temporary: Path, number: int, frames: int) -> None:
+        """Give a complete part its name, and then its record.
 
         Raises:
-            OutputError: encoding failed, or the disk is full.
+            OutputError: the folder cannot be written.
         """
-        frame = self._painter.frame(rgb, pts, duration)
-        with translated(f"{self._parts.folder} cannot be written", OutputError):
-            container, stream = self._open or self._begin()
-            self._mux(container, stream.encode(frame))
-        self._frames += 1
-        if self._frames == self._parts.length:
-            self.finish()
+        path = self.path(number)
+        with self._translated():
+            durable.rename(temporary, path)
+            facts = {"bytes": path.stat().st_size, "sha256": durable.digest_of(path)}
+            record = {"run": self._run, "part": number, "frames": frames, **facts}
+            durable.write_record(path.with_suffix(".json"), record)
+        self._frames[number] = frames
 
-    def finish(self, *, whole: bool = True) -> Path | None:
-        """Finish the open part and return its path, or None if no part is open.
+    def made(self, partial: Path) -> bool:
+        """Return whether a partial file was written by this run or the one that it replaces."""
+        try:
+            found = partial.stat()
+        except OSError:
+            return False
+        return [found.st_size, found.st_mtime_ns] in self._partials()
 
-        Args:
-            whole: False: the part is shorter than the others and more frames follow, so `--resume`
-                must not treat it as finished.
+    def note(self, temporary: Path) -> None:
+        """Remember a complete file that becomes the partial file.
+
+        Raises:
+            OutputError: the folder cannot be written.
         """
-        if self._open is None:
-            return None
-        container, stream = self._open
-        target = self._parts.path(self._number)
-        with translated(f"{self._parts.folder} cannot be written", OutputError):
-            self._mux(container, stream.encode(None))
-            container.close()
-        path = target if whole else target.with_suffix(".short")
-        # `rename` fails on Windows if the file exists, and a killed run may have left one
-        self._temporary().replace(path)
-        self._open, self._frames, self._number = None, 0, self._number + 1
-        return path
+        found = temporary.stat()
+        with self._translated():
+            # the one before too, which stays if the power fails now
+            known = [*self._partials()[-1:], [found.st_size, found.st_mtime_ns]]
+            durable.write_record(self.folder / PARTIAL, known)
 
-    def abandon(self) -> None:
-        """Discard the open part."""
-        if self._open is not None:
-            self._open[0].close()
-            self._temporary().unlink(missing_ok=True)
-            self._open = None
+    def remove(self) -> None:
+        """Remove all parts and records; `locked` removes the folder."""
+        self._frames = {}
+        self._clear()
 
-    def _begin(self) -> tuple[OutputContainer, VideoStream]:
-        container = import_av().open(str(self._temporary()), "w", format=_FORMAT)
-        self._open = container, add_encoder(container, self._source, self._encoding)
-        return self._open
+    def _lock(self) -> locks.Lock:
+        while True:
+            self._made_folder |= not self.folder.exists()
+            try:
+                durable.make_folder(self.folder)
+            except FileExistsError as error:
+                raise OutputError(f"{self.folder} is not a folder; move it away") from error
+            except OSError as error:
+                raise OutputError(f"{self.folder} cannot be written: {error.strerror}") from error
+            try:
+                lock = locks.acquire(self.folder / LOCK)
+            except FileNotFoundError:
+                continue  # the run that had it has just removed the folder
+            except OSError as error:
+                raise OutputError(f"{self.folder} cannot be locked: {error.strerror}") from error
+            if lock is None:
+                raise UsageError(
+                    f"another run writes into {self.folder} at this moment; wait for it, or choose "
+                    "another target"
+                )
+            return lock
 
-    def _mux(self, container: OutputContainer, packets: list[Packet[VideoStream]]) -> None:
-        for packet in packets:
-            packet.pts = (packet.pts or 0) + _shift(self._source)
-            packet.dts = (packet.dts or 0) + _shift(self._source)
-            container.mux(packet)
+    def _remove_folder(self) -> None:
+        """Remove the folder, unless it holds parts to resume, or files of the user's."""
+        with suppress(OSError):
+            self.folder.rmdir()
+        if not self._frames and (left := self._foreign()):
+            log.warning("%s stays, because it holds %s", self.folder, left[0])
 
-    def _temporary(self) -> Path:
-        return self._parts.path(self._number).with_suffix(".tmp")
+    def _foreign(self) -> list[str]:
+        """Return the names in the folder that no run of srsdk gives."""
+        with suppress(FileNotFoundError):
+            names = os.listdir(self.folder)
+            return sorted(name for name in names if not OURS.fullmatch(name))
+        return []
 
+    def _check_same(self) -> None:
+        previous = read_record(self.folder / STATE)
+        if not isinstance(previous, dict):
+            raise UsageError(f"{self.folder / STATE} is damaged or missing; {_START_OVER}")
+        for name in sorted({*previous, *self._key}):
+            if previous.get(name) != self._key.get(name):
+                raise UsageError(
+                    f"{self.folder} was made with {name} {short(previous.get(name))}, this run "
+                    f"has {short(self._key.get(name))}; {_START_OVER}"
+                )
 
-def read_part(path: Path, source: Source) -> list[Packet[VideoStream]]:
-    """Return a part's packets in decoding order, with the source's time stamps."""
-    with import_av().open(str(path), container_options=FILES_ONLY) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    for packet in packets:
-        # the format has its own time base; the source's is a multiple of it
-        ratio = packet.time_base / source.time_base
-        packet.pts = round((packet.pts or 0) * ratio) - _shift(source)
-        packet.dts = None
-        packet.duration = round((packet.duration or 0) * ratio)
-        packet.time_base = source.time_base
-    return packets
+    def _verify(self) -> None:
+        found = [PART.fullmatch(name) for name in os.listdir(self.folder)]
+        numbers = {int(match[1]) for match in found if match}
+        for number in numbers:
+            if frames := self._verified(number):
+                self._frames[number] = frames
+        # a number in a name may be anything; one in a good record is real
+        whole = range(max(self._frames, default=-1) + 1)
+        bad = {*numbers, *whole} - set(self._frames)
+        for number in bad:
+            discard(self.path(number).with_suffix(".json"))
+            discard(self.path(number))
+        self._clear(UNFINISHED)
+        if bad:
+            log.warning(
+                "%s: %d of %d parts are damaged or missing; their frames, up to %d, are computed "
+                "again", self.folder, len(bad), len(bad) + len(self._frames), len(bad) * self.length,
+            )  # fmt: skip
 
+    def _verified(self, number: int) -> int:
+        """Return the number of frames in a part, or 0 if it is not what its record says."""
+        path = self.path(number)
+        record = read_record(path.with_suffix(".json"))
+        if not isinstance(record, dict):
+            return 0
+        frames, size, digest = (record.get(name) for name in ("frames", "bytes", "sha256"))
+        is_ours = record.get("run") == self._run and record.get("part") == number
+        if not is_ours or not isinstance(frames, int) or not 0 < frames <= self.length:
+            return 0
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_size == size:
+                return frames if durable.digest_of(path) == digest else 0
+        return 0
 
-def _shift(source: Source) -> int:
-    return round(_SHIFT_S / source.time_base)
+    def _partials(self) -> list[Any]:
+        known = read_record(self.folder / PARTIAL)
+        return known if isinstance(known, list) else []
 
+    def _clear(self, only: re.Pattern[str] | None = None, *, keep_partial: bool = False) -> None:
+        """Remove our own files, and nothing else."""
+        kept = {LOCK, PARTIAL} if keep_partial else {LOCK}
+        for name in set(os.listdir(self.folder)) - kept:
+            if (only or OURS).fullmatch(name):
+                with suppress(OSError):  # what cannot be removed is not ours, such as a folder
+                    (self.folder / name).unlink()
 
-def resume_key(source: Source, encoding: Encoding, model: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that the parts depend on, to check before resuming."""
-    stat = source.path.stat()
-    return {
-        "source": str(source.path.resolve()),
-        "bytes": stat.st_size,
-        "changed_ns": stat.st_mtime_ns,
-        "model": model,
-        "encoding": asdict(encoding),
-        "frames in a part": PART_FRAMES,
-    }
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{self.folder} cannot be written: {error.strerror}") from error

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.errors import PictureError
-from srsdk.video.ffmpeg import FILES_ONLY, import_av, translated
+from srsdk.video.ffmpeg import import_av, limits, max_pixels, open_input, translated
+from srsdk.video.timing import Clock, count_of, rate_of, time_base_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -78,65 +79,71 @@ class Frame:
     """Time stamp in ticks of the source's time base; strictly increasing."""
     duration: int
     """Duration in ticks; 0: unknown."""
-
-
-def open_input(path: Path) -> InputContainer:
-    """Open a video file.
-
-    Raises:
-        PictureError: missing, a folder, or not readable by FFmpeg.
-    """
-    if path.is_dir():
-        raise PictureError(f"{path} is a folder, expected a video file")
-    if not path.exists():
-        raise PictureError(f"{path}: no such file")
-    with translated(f"{path} is not a video that FFmpeg can read", PictureError):
-        container: InputContainer = import_av().open(str(path), container_options=FILES_ONLY)
-    return container
+    index: int
+    """Number of the frame in the video, from 0."""
 
 
 def probe(path: Path) -> Source:
     """Read the properties of a video and its first frame.
 
     Raises:
-        PictureError: no video stream; interlaced video, or video with transparency.
+        PictureError: not a regular file, no video stream, frames that are too large, interlaced
+            video, or video with transparency.
     """
     with open_input(path) as container:
-        stream = _video_stream(container, path)
-        with translated(f"{path} is damaged", PictureError):
-            first = next(container.decode(stream), None)
+        stream = video_stream(container, path)
+        _prepare(stream, path)
+        # FFmpeg forgets a size that it refuses while it opens the file
+        refused = _or_too_large() if not stream.codec_context.width else ""
+        with translated(f"{path} is damaged{refused}", PictureError):
+            first = next(_frames_of(container, stream, path), None)
         if first is None:
             raise PictureError(f"{path} has no video frame that can be decoded")
-        if first.interlaced_frame:
-            raise PictureError(
-                f"{path} is interlaced; deinterlace it first: "
-                "ffmpeg -i IN -vf bwdif -c:a copy OUT.mkv"
-            )
-        pixel = first.format
-        if any(component.is_alpha for component in pixel.components):
-            raise PictureError(f"{path} has transparency ({pixel.name}), which is not supported")
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        return Source(
-            path=path,
-            stream=stream.index,
-            height=first.height,
-            width=first.width,
-            format=pixel.name,
-            bits=max(component.bits for component in pixel.components),
-            colors=_colors(first),
-            aspect=stream.sample_aspect_ratio or None,
-            rotation=first.rotation,
-            time_base=stream.time_base or 1 / rate,
-            rate=rate,
-            frames=stream.frames or _count(container, stream, rate),
+        _check_pixels(first.height, first.width, path)
+        _check_supported(first, path)
+        with translated(f"{path} is damaged", PictureError):
+            return _source(container, stream, first, path)
+
+
+def _check_supported(first: VideoFrame, path: Path) -> None:
+    if first.interlaced_frame:
+        raise PictureError(
+            f"{path} is interlaced; deinterlace it first: ffmpeg -i IN -vf bwdif -c:a copy OUT.mkv"
         )
+    pixel = first.format
+    if any(component.is_alpha for component in pixel.components):
+        raise PictureError(f"{path} has transparency ({pixel.name}), which is not supported")
 
 
-def frames(source: Source, skip: int = 0) -> Generator[Frame, None, None]:
-    """Decode a video, starting at frame `skip`.
+def _source(
+    container: InputContainer, stream: VideoStream, first: VideoFrame, path: Path
+) -> Source:
+    rate = rate_of(stream)
+    return Source(
+        path=path,
+        stream=stream.index,
+        height=first.height,
+        width=first.width,
+        format=first.format.name,
+        bits=max(component.bits for component in first.format.components),
+        colors=_colors(first),
+        aspect=stream.sample_aspect_ratio or None,
+        rotation=first.rotation,
+        time_base=time_base_of(stream, path),
+        rate=rate,
+        frames=count_of(container, stream, rate),
+    )
+
+
+def _none(_: int) -> bool:
+    return False
+
+
+def frames(source: Source, is_done: Callable[[int], bool] = _none) -> Generator[Frame, None, None]:
+    """Decode a video, and convert all frames but those whose index `is_done`.
 
     Raises:
-        PictureError: damaged, or the frame size changes.
+        PictureError: damaged, a time stamp out of range, or the frame size changes.
     """
     av = import_av()
     flags = av.video.reformatter.Interpolation
@@ -144,22 +151,74 @@ def frames(source: Source, skip: int = 0) -> Generator[Frame, None, None]:
     exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
     reformatter = av.video.reformatter.VideoReformatter()
     rgb = "rgb24" if source.bits == 8 else "rgb48le"
-    last = None
+    clock = Clock(source.path, source.rate, source.time_base)
     with open_input(source.path) as container:
         stream = next(each for each in container.streams.video if each.index == source.stream)
+        _prepare(stream, source.path)
         stream.codec_context.thread_type = "AUTO"
         for index, frame in enumerate(_decode(container, stream, source.path)):
-            last = _next_pts(frame, source, last)
-            if index < skip:
+            pts, duration = clock.stamp(frame, index)
+            if is_done(index):
                 continue
-            if (frame.height, frame.width) != (source.height, source.width):
-                raise PictureError(
-                    f"{source.path} changes size from {source.height}x{source.width} to "
-                    f"{frame.height}x{frame.width} at frame {index}, expected one size"
-                )
-            frame.colorspace, frame.color_range = source.colors.matrix, source.colors.range
-            converted = reformatter.reformat(frame, format=rgb, interpolation=exact, threads=1)
-            yield Frame(np.asarray(converted.to_ndarray()), last, frame.duration or 0)
+            _check_size(frame, source, index)
+            with translated(f"{source.path} is damaged", PictureError):
+                frame.colorspace, frame.color_range = source.colors.matrix, source.colors.range
+                converted = reformatter.reformat(frame, format=rgb, interpolation=exact, threads=1)
+                pixels = np.asarray(converted.to_ndarray())
+            yield Frame(pixels, pts, duration, index)
+
+
+def _prepare(stream: VideoStream, path: Path) -> None:
+    """Limit the size of frames, before the decoder allocates one.
+
+    Raises:
+        PictureError: the file itself claims a larger size.
+    """
+    context = stream.codec_context
+    if context is None:
+        raise PictureError(f"{path} has a codec that FFmpeg has no decoder for")
+    _check_pixels(context.height, context.width, path)
+    context.options = limits()
+
+
+def _check_pixels(height: int, width: int, path: Path) -> None:
+    allowed = max_pixels()
+    if allowed is not None and height * width > allowed:
+        raise PictureError(
+            f"{path} has frames of {width}x{height}, at most {allowed:,} pixels are allowed; if "
+            "you trust it, raise PIL.Image.MAX_IMAGE_PIXELS"
+        )
+
+
+def _or_too_large() -> str:
+    allowed = max_pixels()
+    return "" if allowed is None else f", or has a frame of more than {allowed:,} pixels"
+
+
+def _check_size(frame: VideoFrame, source: Source, index: int) -> None:
+    if (frame.height, frame.width) != (source.height, source.width):
+        raise PictureError(
+            f"{source.path} changes size from {source.height}x{source.width} to "
+            f"{frame.height}x{frame.width} at frame {index}, expected one size"
+        )
+
+
+def _frames_of(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        yield from _frames_in(packet, path)
+
+
+def _frames_in(packet: Packet[VideoStream], path: Path) -> list[VideoFrame]:
+    """Decode a packet.
+
+    Raises:
+        PictureError: refused by the decoder, which says no more than that.
+        InvalidDataError: damaged.
+    """
+    try:
+        return packet.decode()
+    except import_av().error.ArgumentError as error:
+        raise PictureError(f"{path} is damaged{_or_too_large()}: {error.strerror}") from error
 
 
 def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
@@ -169,7 +228,7 @@ def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Itera
     with translated(f"{path} is damaged", PictureError):
         for packet in container.demux(stream):
             try:
-                yield from packet.decode()
+                yield from _frames_in(packet, path)
             except av.error.InvalidDataError as error:
                 if not warned:
                     log.warning(
@@ -178,7 +237,12 @@ def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Itera
                 warned = True
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the first video stream that is not a cover picture.
+
+    Raises:
+        PictureError: there is none.
+    """
     av = import_av()
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
@@ -200,24 +264,3 @@ def _colors(frame: VideoFrame) -> Colors:
         int(frame.color_primaries),
         int(frame.color_trc),
     )
-
-
-def _count(container: InputContainer, stream: VideoStream, rate: Fraction) -> int:
-    if stream.duration is not None and stream.time_base is not None:
-        return round(stream.duration * stream.time_base * rate)
-    # the statistics tags of Matroska: hours, minutes and seconds
-    parts = stream.metadata.get("DURATION", "").split(":")
-    if len(parts) == 3:
-        with suppress(ValueError):
-            hours, minutes, seconds = map(float, parts)
-            return round((hours * 3600 + minutes * 60 + seconds) * float(rate))
-    # duration of the whole file, in microseconds
-    return round((container.duration or 0) * rate / 1_000_000)
-
-
-def _next_pts(frame: VideoFrame, source: Source, last: int | None) -> int:
-    """Return the frame's time stamp; if it is missing or not increasing, a synthetic one."""
-    step = max(1, round(1 / (source.rate * source.time_base)))
-    if frame.pts is None:
-        return 0 if last is None else last + step
-    return frame.pts if last is None or frame.pts > last else last + 1

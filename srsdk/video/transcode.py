@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -21,12 +22,18 @@ from srsdk.errors import OutputError, UsageError
 from srsdk.scheduling.context import Progress
 from srsdk.scheduling.futures import window
 from srsdk.scheduling.waiting import result_of
-from srsdk.system.paths import bad_name
+from srsdk.system.paths import is_same_file
+from srsdk.system.threads import started_pool
 from srsdk.upscaler import Upscaler
 from srsdk.video.encoding import Encoding
 from srsdk.video.muxing import assemble, check_container
-from srsdk.video.parts import Parts, PartWriter, resume_key
+from srsdk.video.part_files import PartWriter
+from srsdk.video.parts import Parts
+from srsdk.video.run_files import resume_key
 from srsdk.video.source import Frame, Source, frames, probe
+from srsdk.video.targets import check_collisions, check_free, check_target, partial_name
+
+log = logging.getLogger("srsdk")
 
 DECODED_AHEAD = 4
 ENCODED_BEHIND = 4
@@ -87,52 +94,108 @@ def upscale(
         BackendError: PyAV is not installed, or the model failed.
     """
     target = Path(target)
-    _check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite)
     about = probe(Path(source))
-    if target.exists() and target.samefile(about.path):
+    if is_same_file(target, about.path):
         raise UsageError(f"{target} would be replaced by its own result")
     encoding = Encoding.choose(about, target, up.scale, codec=codec, crf=crf, preset=preset)
     check_container(target, about, encoding)
     parts = Parts(target, resume_key(about, encoding, up.manifest.to_dict()))
-    parts.begin(resume=resume, overwrite=overwrite)
-    run = _Run(up, about, encoding, parts)
     began_s = time.monotonic()
+    with parts.locked():
+        resume = parts.check(resume=resume, overwrite=overwrite)
+        check_collisions(about.path, target, parts, overwrite=overwrite)
+        parts.prepare(resume=resume)
+        run = _Run(up, about, encoding, parts)
+        _finish(run, target, progress, overwrite=overwrite)
+    return Report(target, run.done, run.computed, run.repeated, time.monotonic() - began_s)
+
+
+def _finish(run: _Run, target: Path, progress: Progress | None, *, overwrite: bool) -> None:
+    """Compute what is missing and write the target, or after an interrupt the partial file."""
+    partial = partial_name(target)
     try:
         run.execute(progress)
     except KeyboardInterrupt:
-        run.write_partial(partial_name(target))
+        run.write_partial(partial, overwrite=overwrite)
         raise
-    assemble(parts.finished(), target, about, encoding)
-    parts.remove()
-    partial_name(target).unlink(missing_ok=True)
-    spent_s = time.monotonic() - began_s
-    return Report(target, run.done, run.computed, run.repeated, spent_s)
-
-
-def partial_name(target: Path) -> Path:
-    """Return the path of the file that an interrupted run leaves."""
-    return target.with_name(f"{target.stem}.partial{target.suffix}")
+    run.write(target, overwrite=overwrite)
+    if run.parts.made(partial):
+        partial.unlink()
+    run.parts.remove()
 
 
 class _Run:
     """One pass over the remaining frames."""
 
     def __init__(self, up: Upscaler, source: Source, encoding: Encoding, parts: Parts) -> None:
-        self._up, self._source, self._encoding, self._parts = up, source, encoding, parts
-        finished = parts.finished()
-        self.done = parts.length * len(finished)
-        self.computed = self.repeated = 0
-        self._writer = PartWriter(parts, source, encoding, len(finished))
+        self._up, self._source, self._encoding, self.parts = up, source, encoding, parts
+        self.done = parts.frames
+        self.computed = self.repeated = self._decoded = 0
+        self._writer = PartWriter(parts, source, encoding)
         self._last: tuple[npt.NDArray[Any], Future[Any]] | None = None
         self._in_flight: deque[Future[Any]] = deque()
         self._stopped = threading.Event()
 
     def execute(self, progress: Progress | None) -> None:
         """Decode, upscale and encode all remaining frames, each stage in its own threads."""
-        decoder = ThreadPoolExecutor(1, thread_name_prefix="srsdk-decode")
-        encoder = ThreadPoolExecutor(1, thread_name_prefix="srsdk-encode")
-        decoded = frames(self._source, self.done)
+        with (
+            started_pool(1, "srsdk-decode") as decoder,
+            started_pool(1, "srsdk-encode") as encoder,
+            closing(frames(self._source, self._is_done)) as decoded,
+        ):
+            try:
+                self._compute(decoder, decoded, encoder, progress)
+                result_of(encoder.submit(self._writer.finish))
+            except BaseException as error:
+                self._stopped.set()
+                for future in self._in_flight:
+                    future.cancel()
+                encoder.shutdown(wait=True, cancel_futures=True)
+                if not isinstance(error, KeyboardInterrupt):
+                    self._writer.abandon()
+                raise
+            finally:
+                # a generator cannot be closed while its thread is in it
+                decoder.shutdown(wait=True, cancel_futures=True)
 
+    def write(self, target: Path, *, overwrite: bool) -> None:
+        """Write the whole video."""
+        parts = self.parts.beginning()
+        found = sum(part.frames for part in parts)
+        if not found == self.done == self._decoded:
+            raise OutputError(
+                f"{self.parts.folder} holds {found} of {self._decoded} frames; --resume "
+                "(API: resume=True) computes what is missing"
+            )
+
+        def check(_: Path) -> None:
+            # somebody else may have written it since the run began
+            check_free(target, overwrite=overwrite)
+
+        assemble(parts, target, self._source, self._encoding, before=check)
+
+    def write_partial(self, target: Path, *, overwrite: bool) -> None:
+        """After an interrupt, write the finished frames into a playable file."""
+        short = self._writer.finish_short()
+        parts = self.parts.beginning()
+        if short and short.number == len(parts):
+            parts.append(short)
+        if parts and not self.parts.made(target) and os.path.lexists(target) and not overwrite:
+            log.warning("%s was written by another program and is kept as it is", target)
+        elif parts:
+            note = self.parts.note
+            assemble(parts, target, self._source, self._encoding, before=note, whole=False)
+        if short:
+            short.path.unlink()
+
+    def _compute(
+        self,
+        decoder: ThreadPoolExecutor,
+        decoded: Iterator[Frame],
+        encoder: ThreadPoolExecutor,
+        progress: Progress | None,
+    ) -> None:
         def send(frame: Frame) -> Future[None]:
             future = self._upscaled(frame.rgb)
             return encoder.submit(self._encode, frame, future)
@@ -143,34 +206,15 @@ class _Run:
         ahead = window(fetch, repeat(None), DECODED_AHEAD)
         given: Iterator[Frame] = takewhile(_is_frame, ahead)  # type: ignore[arg-type]
         encoded = window(send, given, self._up.ahead + ENCODED_BEHIND)
-        try:
-            with closing(ahead), closing(encoded):
-                for _ in encoded:
-                    self.done += 1
-                    if progress is not None:
-                        progress(self.done, self._source.frames)
-            result_of(encoder.submit(self._writer.finish))
-        except BaseException as error:
-            self._stopped.set()
-            for future in self._in_flight:
-                future.cancel()
-            encoder.shutdown(wait=True, cancel_futures=True)
-            if not isinstance(error, KeyboardInterrupt):
-                self._writer.abandon()
-            raise
-        finally:
-            decoder.shutdown(wait=True, cancel_futures=True)
-            encoder.shutdown(wait=True)
-            decoded.close()
+        with closing(ahead), closing(encoded):
+            for _ in encoded:
+                self.done += 1
+                if progress is not None:
+                    progress(self.done, self._source.frames)
 
-    def write_partial(self, target: Path) -> None:
-        """After an interrupt, write the finished frames into a playable file."""
-        short = self._writer.finish(whole=False)
-        parts = [*self._parts.finished(), *([short] if short else [])]
-        if parts:
-            assemble(parts, target, self._source, self._encoding, whole=False)
-        if short:
-            short.unlink()
+    def _is_done(self, index: int) -> bool:
+        self._decoded = index + 1
+        return self.parts.holds(index)
 
     def _upscaled(self, rgb: npt.NDArray[Any]) -> Future[Any]:
         """Submit a frame, or reuse the result of an identical previous one."""
@@ -190,22 +234,8 @@ class _Run:
         rgb = upscaled.result()
         if self._stopped.is_set():
             raise CancelledError  # an earlier frame may be missing: never write a gap
-        self._writer.add(rgb, frame.pts, frame.duration)
+        self._writer.add(rgb, frame.pts, frame.duration, frame.index)
 
 
 def _is_frame(frame: Frame | None) -> bool:
     return frame is not None
-
-
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    folder = target.parent
-    if why := bad_name(target.name):
-        raise OutputError(f"{target} cannot be written: {why}")
-    if not target.suffix:
-        raise OutputError(f"{target} has no suffix that names a video format, such as .mkv")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder} is not a writable folder")
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder, expected a file name")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")

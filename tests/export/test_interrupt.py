@@ -92,6 +92,90 @@ def test_while_files_get_their_names(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
 
 
+def interrupted_rename(call: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in which every rename is interrupted, in a process of its own."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", RENAMING + call, *map(str, arguments)]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+RENAMING = """
+import os, signal, sys
+from pathlib import Path
+
+real = os.replace
+
+def replace(source, target):
+    os.kill(os.getpid(), signal.SIGINT)
+    real(source, target)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+EXPORTING = """
+from export.cli import main
+from export.targets import atomic_output
+
+os.replace = replace
+sys.exit(main([sys.argv[1], "-o", sys.argv[2], "--no-comparison"]))
+"""
+REPLACING = """
+from export.options import Options
+from export.targets.triton import write_repository
+from tests.export.targets.test_triton import plan_of
+
+repo, data = map(Path, sys.argv[1:])
+made = plan_of(repo.parent, "tensorrt", [(1, 24, 32)])
+write_repository([made], repo, Options(data=data))
+made.artifact.path.write_bytes(b"another plan")
+os.replace = replace
+try:
+    write_repository([made], repo, Options(data=data), force=True)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+def test_the_message_while_files_get_their_names(weights: Path, tmp_path: Path) -> None:
+    """It does not say that nothing was written."""
+    done = interrupted_rename(EXPORTING, weights, tmp_path)
+    assert (done.returncode, done.stderr) == (130, "export: stopped; the files are written\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["toy_x2.onnx"]
+
+
+def test_while_a_triton_model_is_replaced(drawn: Path, tmp_path: Path) -> None:
+    """Between the two renames, an interrupt waits: otherwise there would be no model."""
+    repo = tmp_path / "repo"
+    assert interrupted_rename(REPLACING, repo, drawn).returncode == 7
+    assert (repo / "toy_fp16" / "1" / "model.plan").read_bytes() == b"another plan"
+    assert [path.name for path in repo.iterdir()] == ["toy_fp16"]
+
+
+def test_while_a_triton_repository_is_written(
+    weights: Path,
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The files are kept, the message says so, and the same command completes the repository."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    call = [str(weights), "-o", str(tmp_path), "--data", str(drawn), "--no-comparison"]
+    call += ["--tile", "32x40", "--triton", str(tmp_path / "repo")]
+    with monkeypatch.context() as patch:
+        patch.setattr("export.cli.write_repository", interrupt)
+        assert main(call) == 130
+    assert capsys.readouterr().err == (
+        f"export: stopped; the files are written, but {tmp_path / 'repo'} is not complete; run the "
+        "command again to complete it\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["toy_x2.onnx"]
+    assert main(call) == 0
+    assert (tmp_path / "repo" / "toy_x2" / "config.pbtxt").is_file()
+
+
 def test_while_the_files_are_timed(
     weights: Path,
     tmp_path: Path,

@@ -67,7 +67,7 @@ def make_runs(inputs: Path) -> dict[str, Run]:
     upscale = [*python, "-m", "srsdk", "upscale", str(inputs / "pictures"), "--scale", "2"]
     video = [*python, "-c", SHORT_PARTS, "video", "--model", "gan_x2", "--codec", "ffv1"]
     train = [*python, "-m", "training", str(inputs / "small.toml"), "--threads", "1", "--out"]
-    export = [*python, "-m", "export", str(toy), "--no-verdict", "-o"]
+    export = [*python, "-m", "export", str(toy), "--no-comparison", "-o"]
     return {
         "folder": Run([*upscale, "--threads", "1", "-o"], [], "out", _pictures),
         "video": Run(

@@ -15,17 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
+from tests.fuzz.kept import kept, store
 from tests.fuzz.seeds import seeds, words
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import MAX_BYTES, TARGETS, is_possible
 
 SHARED = Path("/dev/shm")
-KEPT = Path(__file__).parent / "corpus"
-KEPT_BYTES = 30 << 10
-"""Size limit of each target's archive in the repository."""
-LIMITS = ("-timeout=20", "-rss_limit_mb=3072", "-max_len=8192", "-print_final_stats=1")
+LIMITS = ("-timeout=20", "-rss_limit_mb=3072", "-print_final_stats=1")
 
 
 def main() -> int:
@@ -40,7 +37,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="only copy the corpus into tests/")
     arguments = parser.parse_args()
-    names = list(TARGETS) if arguments.target == "all" else [arguments.target]
+    names = filter(is_possible, TARGETS) if arguments.target == "all" else [arguments.target]
     found = 0
     for name in names:
         if arguments.keep:
@@ -62,12 +59,13 @@ def fuzz(name: str, work: Path, seconds: float) -> dict[str, object]:
         (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
     lines = [f'"{_escaped(word)}"' for word in words(name)]
     (work / "words").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    limits = (*LIMITS, f"-max_len={MAX_BYTES.get(name, 8192)}", f"-dict={work / 'words'}")
     began_s, inputs, edges = time.monotonic(), 0, 0
     while (left_s := seconds - (time.monotonic() - began_s)) >= 1:
-        options = [f"-max_total_time={int(left_s)}", f"-dict={work / 'words'}", *LIMITS]
+        options = [f"-max_total_time={int(left_s)}", *limits, f"-artifact_prefix={found}/"]
         command = [sys.executable, "-m", "tests.fuzz.run", name, str(found), *options]
         start = (work / "log").stat().st_size if (work / "log").exists() else 0
-        _run([*command, f"-artifact_prefix={found}/", str(corpus)], work / "log")
+        _run([*command, str(corpus)], work / "log")
         text = (work / "log").read_bytes()[start:].decode("utf-8", "replace")
         counts = re.findall(r"(?:number_of_executed_units: |#)(\d+)", text)
         inputs += int(counts[-1]) if counts else 0
@@ -82,15 +80,6 @@ def fuzz(name: str, work: Path, seconds: float) -> dict[str, object]:
     }
 
 
-def kept(name: str) -> list[bytes]:
-    """Return the inputs of a target that are stored in the repository."""
-    path = KEPT / f"{name}.zip"
-    if not path.exists():
-        return []
-    with zipfile.ZipFile(path) as archive:
-        return [archive.read(entry) for entry in archive.namelist()]
-
-
 def keep(name: str, work: Path) -> None:
     """Minimize the corpus and store it in the repository: findings first, then smallest first.
 
@@ -98,16 +87,11 @@ def keep(name: str, work: Path) -> None:
     """
     least = work / "least"
     shutil.rmtree(least, ignore_errors=True)
-    least.mkdir()
+    least.mkdir(parents=True)
     command = [sys.executable, "-m", "tests.fuzz.run", name, str(work / "found"), "-merge=1"]
     _run([*command, str(least), str(work / "corpus")], work / "log")
     found = [p.read_bytes() for p in sorted((work / "found").iterdir()) if p.suffix != ".txt"]
-    inputs = [*kept(name), *found, *sorted((p.read_bytes() for p in least.iterdir()), key=len)]
-    KEPT.mkdir(exist_ok=True)
-    with zipfile.ZipFile(KEPT / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for data in dict.fromkeys(inputs):
-            if archive.fp is not None and archive.fp.tell() + len(data) < KEPT_BYTES:
-                archive.writestr(zipfile.ZipInfo(hashlib.sha1(data).hexdigest()[:16]), data)
+    store(name, [*kept(name), *found, *sorted((p.read_bytes() for p in least.iterdir()), key=len)])
 
 
 def _run(command: list[str], log: Path) -> None:

@@ -7,13 +7,17 @@ input and its traceback.
 from __future__ import annotations
 
 import hashlib
+import logging
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+
+from tests.fuzz.targets import load
 
 
 def watched(target: Callable[[bytes], None], found: Path) -> Callable[[bytes], None]:
@@ -38,15 +42,18 @@ def watched(target: Callable[[bytes], None], found: Path) -> Callable[[bytes], N
 def main() -> None:
     """Fuzz until the limits in libFuzzer's options are reached."""
     name, found = sys.argv[1], Path(sys.argv[2])
+    # warnings about damaged files would fill the log, and take most of the time
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=["srsdk", "training", "tomllib", "argparse", "PIL"]):
-        from tests.fuzz.targets import TARGETS
+        target = load(name)
     found.mkdir(parents=True, exist_ok=True)
     # libFuzzer runs this script in a shell when it minimizes a corpus
     again = found.parent / "again"
     command = shlex.join([sys.executable, "-m", "tests.fuzz.run", name, str(found)])
     again.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     again.chmod(0o755)
-    atheris.Setup([str(again), *sys.argv[3:]], watched(TARGETS[name], found))
+    atheris.Setup([str(again), *sys.argv[3:]], watched(target, found))
     atheris.Fuzz()
 
 

@@ -1,1 +1,1 @@
-"""Soak test: an hour of load; not collected by pytest (docs/survival.md)."""
+"""Soak test: an hour of every kind of load at once; not collected by pytest (docs/survival.md)."""

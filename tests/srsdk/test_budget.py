@@ -216,7 +216,11 @@ def test_pixels_and_pages_are_limited_for_every_kind_of_input(tmp_path: Path) ->
     for picture in (np.zeros((20, 20, 3), np.uint8), small, tmp_path / "a.png"):
         with pytest.raises(srsdk.PictureError, match="at most 399 are allowed"):
             files.upscale_any((NEAREST,), picture, None, call)
-    for limits, text in (({"pixels": 899}, "900 pixels"), ({"pages": 2}, "3 frames, at most 2")):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"pixels": 899}, "900 pixels"),
+        ({"pages": 2}, "3 frames, at most 2"),
+    ]
+    for limits, text in cases:
         with pytest.raises(srsdk.PictureError, match=text):
             files.upscale_file(
                 (NEAREST,), tmp_path / "pages.tiff", tmp_path / "out.tiff",
@@ -249,3 +253,23 @@ def test_an_upscaler_its_futures_and_chains_have_the_budget(picture: Any) -> Non
         for call in calls:
             with pytest.raises(srsdk.PictureError, match="at most 100 are allowed"):
                 call(picture)
+
+
+def test_an_interrupt_gives_the_memory_back() -> None:
+    """Ctrl-C while waiting, or in the work, leaves nothing reserved and nobody in the queue."""
+    budget = budget_of(30)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with (
+        held(budget, 25 * MIB),
+        pytest.raises(KeyboardInterrupt),
+        budget.reserve(MIB * 9, interrupt),
+    ):
+        pass
+    with pytest.raises(KeyboardInterrupt), budget.reserve(MIB):
+        interrupt()
+    assert budget.reserved_bytes == 0
+    with budget.reserve(29 * MIB):
+        assert budget.reserved_bytes == 29 * MIB

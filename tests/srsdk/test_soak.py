@@ -1,7 +1,8 @@
-"""Soak test: memory stays flat over many pictures."""
+"""Soak test: memory stays flat over many pictures, and every kind of load at once is correct."""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import random
 import sys
@@ -15,8 +16,12 @@ from PIL import Image
 import srsdk
 from srsdk.engines.backends import BACKENDS
 from tests.conftest import Picture, make_picture
+from tests.soak.__main__ import growth, is_bad, run
+from tests.soak.watch import Held
 
 PICTURES, WARM_UP = 10_000, 2_000
+KINDS = 13
+"""Kinds of load in `tests.soak`."""
 SIDES = [(24, 32), (32, 24), (40, 40), (17, 51)]
 
 
@@ -103,3 +108,33 @@ def test_memory_stays_flat(
         growth = resident_bytes() - before
     assert done == PICTURES
     assert growth < most_mib << 20, f"{growth / 2**20:.1f} MiB more"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_every_kind_of_load_at_once() -> None:
+    """Results are those without load; nothing is stuck, open or left; see `tests.soak`."""
+    arguments = {"minutes": 0.05, "threads": 4, "seed": 3, "moments": 4, "model": "gan_x2"}
+    backends = {"backend": "auto", "other_backend": "onnxruntime"}
+    report = run(argparse.Namespace(**arguments, **backends))
+    assert report["problems"] == []
+    assert report["left"] == []
+    assert report["stuck"] == 0
+    assert report["more_descriptors"] == 0, report["descriptors"]
+    assert len({each.partition(":")[0] for each in report["outcomes"]}) == KINDS
+
+
+@pytest.mark.parametrize(
+    ("last", "is_growing"),
+    [
+        (Held(200 << 20, 5, 40), False),
+        (Held(200 << 20, 6, 40), True),
+        (Held(200 << 20, 5, 60), True),
+        (Held(250 << 20, 5, 40), True),
+    ],
+)
+def test_what_grows_in_the_second_half_fails_the_soak(last: Held, is_growing: bool) -> None:
+    """One more descriptor, many more threads or more than 32 MiB are too much."""
+    warm = Held(200 << 20, 5, 40)
+    moments = [Held(100 << 20, 3, 9), warm, warm, warm, warm, last]
+    report = {"problems": [], "left": [], "stuck": 0, **growth(moments)}
+    assert is_bad(report) == is_growing

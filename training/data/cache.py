@@ -2,7 +2,8 @@
 
 One folder per set: `pixels.u8` holds all pictures one after another, `index.json` their offsets.
 The folder's name is a hash of the files' names, sizes and times and of the options, so that a
-changed picture or option makes another set. A rename creates it, so it is complete or missing.
+changed picture or option makes another set. A rename creates it when its data is on the disk, so it
+is complete or missing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from training.checkpoint import publish
 from training.data import cifar
 from training.data.pictures import DataError, Pair, decode, find_pictures, make_pair, refuse
 from training.data.resize import Picture
@@ -121,7 +123,7 @@ def _write(stored: Path, made: Iterable[Pair]) -> None:
                 )
         (temporary / INDEX).write_text(json.dumps(index), encoding="utf-8")
         try:
-            temporary.rename(stored)
+            publish(temporary, stored)
         except OSError:
             # another run was faster: the same name means the same contents
             if not (stored / INDEX).is_file():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training import networks
-from training.checkpoint import load_weights
+from training.checkpoint import load_weights, publish
 from training.data import cache
 from training.data.pictures import DataError, Pair
 from training.data.resize import Picture
@@ -119,7 +119,7 @@ def _write(stored: Path, pairs: Sequence[Pair], net: nn.Module) -> None:
         with temporary.open("wb") as file:
             for pair in tqdm(pairs, desc="teacher", unit="picture", disable=None):
                 file.write(self_ensemble(net, pair.lr).data)
-        temporary.replace(stored)
+        publish(temporary, stored)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -64,9 +64,14 @@ def warm_start(net: nn.Module, state: dict[str, Tensor]) -> None:
     Raises:
         ValueError: the weights belong to another architecture.
     """
-    if isinstance(net, ConditionalVae):
-        vae.warm_start(net, state)
-    elif isinstance(net, PlainNet):
-        plain.warm_start(net, state)
-    else:
-        layers.load_exactly(net, state)
+    try:
+        if isinstance(net, ConditionalVae):
+            vae.warm_start(net, state)
+        elif isinstance(net, PlainNet):
+            plain.warm_start(net, state)
+        else:
+            layers.load_exactly(net, state)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:
+        # names and shapes of a damaged file
+        reason = " ".join(str(error).split())
+        raise ValueError(f"weights of another architecture: {reason}") from error

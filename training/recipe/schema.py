@@ -20,6 +20,8 @@ FAMILIES = ("gan", "ae", "vae")
 
 
 LARGEST = sys.float_info.max
+LARGEST_SIZE = 4096
+"""Of a width, a depth or a latent."""
 
 
 class RecipeError(ValueError):
@@ -168,10 +170,22 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
         (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
         (0 <= recipe.optimizer.ema < 1, "optimizer.ema", recipe.optimizer.ema, "0 <= ema < 1"),
     ]
-    for passed, key, got, allowed in [*checks, *_mode_checks(recipe)]:
+    for passed, key, got, allowed in [*checks, *_mode_checks(recipe), *_size_checks(recipe)]:
         if not passed:
             raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
     return recipe
+
+
+def _size_checks(recipe: Recipe) -> list[Check]:
+    """Bound what a network is built from: the recipe may be that of a damaged checkpoint."""
+    tables = {"network": recipe.network, "ae": recipe.ae, "vae": recipe.vae, "small": recipe.small}
+    sizes = {
+        f"{name}.{key}": value
+        for name, table in tables.items()
+        for key, value in vars(table).items()
+        if type(value) is int
+    }
+    return [(v <= LARGEST_SIZE, key, v, f"at most {LARGEST_SIZE}") for key, v in sizes.items()]
 
 
 def _known(key: str, got: str, known: tuple[str, ...]) -> Check:

@@ -199,11 +199,11 @@ def test_bad_onnx_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     networks.identity(tmp_path / "pixels.onnx")
     for name, message in (
         ("cut.onnx", "is truncated"),
-        ("text.onnx", "is not an ONNX file"),
-        ("empty.onnx", "has no graph"),
+        ("text.onnx", "is not an ONNX model"),
+        ("empty.onnx", "is empty (0 bytes)"),
         ("classifier.onnx", "is not an image network"),
         ("pixels.onnx", "uint8 boundary"),
-        ("none.onnx", "no such file"),
+        ("none.onnx", "no such model file"),
     ):
         assert main([str(tmp_path / name), "-o", str(out)]) == 1
         error = capsys.readouterr().err

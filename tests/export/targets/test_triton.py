@@ -190,6 +190,19 @@ def test_nothing_is_replaced_without_force(drawn: Path, tmp_path: Path) -> None:
         write_repository([made], repo, Options(data=drawn), force=True)
 
 
+def test_a_damaged_model_is_another_one(drawn: Path, tmp_path: Path) -> None:
+    """A warm-up tile of zeros, as a power cut leaves it, is not taken for the model."""
+    made, repo = plan_of(tmp_path, "tensorrt", [(1, 24, 32)]), tmp_path / "repo"
+    (target,) = write_repository([made], repo, Options(data=drawn))
+    tile = target / "warmup" / "tile_0"
+    before = tile.read_bytes()
+    tile.write_bytes(bytes(len(before)))
+    with pytest.raises(ExportError, match="--force"):
+        write_repository([made], repo, Options(data=drawn))
+    write_repository([made], repo, Options(data=drawn), force=True)
+    assert tile.read_bytes() == before
+
+
 def test_needs_tiles(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --data it is a usage error, before anything is written."""
     call = [str(weights), "-o", str(tmp_path), "--triton", str(tmp_path / "repo")]

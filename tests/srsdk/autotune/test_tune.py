@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import shutil
@@ -17,7 +18,9 @@ from srsdk.autotune import cache as tune_cache
 from srsdk.autotune import trials
 from srsdk.cli.main import main
 from srsdk.engines import openvino, select
+from srsdk.engines.backends import library_version
 from srsdk.formats.probe import psnr_db
+from srsdk.system import user_cache
 from tests.conftest import make_picture
 
 HAS_BF16 = "BF16" in vars(openvino)["ov"].Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -32,6 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(trials, "TILE_SIDES_PX", (64, 96))
     monkeypatch.setattr(trials, "PROBE_PX", (48, 64))
     monkeypatch.setattr(trials, "RUNS", 2)
+    monkeypatch.setattr(user_cache, "_said", set())
     return folder
 
 
@@ -42,7 +46,7 @@ def test_measured_once_and_cached(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [trial.name for trial in first.trials] == ["fp32", "bf16", "int8"]
     assert first.trials[0].parity_db == 99
     assert len(list(cache.glob("tune-*.json"))) == 1
-    assert not list(cache.glob("*.part"))
+    assert len(list(cache.iterdir())) == 1
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
@@ -141,8 +145,87 @@ def test_a_damaged_choice_is_measured_again(cache: Path, caplog: pytest.LogCaptu
     (file,) = cache.glob("tune-*.json")
     file.write_text("{")
     choice = trials.tuned(path, backend="onnxruntime", threads=1)
-    assert "is damaged and is measured again" in caplog.text
-    assert json.loads(file.read_text())["name"] == choice.name == "int8"
+    assert "is damaged and is made again" in caplog.text
+    content = user_cache.load(file)
+    assert content is not None
+    assert json.loads(content)["name"] == choice.name == "int8"
+
+
+TRIED = [tune_cache.Tried("a.onnx", "auto", "fp32"), tune_cache.Tried("a.onnx", "bf16", "bf16")]
+GOOD: dict[str, Any] = {
+    "file": "a.onnx",
+    "precision": "bf16",
+    "name": "bf16",
+    "speed_up": 1.9,
+    "tile_budget_px": 4096,
+    "trials": [
+        {"name": "fp32", "ms": 9.0, "parity_db": 99.0, "passed": True, "why": ""},
+        {"name": "bf16", "ms": 4.7, "parity_db": 51.0, "passed": True, "why": ""},
+    ],
+    "tiles_ms": {"64x64": 1.5, "96x96": 4.0},
+}
+"""A choice as it is cached."""
+JUNK: list[Any] = [None, True, -1, 0, 10**400, float("nan"), float("inf"), "x", [], {}, [[]]]
+WRONG: list[Any] = [
+    None, [], "abc", 1, {}, {"trials": []}, {**GOOD, "more": 1},
+    *({**GOOD, name: value} for name in GOOD
+      for value in JUNK),
+    {**GOOD, "file": "../../evil.onnx"}, {**GOOD, "file": "/etc/passwd"},
+    {**GOOD, "file": "b.onnx"}, {**GOOD, "precision": "auto"}, {**GOOD, "name": "int8"},
+    {**GOOD, "tile_budget_px": 4097}, {**GOOD, "tile_budget_px": 4096.0},
+    {**GOOD, "tile_budget_px": 128**2}, {**GOOD, "trials": GOOD["trials"][:1]},
+    {**GOOD, "trials": [GOOD["trials"][0], {**GOOD["trials"][1], "passed": False}]},
+    *({**GOOD, "trials": [{**GOOD["trials"][0], name: value}, GOOD["trials"][1]]}
+      for name in GOOD["trials"][0] for value in JUNK[-2:]),
+    {**GOOD, "tiles_ms": {"64x64": "fast"}}, {**GOOD, "tiles_ms": {"64x64": None}},
+]  # fmt: skip
+"""Values that nothing measured."""
+
+
+def test_a_choice_is_believed_only_if_it_could_have_been_measured() -> None:
+    """Each field has its type and range, and the file is one of those tried for this model."""
+    assert tune_cache.parse(json.loads(json.dumps(GOOD)), TRIED).tile_budget_px == 4096
+    for wrong in WRONG:
+        with pytest.raises(ValueError, match="cannot be what was measured for this model"):
+            tune_cache.parse(wrong, TRIED)
+
+
+def test_a_choice_that_names_another_file_is_measured_again(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even where it is a whole record: the file that it names is not opened."""
+    with srsdk.Upscaler("gan_x2.int8", backend="onnxruntime", threads=1, tune=True):
+        pass
+    (file,) = cache.glob("tune-*.json")
+    content = user_cache.load(file)
+    assert content is not None
+    shutil.copy(models.find("gan_x4"), tmp_path / "evil.onnx")
+    for name in ("gan_x4.onnx", str(tmp_path / "evil.onnx"), "../models/gan_x4.onnx"):
+        user_cache.store(file, json.dumps({**json.loads(content), "file": name}).encode())
+        caplog.clear()
+        with srsdk.Upscaler("gan_x2.int8", backend="onnxruntime", threads=1, tune=True) as up:
+            assert up.manifest.name == "gan_x2"
+        assert "is damaged and is measured again" in caplog.text
+
+
+def test_the_library_may_come_from_another_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With only onnxruntime-gpu installed there is no distribution called onnxruntime."""
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.2.3" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(
+        importlib.metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]}
+    )
+    assert library_version("onnxruntime") == "onnxruntime-gpu 1.2.3"
+    assert library_version("none_of_them") == ""
+    assert tune_cache.key([models.find("gan_x2")], "onnxruntime", None)
 
 
 def test_a_cache_that_cannot_be_written(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,30 +14,13 @@ import pytest
 from PIL import Image
 
 import srsdk
-from srsdk.batch import folder
+from srsdk.batch import folder, jobs
 from srsdk.batch.jobs import Job
 from srsdk.cli.main import main
 from srsdk.cli.terminal import Lines, clock
 from srsdk.scheduling.context import Progress
 from tests.conftest import make_picture
-
-
-def fill(root: Path, *names: str) -> None:
-    """Write small pictures."""
-    for index, name in enumerate(names):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(make_picture(8, 10, seed=index)).save(path)
-
-
-def tree(root: Path) -> list[str]:
-    """Return all files below a folder."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-def lines(report: Path) -> list[dict[str, str]]:
-    """Read a JSON-lines report."""
-    return [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+from tests.srsdk.batch.pictures import double, fill, lines, tree
 
 
 def test_the_tree_is_kept(tmp_path: Path) -> None:
@@ -120,9 +102,9 @@ def test_jobs_overlap_and_keep_their_order(tmp_path: Path) -> None:
         if job.source.name == "4":
             raise srsdk.PictureError("bad")
 
-    jobs = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(9)]
-    outcomes = list(folder.run(jobs, work, threads=3, skip=False))
-    assert [outcome.job for outcome in outcomes] == jobs
+    planned = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(9)]
+    outcomes = list(folder.run(planned, work, threads=3, skip=False))
+    assert [outcome.job for outcome in outcomes] == planned
     assert [outcome.status for outcome in outcomes] == ["done"] * 4 + ["failed"] + ["done"] * 4
 
 
@@ -144,13 +126,150 @@ def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
         finally:
             ended.set()
 
-    jobs = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(50)]
-    outcomes = folder.run(jobs, work, threads=2, skip=False)
+    planned = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(50)]
+    outcomes = folder.run(planned, work, threads=2, skip=False)
     next(outcomes)
     assert running.wait(120)
     outcomes.close()
     assert ended.is_set()
     assert len(begun) <= 4
+
+
+def test_what_finished_behind_an_unfinished_job(tmp_path: Path) -> None:
+    """Closing early gives the outcomes of jobs that ended while an earlier one had not."""
+    others = threading.Semaphore(0)
+
+    def work(job: Job, progress: Progress | None) -> None:
+        assert progress is not None
+        while job.source.name == "0":
+            progress(0, 1)
+            time.sleep(0.002)
+        others.release()
+        if job.source.name == "2":
+            raise srsdk.PictureError("bad")
+
+    planned = [Job(tmp_path / str(n), tmp_path / "out" / str(n)) for n in range(4)]
+    late: list[folder.Outcome] = []
+    outcomes = folder.run(planned, work, threads=4, skip=False, late=late.extend)
+
+    def stop(*signals: object) -> None:
+        for _ in range(3):
+            assert others.acquire(timeout=60)
+        time.sleep(0.05)  # the threads store their outcomes
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGINT, stop)
+    try:
+        threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            next(outcomes)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert [(outcome.job, outcome.status) for outcome in late] == [
+        (planned[1], "done"),
+        (planned[2], "failed"),
+        (planned[3], "done"),
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_counts_what_is_finished(tmp_path: Path) -> None:
+    """Small pictures behind a large one are in the summary and in the report."""
+    names = [f"{index}.png" for index in range(1, 5)]
+    fill(tmp_path / "in", *names)
+    Image.fromarray(make_picture(600, 800)).save(tmp_path / "in" / "0.png")
+    out, report = tmp_path / "out", tmp_path / "report.jsonl"
+    call = ["upscale", str(tmp_path / "in"), "-o", str(out), "--report", str(report)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "srsdk", *call, "--jobs", "3", "--kind", "realworld"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(3000):
+        if all((out / name).exists() for name in names[:2]):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 130
+    made = [name for name in names if (out / name).exists()]
+    assert not (out / "0.png").exists()
+    assert f"srsdk: {len(made)} done, 0 failed" in error
+    assert [Path(line["source"]).name for line in lines(report)] == made == names[:2]
+
+
+def test_any_error_of_the_system_costs_one_job(tmp_path: Path) -> None:
+    """An OSError of a job is its own failure; a source that disappears in mid-run is one too."""
+    fill(tmp_path / "in", "a.png", "b.png", "c.png")
+
+    def work(job: Job, _: Progress | None) -> None:
+        if job.source.name == "a.png":
+            (tmp_path / "in" / "c.png").unlink()
+            raise OSError(28, "No space left on device")
+        double(job)
+
+    plan = jobs.plan([tmp_path / "in"], tmp_path / "out")
+    outcomes = list(folder.run(plan.jobs, work, threads=1, skip=True))
+    assert [outcome.status for outcome in outcomes] == ["failed", "done", "failed"]
+    assert outcomes[0].error == f"{tmp_path / 'in' / 'a.png'}: No space left on device"
+    assert "no such file" in outcomes[2].error
+
+
+def test_a_refused_thread_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the system starts no more threads, the run ends with the fix, and leaves none."""
+    fill(tmp_path / "in", "a.png", "b.png")
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("srsdk-files"):
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert "ulimit -u" in capsys.readouterr().err
+    assert tree(tmp_path / "out") == []
+
+
+def test_no_more_threads_than_jobs(tmp_path: Path) -> None:
+    """`--jobs 10000` for two pictures starts two threads."""
+    fill(tmp_path / "in", "a.png", "b.png")
+    plan, most = jobs.plan([tmp_path / "in"], tmp_path / "out"), []
+
+    def work(job: Job, _: Progress | None) -> None:
+        most.append(sum(t.name.startswith("srsdk-files") for t in threading.enumerate()))
+        double(job)
+
+    assert len(list(folder.run(plan.jobs, work, threads=10_000, skip=True))) == 2
+    assert max(most) == 2
+
+
+def test_two_processes_on_one_folder(tmp_path: Path) -> None:
+    """Started together on the same sources: each result is right, and nothing is left behind."""
+    names = [f"{index:02}.png" for index in range(12)]
+    fill(tmp_path / "in", *names)
+    out, report = tmp_path / "out", tmp_path / "report.jsonl"
+    call = [sys.executable, "-m", "srsdk", "upscale", str(tmp_path / "in"), "-o", str(out)]
+    call += ["--scale", "2", "--compare", "--report", str(report), "--jobs", "2"]
+    processes = [subprocess.Popen(call, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    for process, error in zip(processes, errors, strict=True):
+        # a picture that the other one finished just now exists
+        assert process.returncode == 0 or "exists; --force" in error
+        assert "Traceback" not in error
+    assert tree(out) == sorted([*names, *(f"{name[:2]}_compare.png" for name in names)])
+    assert not list(out.glob(".*"))
+    rows = lines(report)
+    assert len(rows) == 24
+    assert {Path(row["target"]).name for row in rows if row["status"] == "done"} == set(names)
+    with srsdk.Upscaler("gan_x2") as up:
+        for name in names:
+            with Image.open(out / name) as image:
+                expected = up(tmp_path / "in" / name)
+                assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -159,8 +278,8 @@ def test_closing_stops_within_one_tile(tmp_path: Path) -> None:
 def test_signals(tmp_path: Path, with_signal: str) -> None:
     """A stopped run leaves only complete pictures; the next run upscales the rest."""
     names = [f"{index:03}.png" for index in range(60)]
+    (tmp_path / "in").mkdir()
     for index, name in enumerate(names):
-        (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(make_picture(90, 120, seed=index)).save(tmp_path / "in" / name)
     out, report = tmp_path / "out", tmp_path / "report.jsonl"
     call = ["upscale", str(tmp_path / "in"), "-o", str(out), "--report", str(report)]

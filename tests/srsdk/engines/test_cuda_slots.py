@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_any_schedule_gives_the_picture(
     )
     picture = make_picture(*size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SRSDK_CACHE_DIR", "")
+        patch.setenv("SRSDK_CACHE", "")
         options: dict[str, Any] = {
             "compute_streams": compute_streams,
             "graphs": graphs,
@@ -169,7 +170,7 @@ def test_a_graph_is_captured_once_for_each_slot(
         assert cuda.made["cudaStreamBeginCapture"] == 2
         assert cuda.made["cudaGraphLaunch"] > 10
     cuda = FakeRuntime()
-    monkeypatch.setenv("SRSDK_CACHE_DIR", "")
+    monkeypatch.setenv("SRSDK_CACHE", "")
     rtx = write_engine(engine_file.with_name("r.engine"), flavour="rtx")
     with open_upscaler(monkeypatch, rtx, cuda, flavour="rtx") as up:
         up(make_picture(90, 90))
@@ -268,7 +269,9 @@ def test_close_while_a_slot_is_lent(engine_file: Path, monkeypatch: pytest.Monke
     up = open_upscaler(monkeypatch, engine_file, cuda)
 
     def close(done: int, total: int) -> None:
-        up.close()
+        another = threading.Thread(target=up.close)
+        another.start()
+        another.join()
 
     picture = make_picture(100, 100)
     np.testing.assert_array_equal(up(picture, progress=close), nearest(picture))

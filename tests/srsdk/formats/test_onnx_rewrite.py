@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import srsdk
 from srsdk import models
-from srsdk.formats.onnx_metadata import join, split
 from srsdk.formats.onnx_rewrite import mixed, with_float_boundary
+from srsdk.formats.protobuf import join, split
 from tests import networks
 from tests.conftest import make_picture
 

@@ -6,7 +6,9 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +22,11 @@ from PIL import Image
 import srsdk
 from srsdk.batch import ledger, storage
 from srsdk.cli.main import main
-from srsdk.ray import callables, cluster
+from srsdk.ray import callables, cluster, planning
 from tests.conftest import make_picture
+from tests.srsdk.batch.conftest import Dropped
+from tests.srsdk.batch.conftest import public_folder as public_folder
+from tests.srsdk.batch.conftest import unprivileged as unprivileged
 
 pytest.importorskip("pyarrow", reason="needs srsdk[ray]: pip install 'srsdk[ray]'")
 
@@ -100,14 +105,14 @@ def test_a_finished_batch_is_not_done_again(photos: Path, tmp_path: Path) -> Non
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
-def finished_run(photos: Path, out: Path) -> cluster.Plan:
+def finished_run(photos: Path, out: Path) -> planning.Plan:
     """Upscale a folder without Ray and return the next plan."""
-    plan = cluster.plan([photos], out, model=MODEL, recursive=True)
+    plan = planning.plan([photos], out, model=MODEL, recursive=True)
     callables.Upscale(str(out), model=MODEL, threads=1)(batch_of(plan.rows))
-    return cluster.plan([photos], out, model=MODEL, recursive=True)
+    return planning.plan([photos], out, model=MODEL, recursive=True)
 
 
-def names(plan: cluster.Plan) -> set[str]:
+def names(plan: planning.Plan) -> set[str]:
     """Return the targets that a plan upscales."""
     return {row["target"] for row in plan.rows}
 
@@ -122,11 +127,11 @@ def test_resuming_trusts_the_ledger_and_not_existence(photos: Path, tmp_path: Pa
     Image.fromarray(make_picture(9, 9)).save(photos / "01.png")
     (out / "02.png").unlink()
     (out / "03.png").write_bytes((out / "03.png").read_bytes()[:-1])
-    plan = cluster.plan([photos], out, model=MODEL, recursive=True)
+    plan = planning.plan([photos], out, model=MODEL, recursive=True)
     assert names(plan) == {"bad.png", "01.png", "02.png", "03.png"}
-    other = cluster.plan([photos], out, model="gan_x2.int8", recursive=True)
+    other = planning.plan([photos], out, model="gan_x2.int8", recursive=True)
     assert len(other.rows) == 13
-    assert len(cluster.plan([photos], out, model=MODEL, recursive=True, force=True).rows) == 13
+    assert len(planning.plan([photos], out, model=MODEL, recursive=True, force=True).rows) == 13
 
 
 def test_files_of_others_are_left_alone(photos: Path, tmp_path: Path) -> None:
@@ -136,31 +141,106 @@ def test_files_of_others_are_left_alone(photos: Path, tmp_path: Path) -> None:
     (out / "01.png").write_text("mine")
     (out / "02.png").write_text("of a run that died")
     ledger.Ledger(str(out)).begin("key", ["02.png"])
-    plan = cluster.plan([photos], out, model=MODEL)
+    plan = planning.plan([photos], out, model=MODEL)
     assert "01.png" not in names(plan)
     assert "02.png" in names(plan)
     (row,) = plan.outcomes
     assert row["status"] == "failed"
     assert "--force" in row["error"]
-    assert "01.png" in names(cluster.plan([photos], out, model=MODEL, force=True))
+    assert "01.png" in names(planning.plan([photos], out, model=MODEL, force=True))
+
+
+def test_a_target_that_has_changed_is_upscaled_again(photos: Path, tmp_path: Path) -> None:
+    """Also one of the same size, as zeros after a power cut; one that was only touched is not."""
+    out = tmp_path / "out"
+    finished_run(photos, out)
+    right = (out / "01.png").read_bytes()
+    (out / "01.png").write_bytes(bytes(len(right)))
+    os.utime(out / "02.png", ns=(0, 0))
+    assert names(planning.plan([photos], out, model=MODEL, recursive=True)) == {"bad.png", "01.png"}
+    assert names(finished_run(photos, out)) == {"bad.png"}
+    assert (out / "01.png").read_bytes() == right
+
+
+def test_a_damaged_ledger_loses_no_result(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Results that match its lines are kept, one whose line is lost is not replaced, and said."""
+    out = tmp_path / "out"
+    finished_run(photos, out)
+    path = out / ".srsdk" / "finished.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"target": "05.png"', b'"target": "0?.png"'))
+    plan = planning.plan([photos], out, model=MODEL, recursive=True)
+    assert "is damaged" in caplog.text
+    status = {Path(row["target"]).name: row["status"] for row in plan.outcomes}
+    assert status.pop("05.png") == "failed"
+    assert set(status.values()) == {"skipped"}
+    forced = planning.plan([photos], out, model=MODEL, recursive=True, force=True)
+    assert len(forced.rows) == 13
+
+
+def test_a_report_is_no_picture(photos: Path, tmp_path: Path) -> None:
+    """It is neither a source nor a result, by any path, and never a text of the user's."""
+    out = tmp_path / "out"
+    (tmp_path / "link.jsonl").symlink_to(photos / "01.png")
+    for report in (photos / "01.png", out / "01.png", tmp_path / "link.jsonl"):
+        with pytest.raises(srsdk.UsageError, match="choose another --report"):
+            planning.plan([photos], out, model=MODEL, report=report)
+    (tmp_path / "notes").write_text("precious\n")
+    call = ["upscale", str(photos), "-o", str(out), "--ray", "--report", str(tmp_path / "notes")]
+    assert main(call) == 1
+    assert (tmp_path / "notes").read_text() == "precious\n"
+    assert not out.exists()
+
+
+def test_folders_that_cannot_be_read(
+    photos: Path, public_folder: Path, unprivileged: Dropped
+) -> None:
+    """One of the sources is a problem, one of the results costs its own pictures."""
+    source, out = public_folder / "in", public_folder / "out"
+    shutil.copytree(photos, source)
+    for name in ("locked/x.png", "deep/y.png"):
+        (source / name).parent.mkdir()
+        shutil.copy(photos / "01.png", source / name)
+    (out / "deep").mkdir(parents=True)
+    for folder, mode in ((source / "locked", 0), (out / "deep", 0o333), (out, 0o777)):
+        folder.chmod(mode)
+    with unprivileged():
+        plan = planning.plan([source], out, model=MODEL, recursive=True)
+    assert plan.problems == [f"{source / 'locked'} cannot be read: Permission denied"]
+    (row,) = plan.outcomes
+    assert (row["target"], row["status"]) == (str(out / "deep" / "y.png"), "failed")
+    assert names(plan) == names(planning.plan([photos], out, model=MODEL, recursive=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
+def test_a_name_that_is_not_utf_8(photos: Path, tmp_path: Path) -> None:
+    """It fails alone: Ray passes on UTF-8 only."""
+    shutil.copy(photos / "01.png", photos / os.fsdecode(b"\xff.png"))
+    plan = planning.plan([photos], tmp_path / "out", model=MODEL)
+    (row,) = plan.outcomes
+    assert row["status"] == "failed"
+    assert "not UTF-8" in row["error"]
+    assert len(plan.rows) == 10
 
 
 def test_usage_errors(photos: Path, tmp_path: Path) -> None:
     """Each one raises its message before any work."""
     twins = [photos, photos / "01.png"]
     with pytest.raises(srsdk.UsageError, match=r"both be written to 01\.png"):
-        cluster.plan(twins, tmp_path / "out", model=MODEL)
+        planning.plan(twins, tmp_path / "out", model=MODEL)
     with pytest.raises(srsdk.UsageError, match="its own result"):
-        cluster.plan([photos], photos, model=MODEL)
+        planning.plan([photos], photos, model=MODEL)
     with pytest.raises(srsdk.UsageError, match="neither Arrow"):
-        cluster.plan(["gopher://x/y"], tmp_path / "out", model=MODEL)
+        planning.plan(["gopher://x/y"], tmp_path / "out", model=MODEL)
     with pytest.raises(srsdk.ModelError, match="not a shipped model"):
-        cluster.plan([photos], tmp_path / "out", model="nothing")
+        planning.plan([photos], tmp_path / "out", model="nothing")
     with pytest.raises(srsdk.ModelError, match="same version of srsdk on every machine"):
         callables.Upscale(str(tmp_path), model=MODEL, model_sha256="0" * 64)
     with pytest.raises(srsdk.UsageError, match="batch is 0"):
         cluster.Workers(batch=0)
-    missing = cluster.plan([tmp_path / "missing"], tmp_path / "out", model=MODEL)
+    missing = planning.plan([tmp_path / "missing"], tmp_path / "out", model=MODEL)
     assert "no such file" in missing.problems[0]
     assert main(["upscale", "s3://bucket/x", "-o", str(tmp_path)]) == 2
     assert main(["upscale", str(photos), "-o", str(tmp_path), "--ray", "--compare"]) == 2
@@ -203,13 +283,13 @@ def test_addresses() -> None:
 def test_any_file_system(photos: Path, tmp_path: Path, scheme: str) -> None:
     """Input and output through a file system of Arrow (file) and one of fsspec (local)."""
     source, out = f"{scheme}://{photos}", f"{scheme}://{tmp_path}/out"
-    plan = cluster.plan([source], out, model=MODEL, recursive=True)
+    plan = planning.plan([source], out, model=MODEL, recursive=True)
     columns = callables.Upscale(out, model=MODEL, threads=1)(batch_of(plan.rows))
     assert columns["status"].count("done") == 12
     (error,) = [error for error in columns["error"] if error]
     assert error.startswith(f"{scheme}://{photos}/bad.png ")
     assert_all_right(photos, tmp_path / "out")
-    assert names(cluster.plan([source], out, model=MODEL, recursive=True)) == {"bad.png"}
+    assert names(planning.plan([source], out, model=MODEL, recursive=True)) == {"bad.png"}
 
 
 def test_a_column_of_arrays() -> None:
@@ -274,7 +354,7 @@ def test_a_killed_worker_loses_nothing(local_ray: Any, photos: Path, tmp_path: P
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    plan = cluster.plan([photos], out, model=MODEL, recursive=True)
+    plan = planning.plan([photos], out, model=MODEL, recursive=True)
     workers = cluster.Workers(count=2, batch=batch)
     rows = list(cluster.run(plan, out, model=MODEL, workers=workers, worker=Slow))
     killer.join(timeout=10)
@@ -287,7 +367,7 @@ def test_a_killed_worker_loses_nothing(local_ray: Any, photos: Path, tmp_path: P
     repeated = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
     assert len(repeated) <= batch
     assert_all_right(photos, out)
-    assert names(cluster.plan([photos], out, model=MODEL, recursive=True)) == {"bad.png"}
+    assert names(planning.plan([photos], out, model=MODEL, recursive=True)) == {"bad.png"}
 
 
 @pytest.mark.slow

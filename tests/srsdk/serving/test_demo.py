@@ -1,12 +1,11 @@
-"""Test the demo page in a real browser: drop, wait, slide, download; loopback traffic only."""
+"""Test the demo page in a real browser: drop, wait, slide, download; other sites are refused."""
 
 from __future__ import annotations
 
-import base64
 import gc
 import io
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,22 @@ from PIL import Image
 import srsdk
 from srsdk.cli.main import main
 from tests.conftest import make_picture
+from tests.srsdk.serving.browser import (
+    EVIL,
+    FORM,
+    IMAGE,
+    SOCKET,
+    UPLOAD,
+    another_site,
+    drop,
+    window,
+)
 
 # gradio and playwright themselves leave resources open and call deprecated functions
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-DROP = """
-([data, name]) => {
-    const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([bytes], name, { type: "image/png" }));
-    return transfer;
-}
-"""
 
 
 @pytest.fixture
@@ -50,26 +50,8 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def browser_page() -> Iterator[Any]:
     """Open a window of a real Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: one of {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(120_000)
+    with window() as page:
         yield page
-        browser.close()
-    gc.collect()
-
-
-def drop(page: Any, data: bytes, name: str) -> None:
-    """Drop a file on the page, as a user does."""
-    transfer = page.evaluate_handle(DROP, [base64.b64encode(data).decode(), name])
-    target = page.locator("#picture button").first
-    target.wait_for()
-    for event in ("dragenter", "dragover", "drop"):
-        target.dispatch_event(event, {"dataTransfer": transfer})
 
 
 @pytest.mark.slow
@@ -103,6 +85,80 @@ def test_drop_wait_slide_download(address: str, browser_page: Any, tmp_path: Pat
         np.testing.assert_array_equal(np.asarray(result), up(picture))
     assert waiting.value.suggested_filename == "photo_x2.png"
     assert hosts <= {"127.0.0.1", None}
+
+
+def stored() -> list[Path]:
+    """Return the files that the demo keeps."""
+    return [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_pages_of_other_sites(address: str, browser_page: Any) -> None:
+    """Neither fetch, form, WebSocket nor picture of another origin gets through; ours does."""
+    page = browser_page
+    with another_site() as port:
+        for site in (
+            f"http://127.0.0.1:{port}/",
+            f"http://localhost:{port}/",
+            f"http://{EVIL}:{port}/",
+        ):
+            page.goto(site)
+            assert page.evaluate(UPLOAD, [address, "no-cors"]) in ("opaque 0", "failed")
+            assert page.evaluate(UPLOAD, [address, "cors"]) in ("cors 403", "failed")
+            assert page.evaluate(FORM, [address]) == "loaded"
+            assert page.evaluate(SOCKET, [address]) == "refused"
+            assert stored() == []
+    page.goto(address)
+    assert page.evaluate(UPLOAD, [address, "same-origin"]) == "basic 200"
+    (upload,) = stored()
+    Image.fromarray(make_picture(9, 9)).save(upload)
+    file = f"{address}gradio_api/file={upload}"
+    assert page.evaluate(IMAGE, [file]) == "loaded"
+    with another_site() as port:
+        page.goto(f"http://{EVIL}:{port}/")
+        assert page.evaluate(IMAGE, [file]) == "refused"
+
+
+@pytest.mark.slow
+def test_a_rebound_name(address: str, browser_page: Any) -> None:
+    """A page whose name now resolves to this machine is of the same origin, and is refused."""
+    rebound = f"http://{EVIL}:{urlsplit(address).port}/"
+    answer = browser_page.goto(rebound)
+    assert answer.status == 421
+    assert "expected one of: 127.0.0.1:" in answer.text()
+    assert browser_page.evaluate(UPLOAD, [rebound, "same-origin"]) in ("basic 421", "failed")
+    assert stored() == []
+
+
+@pytest.mark.slow
+def test_under_both_names(address: str, browser_page: Any) -> None:
+    """The page works as localhost, too; a link on another site leads to it."""
+    page, picture = browser_page, io.BytesIO()
+    Image.fromarray(make_picture(20, 30)).save(picture, "PNG")
+    for name in ("127.0.0.1", "localhost"):
+        page.goto(address.replace("127.0.0.1", name))
+        drop(page, picture.getvalue(), "photo.png")
+        page.wait_for_function("document.querySelector('#time textarea').value.includes('ms')")
+        page.wait_for_function("document.querySelectorAll('#slider img').length >= 2")
+    with another_site() as port:
+        page.goto(f"http://{EVIL}:{port}/")
+        page.set_content(f'<a id="link" href="{address}">the demo</a>')
+        page.click("#link")
+        page.locator("#picture").wait_for()
+
+
+@pytest.mark.slow
+def test_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+    """When the page closes, its folder goes, and gradio's variable is as before."""
+    from srsdk.serving import demo
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = os.environ["GRADIO_TEMP_DIR"]
+    with demo.serve("gan_x2"):
+        assert os.environ["GRADIO_TEMP_DIR"].startswith(str(tmp_path))
+    gc.collect()
+    assert os.environ["GRADIO_TEMP_DIR"] == before
+    assert list(tmp_path.glob("srsdk-*")) == []
 
 
 @pytest.mark.slow

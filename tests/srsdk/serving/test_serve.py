@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import re
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from PIL import Image
 
 import srsdk
 from srsdk.ray import cluster
+from srsdk.serving.bodies import MAX_BYTES
 from tests.conftest import make_picture
 
 # Ray itself leaves resources open and calls deprecated functions
@@ -42,16 +44,18 @@ def service() -> Iterator[Any]:
     ray = cluster.import_ray()
     cluster.begin_local(ray, num_cpus=2, object_store_memory=100_000_000)
     serve.start(http_options={"host": "127.0.0.1", "port": 18791})
-    serve.run(app({"model": "gan_x2"}))
+    serve.run(app({"model": "gan_x2", "hosts": "127.0.0.1, localhost"}))
     yield ray
     serve.shutdown()
     ray.shutdown()
     gc.collect()
 
 
-def call(path: str, body: bytes | None = None, accept: str = "image/png") -> tuple[int, bytes]:
+def call(
+    path: str, body: bytes | None = None, accept: str = "image/png", **headers: str
+) -> tuple[int, bytes]:
     """Return status and body of one request."""
-    request = urllib.request.Request(f"{ADDRESS}{path}", body, {"Accept": accept})
+    request = urllib.request.Request(f"{ADDRESS}{path}", body, {"Accept": accept, **headers})
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read()
@@ -80,7 +84,7 @@ def test_pictures_at_the_same_time(service: Any) -> None:
                 np.testing.assert_array_equal(np.asarray(image), up(picture))
     status, body = answers[-1]
     assert status == 422
-    assert json.loads(body)["error"] == "picture is not a picture that Pillow can read"
+    assert json.loads(body)["error"].startswith("picture is not a picture that Pillow can read")
 
 
 def test_formats_and_methods(service: Any) -> None:
@@ -89,6 +93,38 @@ def test_formats_and_methods(service: Any) -> None:
     assert status == 200
     assert body[:3] == b"\xff\xd8\xff"
     assert call("/")[0] == 405
+
+
+def test_pages_of_others_are_refused(service: Any) -> None:
+    """The deployment checks Origin, and Host where it names hosts (of this one: two)."""
+    picture = png(make_picture(8, 8))
+    assert call("/", picture, Origin=ADDRESS)[0] == 200
+    status, body = call("/", picture, Origin="http://evil.example")
+    assert status == 403
+    assert "only pages of this server" in json.loads(body)["error"]
+    assert call("/", picture, Host="localhost")[0] == 200
+    assert call("/", picture, Host="evil.example")[0] == 421
+
+
+def test_a_large_body(service: Any) -> None:
+    """It is refused as soon as its Content-Length is known; the next request is served."""
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MAX_BYTES + 1}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", 18791), timeout=60) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413")
+    assert call("/", png(make_picture(8, 8)))[0] == 200
+
+
+def test_a_slow_picture_delays_no_other(service: Any) -> None:
+    """Pictures of one batch end alone; one whose client has gone stops."""
+    large = png(make_picture(1500, 1500))
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(large)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", 18791), timeout=60) as connection:
+        connection.sendall(head.encode() + large)
+        connection.settimeout(0)
+        assert call("/", png(make_picture(8, 8)))[0] == 200
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
 
 
 def test_health_and_info(service: Any) -> None:

@@ -75,3 +75,29 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "a disk without hard links"])
+def test_a_file_that_appears_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Without `overwrite`, a file that somebody else wrote since is not replaced."""
+    if not links:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError("no hard links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+    target = tmp_path / "a.png"
+    with durable.replacing(target, overwrite=False) as temporary:
+        temporary.write_bytes(b"ours")
+    target.unlink()
+
+    def lose() -> None:
+        with durable.replacing(target, overwrite=False) as temporary:
+            temporary.write_bytes(b"ours")
+            target.write_bytes(b"theirs")
+
+    with pytest.raises(FileExistsError):
+        lose()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]

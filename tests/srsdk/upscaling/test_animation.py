@@ -152,3 +152,22 @@ class LateCall(Call):
         self._checks += 1
         if self._checks == 5:
             raise self._failure
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_a_target_that_appears_meanwhile_is_kept(tmp_path: Path, suffix: str) -> None:
+    """A file that somebody else writes while the model runs is not replaced without `overwrite`."""
+    frames = [Image.new("RGB", (8, 8), (index, 0, 0)) for index in range(3)]
+    source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    frames[0].save(source, save_all=suffix == ".gif", append_images=frames[1:])
+
+    def write(*_: int) -> None:
+        target.write_bytes(b"theirs")
+
+    with pytest.raises(srsdk.OutputError, match="exists; --force"):
+        files.upscale_file((NEAREST,), source, target, call=Call(write))
+    assert target.read_bytes() == b"theirs"
+    files.upscale_file((NEAREST,), source, target, overwrite=True, call=Call(write))
+    with Image.open(target) as image:
+        assert image.size == (16, 16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]

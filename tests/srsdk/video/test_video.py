@@ -238,12 +238,12 @@ def test_errors_come_before_any_work(tmp_path: Path, up: srsdk.Upscaler) -> None
 
 def test_audio_only_and_transparency_are_rejected(tmp_path: Path, up: srsdk.Upscaler) -> None:
     """Audio alone has no frames; transparency would be lost."""
-    with av.open(str(tmp_path / "tone.wav"), "w") as container:
+    with av.open(str(tmp_path / "tone.mka"), "w", format="matroska") as container:
         stream: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    assert "no video stream" in refused(up, tmp_path / "tone.wav", tmp_path / "a.mkv")
+    assert "no video stream" in refused(up, tmp_path / "tone.mka", tmp_path / "a.mkv")
     clip = Clip(frames=2, codec="ffv1", pixel="yuva420p", sound=False, subtitles=False)
     glass = clips.make(tmp_path / "glass.mkv", clip)
     assert "transparency" in refused(up, glass, tmp_path / "a.mkv")

@@ -1,0 +1,1 @@
+"""Run other people's files through srsdk in a child with limits; not collected by pytest."""
