@@ -93,9 +93,9 @@ def probe(
 
     try:
         return _header(path, check_memory, budget)
-    except _UnknownToPillow:
+    except _UnknownToPillow as error:
         if "TIFF" not in budget.formats or not vips.is_tiff(path):
-            raise
+            raise PictureError(str(error)) from error.__cause__
         header = _header_by_vips(path)
         budget.check_size(header.height, header.width)
         return header

@@ -86,12 +86,16 @@ _METADATA: tuple[tuple[str, str, Any], ...] = (
 
 
 def _refusal(carried: Carried, kind: str) -> str:
-    """Return why Pillow cannot write this metadata in a format, or ""."""
+    """Return why Pillow cannot write this metadata in a format, or read it back, or ""."""
+    file = io.BytesIO()
     try:
         options = pillow_options(carried.resized(1, 1), kind)
         Image.new("RGB", (1, 1)).save(
-            io.BytesIO(), kind, **options, **save_options(kind, PictureOptions(), carried)
+            file, kind, **options, **save_options(kind, PictureOptions(), carried)
         )
+        # a PNG file with an ICC profile above 1 MB is written, but Pillow cannot open it
+        with Image.open(file) as written:
+            written.load()
     except Exception as error:  # Pillow raises exceptions of many types for odd metadata
         return str(error) or repr(error)
     return ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,13 +42,36 @@ def started_pool(count: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
+EXIT_S = 5.0
+"""How long the exit of the process waits for work that a deadline left behind."""
+_running: set[threading.Thread] = set()
+
+
 def start(work: Callable[[], None], name: str) -> None:
-    """Run `work` in a daemon thread, which does not keep the process from exiting.
+    """Run `work` in a daemon thread, for which the exit of the process waits only a few seconds.
 
     Raises:
         BackendError: the system refuses; `work` does not run.
     """
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            _running.discard(threading.current_thread())
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    _running.add(thread)
     try:
-        threading.Thread(target=work, name=name, daemon=True).start()
+        thread.start()
     except RuntimeError as error:
+        _running.discard(thread)
         raise BackendError(_REFUSED) from error
+
+
+@atexit.register
+def _wait_at_exit() -> None:
+    """Let threads leave C++ code: CPython before 3.14 aborts when it ends them there."""
+    end_s = time.monotonic() + EXIT_S
+    for thread in list(_running):
+        thread.join(max(0.0, end_s - time.monotonic()))

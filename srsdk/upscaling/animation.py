@@ -18,8 +18,10 @@ from srsdk.image.metadata import Carried, carried_of, pillow_options
 from srsdk.image.pixels import Pixels
 from srsdk.image.resize import goal
 from srsdk.options import PictureOptions
+from srsdk.scheduling.abandon import within
 from srsdk.scheduling.context import Call
 from srsdk.system import memory_limits
+from srsdk.system.paths import discard
 from srsdk.upscaling.steps import Step, factor_of, upscale
 
 SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
@@ -56,6 +58,10 @@ def upscale_file(
         raise OutputError(
             f"{source} has {header.frames} frames and {target.suffix} holds one: "
             "write .gif, .png, .webp, .avif, or .tiff for pages"
+        )
+    if header.dtype != "uint8" and kind != "TIFF":
+        raise OutputError(
+            f"{source} has pages of more than 8 bits, {target.suffix} cannot hold them: use .tiff"
         )
     need = need_bytes(steps, header, kind, options)
     call.budget.check_memory(need, options.max_memory_bytes)
@@ -95,20 +101,38 @@ def _upscale_frames(
             compute = _Compute(steps, options, call, header.frames, failed)
             frames = _frames(compute, image, timing["alpha"], kind)
             first = next(frames)
+            saved = {
+                **pillow_options(carried.resized(first.width, first.height), kind),
+                **encode.save_options(kind, options, carried),
+                **_timing(timing, kind),
+            }
             with encode.replacing(target, overwrite=overwrite) as temporary:
-                first.save(
-                    temporary,
-                    save_all=True,
-                    # Pillow iterates over the frames of a PNG twice, and keeps them all anyway
-                    append_images=list(frames) if kind == "PNG" else frames,
-                    **pillow_options(carried.resized(first.width, first.height), kind),
-                    **encode.save_options(kind, options, carried),
-                    **_timing(timing, kind),
-                )
+                _save(first, frames, temporary, kind, saved, call)
     except (PictureError, OutputError):
         if failed:
             raise failed[0] from None  # the cause is in neither file
         raise
+
+
+def _save(
+    first: Image.Image,
+    frames: Iterator[Image.Image],
+    temporary: Path,
+    kind: str,
+    saved: dict[str, Any],
+    call: Call,
+) -> None:
+    if kind != "PNG":
+        # each frame is encoded when it is computed
+        first.save(temporary, save_all=True, append_images=frames, **saved)
+        return
+    # Pillow iterates over the frames of a PNG twice, and keeps them all anyway
+    rest = list(frames)
+    within(
+        call,
+        lambda: first.save(temporary, save_all=True, append_images=rest, **saved),
+        lambda: discard(temporary),
+    )
 
 
 def _first_look(image: Image.Image, source: Path, call: Call) -> tuple[Carried, dict[str, Any]]:

@@ -167,6 +167,19 @@ def test_metadata_that_the_target_cannot_hold_is_dropped_before_the_work(
     assert ("EXIF cannot be written and is dropped" in caplog.text) == (suffix == ".jpg")
 
 
+def test_metadata_that_nobody_could_read_back_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pillow writes a PNG with an ICC profile of 1.5 MB, but refuses to open it."""
+    image = Image.new("RGB", (20, 20))
+    image.save(tmp_path / "a.jpg", icc_profile=os.urandom(3 << 19))
+    upscale(tmp_path / "a.jpg", tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as large:
+        large.load()
+        assert large.size == (40, 40)
+    assert "ICC profile cannot be written and is dropped" in caplog.text
+
+
 def test_the_exif_of_a_bigtiff_is_kept(tmp_path: Path) -> None:
     """BigTIFF tags (Pillow's own hopper_bigtiff.tif) become classic EXIF."""
     Image.new("RGB", (20, 20)).save(tmp_path / "a.tif", big_tiff=True, description="a hopper")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from srsdk.errors import BackendError
 from srsdk.system import threads
@@ -45,3 +50,22 @@ def test_a_refused_thread_is_an_error_with_a_fix(
 def _start_five() -> None:
     for _ in range(5):
         threads.start(lambda: None, "srsdk-test")
+
+
+def test_a_process_exits_while_a_decoder_runs(tmp_path: Path) -> None:
+    """The exit of the process waits for work that a deadline left behind; without it, it aborts."""
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 255, (1500, 2000, 3), np.uint8))
+    picture.save(tmp_path / "a.png")
+    script = (
+        "import sys, srsdk\n"
+        "up = srsdk.Upscaler('gan_x2')\n"
+        "try:\n"
+        "    up(sys.argv[1], timeout=0.3)\n"
+        "except srsdk.DeadlineExceeded:\n"
+        "    print('late')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a.png")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "late"), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,45 @@ def test_a_target_that_appears_meanwhile_is_kept(tmp_path: Path, suffix: str) ->
     with Image.open(target) as image:
         assert image.size == (16, 16)
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
+
+
+@pytest.mark.parametrize("mode", ["F", "I;16"])
+def test_deep_pages_go_into_tiff_only(tmp_path: Path, mode: str) -> None:
+    """Pages of more than 8 bits are refused for other formats before any work."""
+    page = Image.new(mode, (8, 8))
+    page.save(tmp_path / "a.tiff", save_all=True, append_images=[page, page])
+    seen: list[int] = []
+    for suffix in (".png", ".gif", ".webp"):
+        with pytest.raises(srsdk.OutputError, match="more than 8 bits"):
+            files.upscale_file(
+                (NEAREST,), tmp_path / "a.tiff", tmp_path / f"b{suffix}",
+                call=Call(lambda done, _: seen.append(done)),
+            )  # fmt: skip
+    assert seen == []
+    files.upscale_file((NEAREST,), tmp_path / "a.tiff", tmp_path / "b.tiff")
+    with Image.open(tmp_path / "b.tiff") as image:
+        assert (image.n_frames, image.mode, image.size) == (3, mode, (16, 16))  # type: ignore[attr-defined]
+
+
+def test_the_deadline_covers_the_encoder_of_an_animated_png(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames of a PNG are encoded at the end, which may take longer than the network."""
+    frames = [Image.new("RGB", (8, 8), (index, 0, 0)) for index in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    goes_on, save = threading.Event(), Image.Image.save
+
+    def hangs(image: Image.Image, target: Any, **options: Any) -> None:
+        if isinstance(target, Path):
+            assert goes_on.wait(60)
+        save(image, target, **options)
+
+    monkeypatch.setattr(Image.Image, "save", hangs)
+    source, target = tmp_path / "a.gif", tmp_path / "b.png"
+    with pytest.raises(srsdk.DeadlineExceeded):
+        files.upscale_file((NEAREST,), source, target, call=Call(None, 0.5))
+    goes_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "srsdk-work":
+            thread.join(60)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
