@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, repository: Path) -> None:
         while not out.exists() and time.monotonic() < end_s:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert "| all | 1 | 1 |" in stdout
     assert list(_records(out)) == ["a.png"]

@@ -24,7 +24,7 @@ def test_the_python_of_pictures_runs(
     Image.fromarray(make_picture(270, 480)).save(tmp_path / "photo.jpg")
     text = (repository / "docs" / "pictures.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, Any] = {"picture": make_picture(20, 30)}
     for block in blocks:
         code = "\n".join(line[4:] for line in block.splitlines())

@@ -247,10 +247,20 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` returned."""
+    """Restore what `optimizer_tensors` returned.
+
+    Raises:
+        ValueError, LookupError: the tensors are those of another optimizer.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for number, values in state.items():
+        for name, value in values.items():
+            # torch checks this only in the next step
+            if value.dim() and value.shape != parameters[number].shape:
+                raise ValueError(f"{name} of parameter {number} has shape {tuple(value.shape)}")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

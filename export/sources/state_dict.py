@@ -57,7 +57,7 @@ def check_tensors(path: Path, state: dict[str, Any]) -> None:
         ExportError: names the first entry that is something else.
     """
     for name, value in state.items():
-        if problem := _problem(value):
+        if problem := _problem(name, value):
             raise ExportError(f"{path}: {name[:100]!r} is {problem}, expected a tensor of numbers")
         indexes = re.findall(r"(?<![^.])\d+(?![^.])", name)
         if any(len(index) > 9 or int(index) > MAX_INDEX for index in indexes):
@@ -111,7 +111,7 @@ def _check_names(path: Path, state: dict[Any, Any], levels: int) -> None:
             _check_names(path, value, levels - 1)
 
 
-def _problem(value: Any) -> str:
+def _problem(name: str, value: Any) -> str:
     """Return what is wrong with an entry, or ""."""
     if not isinstance(value, Tensor):
         return type(value).__name__
@@ -119,6 +119,8 @@ def _problem(value: Any) -> str:
         return "a sparse tensor"
     if value.is_quantized or value.is_complex() or value.is_meta:
         return f"a tensor of {value.dtype}" if not value.is_meta else "a tensor without values"
+    if name.endswith(("weight", "bias")) and not value.is_floating_point():
+        return f"a tensor of {value.dtype}"
     if math.prod(value.shape) * value.element_size() > value.untyped_storage().nbytes():
         return f"a tensor of {tuple(value.shape)} that repeats fewer values"
     return ""

@@ -105,7 +105,7 @@ def _outcome(job: Job, work: Work, report: Progress, *, skip: bool) -> Outcome:
         make_folder(job.target.parent)
         work(job, report)
     except SrsdkError as error:
-        if skip and isinstance(error, TargetExistsError):
+        if skip and isinstance(error, TargetExistsError) and job.target.exists():
             # another run has written it meanwhile
             return Outcome(job, "skipped", time.monotonic() - began_s)
         text = str(error)

@@ -18,6 +18,7 @@ from srsdk.formats.protobuf import BYTES, Cursor, Malformed, Oversized
 IR_VERSION, GRAPH, METADATA_PROPS = 1, 7, 14
 MAX_METADATA_BYTES = 1 << 20
 MAX_METADATA_FIELDS = 1000
+MAX_LOCATION_CHARACTERS = 1000
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:
@@ -104,10 +105,15 @@ def _check_location(path: Path, location: str) -> None:
     Raises:
         ModelError: outside the model's folder, missing, or not a regular file.
     """
+    if not location.isprintable() or len(location) > MAX_LOCATION_CHARACTERS:
+        raise ModelError(
+            f"{path}: its weights are in {location[:200]!r}, expected a name of at most "
+            f"{MAX_LOCATION_CHARACTERS} printable characters"
+        )
     folder = Path(os.path.realpath(path)).parent
     target = folder / location
     # not `resolve`, which raises on links in a circle
-    if "\0" in location or folder not in Path(os.path.realpath(target)).parents:
+    if folder not in Path(os.path.realpath(target)).parents:
         raise ModelError(
             f"{path}: its weights are in {location[:200]!r}, outside the model's folder; move them "
             "beside the file"

@@ -126,7 +126,7 @@ def _check_head(nodes: dict[int, Fields], name: bytes) -> None:
     for node in nodes.values():
         if (NODE_INPUT, BYTES, name) in node and _first(node, OP_TYPE) != b"Cast":
             kind = _bytes(_first(node, OP_TYPE)).decode("utf-8", "replace")
-            raise _other_form(f"its input feeds {kind}")
+            raise _other_form(f"its input feeds {kind if kind.isidentifier() else repr(kind)}")
 
 
 def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:

@@ -250,9 +250,10 @@ class Parts:
             discard(self.path(number))
         self._clear(UNFINISHED)
         if bad:
+            count, total = len(bad), len(bad) + len(self._frames)
             log.warning(
                 "%s: %d of %d parts are damaged or missing; their frames, up to %d, are computed "
-                "again", self.folder, len(bad), len(bad) + len(self._frames), len(bad) * self.length,
+                "again", self.folder, count, total, count * self.length,
             )  # fmt: skip
 
     def _verified(self, number: int) -> int:

@@ -132,7 +132,9 @@ class Worker:
         found["noise_bytes"] = self._log.stat().st_size - noise
         if found["outcome"] not in ("crashed", "slow"):
             found |= self._judgment(file, found, before)
-        if found["outcome"] == "late" and (problem := self.finish()):
+        if found["outcome"] == "slow":
+            self.close()  # what still runs would slow the next call
+        elif found["outcome"] == "late" and (problem := self.finish()):
             # work that a deadline left behind must not break the exit of an application
             found |= {"outcome": "crashed", "message": f"at exit after a deadline: {problem}"}
         return found

@@ -61,10 +61,15 @@ def promises(
 
 
 def complete(events: Sequence[Event]) -> dict[str, list[tuple[int, bytes]]]:
-    """Return what each file held whenever it was renamed to its name, by path."""
+    """Return what each file held whenever it was renamed or linked to its name, by path."""
     found = defaultdict(list)
+    named: set[int] = set()
     for index, event in enumerate(events):
-        if isinstance(event, Name) and event.old is not None:
+        if not isinstance(event, Name):
+            continue
+        is_link = event.node in named
+        named.add(event.node)
+        if event.old is not None or is_link:
             before = live(events[:index])
             for path, content in live(events[: index + 1]).items():
                 if content is not None and before.get(path) != content:

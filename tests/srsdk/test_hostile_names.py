@@ -143,7 +143,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(srsdk.ModelError):
         srsdk.Upscaler(tmp_path / "pipe.onnx")
     assert main(["info", str(tmp_path / "pipe.onnx")]) == 1
-    assert "no such model file" in capsys.readouterr().err
+    assert "is a pipe, expected a model file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

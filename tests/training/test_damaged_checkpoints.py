@@ -146,11 +146,13 @@ def test_wrong_facts(run: Path, tmp_path: Path, name: str) -> None:
     check(lambda: train(RECIPE, pairs(2), resumed), resumed / "last.safetensors")
 
 
+EMPTY = torch.zeros(1)
 TENSORS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
     "none": lambda tensors: {},
     "no average": lambda tensors: only(tensors, "objective", "random"),
     "no random state": lambda tensors: only(tensors, "objective", "ema"),
-    "no optimizer": lambda tensors: {k: v for k, v in tensors.items() if "optimizer" not in k},
+    "another optimizer": lambda tensors: changed(tensors, ".exp_avg", lambda t: t[:1].clone()),
+    "a parameter too many": lambda tensors: {**tensors, "objective.optimizer.99.step": EMPTY},
     "floats as random state": lambda tensors: {**tensors, "random.torch": torch.rand(9)},
     "short random state": lambda tensors: {**tensors, "random.torch": tensors["random.torch"][:9]},
     "another shape": lambda tensors: changed(tensors, ".weight", lambda t: t[:1].clone()),
@@ -212,7 +214,7 @@ def test_starting_from_wrong_weights(run: Path, tmp_path: Path, name: str) -> No
     tensors, facts = load(run / "weights.safetensors")
     path = tmp_path / "weights.safetensors"
     write(path, WEIGHTS[name](dict(tensors)), facts)
-    with pytest.raises(ValueError, match="another architecture|cannot start|narrower|larger") as e:
+    with pytest.raises(ValueError, match=r"another architecture|cannot start") as e:
         train(RECIPE, pairs(2), tmp_path / "run", start_from=path)
     assert "\n" not in str(e.value)
 

@@ -151,7 +151,8 @@ def _deepened(net: PlainNet, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
     The output of a ReLU is never negative: the identity and another ReLU do not change it.
     """
-    last = max((int(name.split(".")[1]) for name in state if name.startswith("convs.")), default=0)
+    numbers = [name.split(".")[1] for name in state if name.startswith("convs.")]
+    last = max((int(number) for number in numbers if number.isdecimal()), default=0)
     missing = len(net.convs) - 1 - last
     if net.attention != "none" or missing <= 0 or last < 1:
         return state

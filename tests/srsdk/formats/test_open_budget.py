@@ -294,6 +294,13 @@ def test_a_graph_that_feeds_itself_has_no_end() -> None:
         with_float_boundary(model(loop))
 
 
+def test_the_name_of_an_operator_stays_on_its_line() -> None:
+    """A name from the file is quoted where it holds line breaks or controls a terminal."""
+    graph = node("Non\nsense\x1b[31m", ["image"], ["upscaled"]) + PORTS
+    with pytest.raises(ModelError, match=r"its input feeds 'Non\\nsense\\x1b\[31m'"):
+        with_float_boundary(model(graph))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("graph", "said"),
@@ -440,7 +447,9 @@ def test_what_is_no_file_of_a_model(tmp_path: Path, suffix: str, kind: str, said
         ("/dev/zero", "outside the model's folder"),
         ("../x.bin", "outside the model's folder"),
         ("", "outside the model's folder"),
-        ("a\0b", "outside the model's folder"),
+        ("a\0b", "in 'a\\x00b', expected a name"),
+        ("a\nb", "in 'a\\nb', expected a name"),
+        ("x" * 5000, "expected a name of at most 1000 printable characters"),
         ("none.bin", "none.bin does not exist, expected the weights of"),
         ("loop.bin", "loop.bin"),
     ],

@@ -49,9 +49,9 @@ def check_streams(up: srsdk.Upscaler, source: Path, target: Path, most: int = 1)
     patch = pytest.MonkeyPatch()
     run = streaming.upscale_file
 
-    def recorded(*arguments: Any) -> None:
+    def recorded(*arguments: Any, **named: Any) -> None:
         streamed.append(arguments)
-        run(*arguments)
+        run(*arguments, **named)
 
     patch.setattr(streaming, "upscale_file", recorded)
     up.upscale_file(source, target, options=LITTLE)

@@ -178,6 +178,18 @@ def test_an_intact_run_warns_of_nothing(
     assert caplog.text == ""
 
 
+def test_a_part_with_an_impossible_number(
+    stopped: Path, up: srsdk.Upscaler, source: Path, undisturbed: list[tuple[float, bytes]]
+) -> None:
+    """A name with a number of any size costs no time, and is removed."""
+    for suffix in ("nut", "json"):
+        (stopped / f"999999999999999.{suffix}").write_bytes(b"")
+    report = run(up, source, stopped.with_name("out.mkv"), resume=True)
+    assert report.computed == FRAMES - 4 * LENGTH
+    assert clips.packets(stopped.with_name("out.mkv"), "video") == undisturbed
+    assert not stopped.exists()
+
+
 def test_a_stop_while_a_hole_is_filled(
     stopped: Path, up: srsdk.Upscaler, source: Path, undisturbed: list[tuple[float, bytes]]
 ) -> None:
