@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,19 @@ from srsdk.formats.protobuf import BYTES, VARINT, join
 from srsdk.manifest import MAX_TEXT_CHARACTERS, METADATA_KEY, parse_manifest, read_manifest
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices, links")
-REFUSAL_S = 1.0
-"""Processor time in which a file must be refused."""
 PADDING = b"\xa0\x06\x00"
 """A field that no message of ONNX has: number 100, value 0."""
+
+
+@cache
+def refusal_s() -> float:
+    """Return the processor time in which a file must be refused: a second, more on slow machines.
+
+    On an AMD EPYC the loop takes 0.05 s; emulated processors take many times as long.
+    """
+    began_s = time.process_time()
+    sum(number * number for number in range(1_000_000))
+    return max(1.0, 20 * (time.process_time() - began_s))
 
 
 def field(number: int, value: int | str | bytes) -> bytes:
@@ -203,10 +213,10 @@ def test_a_file_that_costs_too_much_is_refused_at_once(tmp_path: Path, name: str
     content, said = expensive()[name]()
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s(), time.process_time()
     with pytest.raises(ModelError) as error:
         read_manifest(path)
-    assert time.process_time() - began_s < REFUSAL_S
+    assert time.process_time() - began_s < limit_s
     assert said in str(error.value)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
@@ -221,11 +231,11 @@ def test_no_backend_opens_it(
     pytest.importorskip(backend)
     path = tmp_path / "m.onnx"
     path.write_bytes(model(nested(12)))
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s(), time.process_time()
     with pytest.raises(ModelError, match="nested more than 8 deep"):
         srsdk.Upscaler(path, backend=backend)
     assert main(["info", str(path)]) == 1
-    assert time.process_time() - began_s < REFUSAL_S
+    assert time.process_time() - began_s < limit_s
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -264,19 +274,19 @@ def test_the_weights_are_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.truncate(len(content) + size)  # sparse: takes no space
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s() / 10, time.process_time()
     found = read_manifest(path)
-    assert time.process_time() - began_s < 0.1
+    assert time.process_time() - began_s < limit_s
     assert found is not None
     assert found.name == "a"
 
 
 def test_a_twin_is_checked_as_well() -> None:
     """A file whose weights are mixed in is read by Python, so it has the same limits."""
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s(), time.process_time()
     with pytest.raises(ModelError, match="more than 500,000 fields"):
         mixed(model(COPY + PORTS), model(COPY + PORTS + PADDING * 3_000_000), 0.5)
-    assert time.process_time() - began_s < REFUSAL_S
+    assert time.process_time() - began_s < limit_s
 
 
 @pytest.mark.parametrize(("a", "b"), [(bytes(8), bytes(4)), (bytes(3), b"\1\2\3")])
@@ -393,10 +403,10 @@ def values() -> dict[str, object]:
 
 def check_refused(changes: dict[str, object]) -> None:
     """One short sentence, in less than a second."""
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s(), time.process_time()
     with pytest.raises(ManifestError) as error:
         parse_manifest(json.dumps({**values(), **changes}), source="x")
-    assert time.process_time() - began_s < REFUSAL_S
+    assert time.process_time() - began_s < limit_s
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 1000
 
@@ -481,10 +491,10 @@ def test_a_plan_with_a_hostile_name(tmp_path: Path, text: bytes) -> None:
     """Depth, length and numbers of the text in a plan are limited as in an ONNX file."""
     path = tmp_path / "m.engine"
     path.write_bytes(struct.pack("<4s12xQ4B4xI28x", b"vtrt", 1 << 63, 1, 7, 1, 116, 28) + text)
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s(), time.process_time()
     with pytest.raises(ManifestError):
         read_manifest(path)
-    assert time.process_time() - began_s < REFUSAL_S
+    assert time.process_time() - began_s < limit_s
 
 
 def test_a_large_plan_is_searched_in_blocks(tmp_path: Path) -> None:
@@ -499,6 +509,6 @@ def test_a_large_plan_is_searched_in_blocks(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"ptrt")
         file.truncate(1 << 30)
-    began_s = time.process_time()
+    limit_s, began_s = refusal_s(), time.process_time()
     assert read_manifest(path) is None
-    assert time.process_time() - began_s < REFUSAL_S
+    assert time.process_time() - began_s < limit_s
