@@ -20,7 +20,8 @@ import srsdk
 
 MAX_BYTES = 32 << 20
 RECEIVE_S = 30
-BUDGET = srsdk.Budget(pixels=40_000_000, seconds=60, pages=1)
+FORMATS = "PNG", "JPEG", "WEBP"
+BUDGET = srsdk.Budget(pixels=40_000_000, seconds=60, pages=1, formats=FORMATS)
 ONGOING = threading.BoundedSemaphore(8)
 
 

@@ -15,6 +15,8 @@ from srsdk.system import memory_limits
 
 CHECK_S = 0.05
 """Interval at which a waiting call checks for cancellation and its deadline."""
+INTERRUPTIBLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
+"""Usual formats whose decoders let other threads run, for servers: deadlines hold."""
 PAGES = 10_000
 """Frames or pages of one file, unless a budget says otherwise."""
 FORMATS = (

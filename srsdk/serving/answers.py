@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from srsdk.budget import Budget
+from srsdk.budget import INTERRUPTIBLE, Budget
 from srsdk.errors import DeadlineExceeded, OutputError, PictureError, SrsdkError
 from srsdk.serving.asgi import Answer, refusal
 
@@ -22,7 +22,7 @@ SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 def default_budget() -> Budget:
     """Return the limits on pictures from strangers; memory is that of the process."""
-    return Budget(pixels=MAX_PIXELS, seconds=TIMEOUT_S, pages=MAX_FRAMES)
+    return Budget(pixels=MAX_PIXELS, seconds=TIMEOUT_S, pages=MAX_FRAMES, formats=INTERRUPTIBLE)
 
 
 class Pictures:

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 import srsdk
 from srsdk import models
-from srsdk.budget import Budget
+from srsdk.budget import INTERRUPTIBLE, Budget
 from srsdk.errors import BackendError, ModelError, OutputError, PictureError, SrsdkError
 from srsdk.image import comparison
 from srsdk.manifest import read_manifest
@@ -123,7 +123,7 @@ def _open(model: str | os.PathLike[str], options: dict[str, Any]) -> Any:
     path = models.find(model)
     manifest = read_manifest(path)
     pixels = MAX_RESULT_PX // (manifest.scale if manifest else 4) ** 2
-    budget = Budget(pixels=pixels, seconds=TIMEOUT_S, pages=MAX_FRAMES)
+    budget = Budget(pixels=pixels, seconds=TIMEOUT_S, pages=MAX_FRAMES, formats=INTERRUPTIBLE)
     options = {"budget": budget, **options}
     if manifest is None or manifest.family != "vae":
         return srsdk.Upscaler(model, **options)
