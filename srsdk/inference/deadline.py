@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from srsdk.engines.protocol import Slot
 from srsdk.errors import BackendError
-from srsdk.inference.slot_pool import CHECK_S
+from srsdk.scheduling.abandon import watch
 from srsdk.scheduling.context import Call
 from srsdk.system import threads
 
@@ -36,7 +35,7 @@ def wait(slot: Slot, call: Call, leave: Callable[[Future[Output]], None]) -> Out
     """
     if not call.has_deadline:
         return slot.wait()
-    return _watched(_begin(slot), call, leave)
+    return watch(_begin(slot), call, leave)
 
 
 def settle(slot: Slot, call: Call, leave: Callable[[Future[Output]], None]) -> None:
@@ -50,25 +49,13 @@ def settle(slot: Slot, call: Call, leave: Callable[[Future[Output]], None]) -> N
             if output is None:
                 slot.wait()
             else:
-                _watched(output, call, leave)
+                watch(output, call, leave)
     except BaseException:
         if (output := _begin_if_possible(slot)) is not None:
             leave(output)
         else:
             slot.wait()
         raise
-
-
-def _watched(output: Future[Output], call: Call, leave: Callable[[Future[Output]], None]) -> Output:
-    while True:
-        concurrent.futures.wait([output], timeout=CHECK_S)
-        if output.done():
-            return output.result()
-        try:
-            call.check()
-        except BaseException:
-            leave(output)
-            raise
 
 
 def _begin_if_possible(slot: Slot) -> Future[Output] | None:
@@ -79,15 +66,4 @@ def _begin_if_possible(slot: Slot) -> Future[Output] | None:
 
 
 def _begin(slot: Slot) -> Future[Output]:
-    future: Future[Output] = Future()
-
-    def run() -> None:
-        try:
-            output = slot.wait()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(output)
-
-    threads.start(run, "srsdk-wait")
-    return future
+    return threads.future_of(slot.wait, "srsdk-wait")

@@ -33,8 +33,25 @@ def within(call: Call, work: Callable[[], T], leave: Callable[[], None] = lambda
     if not call.has_deadline:
         return work()
     call.check()
-    future: Future[T] = Future()
-    threads.start(lambda: _run(work, future), "srsdk-work")
+
+    def abandon(future: Future[T]) -> None:
+        call.abandoned.append(future)
+        future.add_done_callback(lambda _: leave())
+
+    return watch(threads.future_of(work, "srsdk-work"), call, abandon)
+
+
+def watch(future: Future[T], call: Call, leave: Callable[[Future[T]], None]) -> T:
+    """Wait for a future, but no longer than the call's deadline.
+
+    Args:
+        future: the future, of a thread that may not end.
+        call: the call with the deadline.
+        leave: called with the future when it is abandoned.
+
+    Raises:
+        DeadlineExceeded, concurrent.futures.CancelledError: see `Call`.
+    """
     while True:
         concurrent.futures.wait([future], timeout=CHECK_S)
         if future.done():
@@ -42,15 +59,5 @@ def within(call: Call, work: Callable[[], T], leave: Callable[[], None] = lambda
         try:
             call.check()
         except BaseException:
-            call.abandoned.append(future)
-            future.add_done_callback(lambda _: leave())
+            leave(future)
             raise
-
-
-def _run(work: Callable[[], T], future: Future[T]) -> None:
-    try:
-        result = work()
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)

@@ -6,9 +6,12 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from srsdk.errors import BackendError
+
+T = TypeVar("T")
 
 _REFUSED = (
     "the system refuses to start a thread; raise its limit on processes and threads (ulimit -u, or "
@@ -67,6 +70,26 @@ def start(work: Callable[[], None], name: str) -> None:
     except RuntimeError as error:
         _running.discard(thread)
         raise BackendError(_REFUSED) from error
+
+
+def future_of(work: Callable[[], T], name: str) -> Future[T]:
+    """Run `work` in a thread of `start` and return the future of its result or exception.
+
+    Raises:
+        BackendError: the system refuses; `work` does not run.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    start(run, name)
+    return future
 
 
 @atexit.register

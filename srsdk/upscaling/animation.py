@@ -65,7 +65,7 @@ def upscale_file(
         )
     need = need_bytes(steps, header, kind, options)
     call.budget.check_memory(need, options.max_memory_bytes)
-    with call.budget.reserve(need - memory_limits.FIXED_BYTES, call.check):
+    with call.budget.reserve(need - memory_limits.FIXED_BYTES, call.check, call.abandoned):
         _upscale_frames(steps, source, target, header, options, call, overwrite=overwrite)
 
 
@@ -74,12 +74,13 @@ def need_bytes(
 ) -> int:
     """Return the memory for all frames of the result, and for work on the largest."""
     factor = factor_of(steps)
-    kept = largest_px = 0
+    kept = largest_bytes = 0
     for (height, width), count in Counter(header.sizes).items():
         rows, columns = goal(options, height, width, factor).size
         kept += count * (rows * columns * BYTES_KEPT.get(kind, 4) + FRAME_BYTES)
-        largest_px = max(largest_px, height * width * decode.DECODED_BYTES + rows * columns * 8)
-    return memory_limits.FIXED_BYTES + kept + largest_px
+        work = height * width * decode.DECODED_BYTES + rows * columns * 8
+        largest_bytes = max(largest_bytes, work)
+    return memory_limits.FIXED_BYTES + kept + largest_bytes
 
 
 def _upscale_frames(

@@ -207,10 +207,13 @@ def test_the_deadline_covers_the_encoder_of_an_animated_png(
 
     monkeypatch.setattr(Image.Image, "save", hangs)
     source, target = tmp_path / "a.gif", tmp_path / "b.png"
+    budget = srsdk.Budget()
     with pytest.raises(srsdk.DeadlineExceeded):
-        files.upscale_file((NEAREST,), source, target, call=Call(None, 0.5))
+        files.upscale_file((NEAREST,), source, target, call=Call(None, 0.5, budget))
+    assert budget.reserved_bytes > 0, "the abandoned encoder still uses its memory"
     goes_on.set()
     for thread in threading.enumerate():
         if thread.name == "srsdk-work":
             thread.join(60)
+    assert budget.reserved_bytes == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
