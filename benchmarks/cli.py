@@ -10,6 +10,9 @@ from benchmarks.compare import gate, versions
 from benchmarks.compare.environments import BuildError
 from benchmarks.compare.versions import CompareError
 from benchmarks.gpu import check
+from benchmarks.gpu.packing import pack
+from benchmarks.gpu.packing.pack import PackError
+from benchmarks.gpu.record import RecordError as GpuRecordError
 from benchmarks.measure import peers, restoration, runs
 from benchmarks.measure.peers import PeersError
 from benchmarks.measure.restoration import RestorationError
@@ -21,6 +24,7 @@ from srsdk import SrsdkError
 EXIT_FAILED = 1
 EXPECTED_ERRORS = (
     *(CompareError, BuildError, PeersError, RecordError, RestorationError, WorkerError),
+    *(GpuRecordError, PackError),
     SrsdkError,
 )
 
@@ -58,5 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     models.add_arguments(commands.add_parser("models", help="generate the README's model table"))
     check.add_arguments(
         commands.add_parser("gpu-check", help="run all tests and measurements that need a GPU")
+    )
+    pack.add_arguments(
+        commands.add_parser(
+            "gpu-pack", help="pack gpu-check for a machine that reaches no package registry"
+        )
     )
     return parser

@@ -121,6 +121,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         boundary=arguments.boundary,
         profiles=parse_profiles(arguments.profiles, arguments.tile, arguments.batch),
         sms=_numbers(arguments.sm),
+        version_compatible=arguments.version_compatible,
         data=arguments.data,
         tests=tuple(arguments.test),
         seed=arguments.seed,
@@ -251,6 +252,12 @@ def _add_forms(group: argparse._ActionsContainer) -> None:
         "--sm",
         default="86,89,120",
         help="GPU architectures of rtx engines, as SM numbers (default: 86,89,120)",
+    )
+    add(
+        "--version-compatible",
+        action="store_true",
+        help="build tensorrt engines that later versions and the lean runtime (srsdk[lean]) open, "
+        "too; they may be slower",
     )
 
 

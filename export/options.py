@@ -31,6 +31,8 @@ class Options:
     """Input shapes of an engine, (batch, height, width); ONNX files accept any."""
     sms: tuple[int, ...] = DEFAULT_SMS
     """GPU architectures (SM numbers) of a TensorRT for RTX engine."""
+    version_compatible: bool = False
+    """Build TensorRT engines that later versions and the lean runtime open, too."""
     data: Path | None = None
     """Folder of pictures for INT8 calibration."""
     tests: tuple[Path, ...] = ()
@@ -61,6 +63,11 @@ class Options:
         if len(set(self.targets) & set(ENGINE_TARGETS)) > 1:
             raise UsageError(
                 "targets rtx and tensorrt write the same file names; export them into two folders"
+            )
+        if self.version_compatible and "tensorrt" not in self.targets:
+            raise UsageError(
+                "--version-compatible is for --target tensorrt only: an rtx engine opens with the "
+                "version that built it, an ONNX file with any"
             )
         if not all(side > 0 for profile in self.profiles for side in profile):
             raise UsageError(f"profiles {self.profiles}: expected sizes above 0")

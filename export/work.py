@@ -102,6 +102,7 @@ class Work:
                 manifest.to_json(),
                 profiles=self._profiles(),
                 sms=self.options.sms,
+                version_compatible=self.options.version_compatible,
             )
             path.write_bytes(plan_bytes)
         else:
@@ -301,6 +302,7 @@ class Work:
             flavour=artifact.flavour,
             profiles=profiles,
             library_version=library.version if library else "",
+            version_compatible=self.options.version_compatible and artifact.flavour == "tensorrt",
             sms=self.options.sms if artifact.flavour == "rtx" else (),
             parity_db=None if parity.psnr_db is None else round(parity.psnr_db, 2),
             parity_lsb=parity.max_lsb,

@@ -12,6 +12,7 @@ from srsdk.chain import Chain, Restorer
 from srsdk.errors import (
     BackendError,
     DeadlineExceeded,
+    DeviceLostError,
     EngineMismatch,
     HealthError,
     ManifestError,
@@ -35,6 +36,7 @@ __all__ = [
     "Budget",
     "Chain",
     "DeadlineExceeded",
+    "DeviceLostError",
     "EngineMismatch",
     "HealthError",
     "Hypotheses",

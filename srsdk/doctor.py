@@ -23,6 +23,7 @@ GPU_LIBRARIES = (
     ("cuda-bindings", "rtx", "memory, streams and graphs of every GPU engine"),
     ("tensorrt-rtx", "rtx", ".engine files on SM 7.5, 8.x and 12.x"),
     ("tensorrt", "tensorrt", ".engine files on the GPU that they were built on"),
+    ("tensorrt-lean-cu13", "lean", ".engine files exported with --version-compatible"),
     ("onnxruntime-gpu", "cuda", ".onnx files on any GPU"),
 )
 """Distribution, extra, and what it is used for."""
@@ -173,7 +174,7 @@ def _gpus() -> list[Check]:
         return [Check("gpu", False, "the CUDA driver finds no usable device; the CPU is used")]
     if _version("cuda-bindings") is None:
         found = f"{count.value} CUDA device(s), which need cuda-bindings"
-        return [Check("gpu", False, found, "pip install 'cuda-bindings>=13'")]
+        return [Check("gpu", False, found, "pip install 'cuda-bindings>=12.9'")]
     try:
         devices = [Device(index) for index in range(count.value)]
         return [_gpu(device) for device in devices] or [Check("gpu", False, "no CUDA device")]

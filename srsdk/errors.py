@@ -42,6 +42,10 @@ class OutOfMemoryError(BackendError):
     """The device does not have enough memory, even for smaller tiles."""
 
 
+class DeviceLostError(BackendError):
+    """A GPU error after which nothing on that GPU works in this process: restart the process."""
+
+
 class HealthError(BackendError):
     """A result that cannot be right: NaN or infinite, all zero, or far from bicubic."""
 

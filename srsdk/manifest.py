@@ -56,6 +56,9 @@ class Manifest:
     """The only input (batch, height, width) that an engine accepts; empty: any."""
     library_version: str = ""
     """Version of the library that built an engine; another may not open it; empty: ONNX."""
+    version_compatible: bool = False
+    """True: an engine that later versions of TensorRT open too, and its lean runtime of the version
+    that built it."""
     sms: tuple[int, ...] = ()
     """GPU generations that an engine was built for, such as 86, 89, 120; empty: ONNX, or the
     library's portable default."""

@@ -9,6 +9,7 @@ import pytest
 
 EXTRAS = {
     "av": "video",
+    "cuda": "rtx",
     "matplotlib": "bench",
     "networkx": "export",
     "onnx": "export",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import sys
 import threading
 import urllib.error
 import urllib.request
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,6 @@ from PIL import Image
 
 import srsdk
 from tests.conftest import make_picture
-from tests.fakes.cuda import FakeRuntime
-from tests.srsdk.gpu_fixtures import OnGpu, open_upscaler, write_engine
 
 
 def load(repository: Path, name: str) -> Any:
@@ -67,43 +63,6 @@ def test_the_server(repository: Path) -> None:
         thread.join()
         for index, picture in enumerate(pictures):
             np.testing.assert_array_equal(answers[index], up(picture))
-
-
-def test_the_pycuda_application(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With stand-ins for PyCUDA and the GPU, it writes the right picture."""
-    example, cuda = load(repository, "pycuda_app"), FakeRuntime(2)
-
-    class GPUArray(OnGpu):
-        dtype = np.dtype(np.uint8)
-
-        def get_async(self, stream: Any) -> Any:
-            return self.read(stream.handle)
-
-    GPUArray.__module__ = "pycuda.gpuarray"
-    stream = SimpleNamespace(handle=cuda.cudaStreamCreateWithFlags(1)[1], synchronize=lambda: None)
-    modules: dict[str, Any] = {
-        name: ModuleType(name)
-        for name in ("pycuda", "pycuda.autoprimaryctx", "pycuda.driver", "pycuda.gpuarray")
-    }
-    modules["pycuda"].gpuarray = modules["pycuda.gpuarray"]
-    modules["pycuda"].driver = modules["pycuda.driver"]
-    modules["pycuda.driver"].Stream = lambda: stream
-    gpuarray = modules["pycuda.gpuarray"]
-    gpuarray.to_gpu_async = lambda pixels, stream: GPUArray(cuda, pixels, stream=stream.handle)
-    gpuarray.empty = lambda shape, dtype: GPUArray(cuda, np.zeros(shape, np.uint8))
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("srsdk.engines.cuda.pycuda.check_primary_context", lambda _: None)
-    picture = make_picture(60, 70)
-    Image.fromarray(picture).save(tmp_path / "in.png")
-    engine = write_engine(tmp_path / "x.engine")
-    opened = open_upscaler(monkeypatch, engine, cuda)
-    monkeypatch.setattr(srsdk, "Upscaler", lambda *_, **__: opened)
-    example.main(str(engine), str(tmp_path / "in.png"), str(tmp_path / "out.png"))
-    expected = picture.repeat(2, axis=0).repeat(2, axis=1)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected)
 
 
 def test_the_guide_names_what_exists(repository: Path) -> None:

@@ -146,7 +146,7 @@ def test_users_get_ranges(repository: Path) -> None:
     asked = [*table["dependencies"], *chain(*table["optional-dependencies"].values())]
     assert [name for name in asked if "==" in name] == []
     bounded = {re.split("[<>]", name)[0] for name in asked if "<" in name}
-    assert bounded == {"tensorrt", "tensorrt-rtx"}
+    assert bounded == {"tensorrt", "tensorrt-rtx", "tensorrt-lean-cu13"}
 
 
 def constraints(repository: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
 """Check and measure srsdk on an NVIDIA GPU: `python -m benchmarks gpu-check`.
 
-Uses: nothing.
+Uses: machine.
 """

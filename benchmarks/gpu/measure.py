@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import platform
 import time
 from collections.abc import Callable
 from statistics import median
@@ -11,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 import srsdk
-from srsdk.engines.cuda.device import Device, view
+from benchmarks.gpu.job import Job
+from benchmarks.machine import ROOT, commit, folder_sha256
+from srsdk.engines.cuda.device import Device, Owned, view
 from srsdk.engines.cuda.engine import CudaEngine
 from srsdk.inference.pipeline import Pipeline
 from srsdk.inference.planner import Planner
@@ -22,6 +27,54 @@ from srsdk.scheduling.context import Call
 Picture = npt.NDArray[np.uint8]
 COPY_BYTES = 64 << 20
 HEIGHT, WIDTH = 1080, 1920
+LIBRARIES = ("cuda-bindings", "torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx",
+             "tensorrt-lean-cu13", "cupy-cuda13x", "numba", "numba-cuda", "jax", "pycuda",
+             "numpy")  # fmt: skip
+MIN_HIDDEN = 0.2
+"""Share of copy time that must be hidden for copies to count as overlapped; the rest is noise."""
+MAX_ENQUEUE = 0.5
+"""Share of a pinned copy's time that enqueueing it may take; a pageable one takes all of it."""
+
+
+def versions(job: Job) -> None:
+    """Record GPU, driver, system, code and library versions."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    job.keep(
+        gpu=vars(job.device().properties),
+        cores=os.cpu_count(),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        srsdk=srsdk.__version__,
+        commit=commit(),
+        code_sha256=folder_sha256(ROOT / "srsdk"),
+        libraries=found,
+    )
+
+
+def memory_layer(job: Job) -> None:
+    """Check pinned copies, and measure how fast they are and how far they overlap."""
+    device = job.device()
+    same = pinned_content(device)
+    job.check("pinned memory returns the bytes that were sent", same)
+    host_ms, copy_ms = enqueue_ms(device)
+    job.keep(enqueue_pinned_ms=host_ms, copy_pinned_ms=copy_ms)
+    job.check(
+        "enqueueing a pinned copy returns before the copy ends",
+        host_ms <= MAX_ENQUEUE * copy_ms,
+        host_ms / copy_ms,
+    )
+    rates = bandwidth(device)
+    job.keep(bandwidth_gb_s=rates)
+    ratios = {way: rates[f"{way}_pinned"] / rates[f"{way}_pageable"] for way in ("in", "out")}
+    job.keep(pinned_to_pageable=ratios)
+    hidden = overlap(device)
+    job.keep(overlap=hidden)
+    job.check("copies in and out overlap", hidden["hidden"] >= MIN_HIDDEN, hidden["hidden"])
 
 
 def picture(height: int = HEIGHT, width: int = WIDTH) -> Picture:
@@ -69,7 +122,7 @@ def bandwidth(device: Device) -> dict[str, float]:
 
 def timed_ms(device: Device, stream: int, work: Callable[[], None], rounds: int = 7) -> float:
     """Return the median time of enqueued work in ms, measured with CUDA events."""
-    start, end = device.event(), device.event()
+    start, end = device.event(timed=True), device.event(timed=True)
     times = []
     try:
         for _ in range(rounds + 1):
@@ -94,6 +147,56 @@ def cycles(device: Device, open_use_close: Callable[[], None], count: int = 100)
     with device.active():
         after, _ = device.memory()
     return {"cycles": count, "free_before": before, "free_after": after, "lost": before - after}
+
+
+def enqueue_ms(device: Device, rounds: int = 7) -> tuple[float, float]:
+    """Return the median ms that enqueueing a pinned copy takes, and that the copy takes."""
+    with device.active():
+        owned = [device.pinned(COPY_BYTES), device.allocate(COPY_BYTES), device.stream()]
+        host, memory, stream = (one.handle for one in owned)
+        enqueued, copied = [], []
+        try:
+            for _ in range(rounds + 1):
+                began_s = time.perf_counter()
+                device.copy_in(memory, host, COPY_BYTES, stream)
+                enqueued.append(1000 * (time.perf_counter() - began_s))
+                device.drain(stream)
+                copied.append(1000 * (time.perf_counter() - began_s))
+        finally:
+            _close(owned)
+    return median(enqueued[1:]), median(copied[1:])
+
+
+def overlap(device: Device) -> dict[str, float]:
+    """Return the ms of a copy in and a copy out, one after the other and on two streams.
+
+    `hidden` is the share of the shorter copy that ran during the other.
+    """
+    with device.active():
+        owned = [device.pinned(COPY_BYTES), device.pinned(COPY_BYTES), device.allocate(COPY_BYTES),
+                 device.allocate(COPY_BYTES), device.stream(), device.stream()]  # fmt: skip
+        host_in, host_out, target, source, first, second = (one.handle for one in owned)
+
+        def both(out_stream: int) -> float:
+            began_s = time.perf_counter()
+            device.copy_in(target, host_in, COPY_BYTES, first)
+            device.copy_out(host_out, source, COPY_BYTES, out_stream)
+            device.drain(first)
+            device.drain(out_stream)
+            return 1000 * (time.perf_counter() - began_s)
+
+        try:
+            serial_ms = median(both(first) for _ in range(7))
+            parallel_ms = median(both(second) for _ in range(7))
+        finally:
+            _close(owned)
+    hidden = 2 * (serial_ms - parallel_ms) / serial_ms
+    return {"serial_ms": serial_ms, "parallel_ms": parallel_ms, "hidden": hidden}
+
+
+def _close(owned: list[Owned]) -> None:
+    for one in reversed(owned):
+        one.close()
 
 
 def pinned_content(device: Device) -> bool:

@@ -1,8 +1,9 @@
-"""Sections of `gpu-check` that need PyTorch: slots, graphs, sweeps, peers, lower_bounds."""
+"""Sections of `gpu-check` that need PyTorch: slots, graphs, sweep, peers, bounds."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.utils.dlpack
 
 from benchmarks.gpu import measure
+from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Runner, manifest_for, median_ms, picture, profiled
 from benchmarks.gpu.torch_engine import Bytes, Nearest, load, open_torch
 from srsdk import models
@@ -19,32 +21,44 @@ from srsdk.manifest import read_manifest
 
 TILE_PX = 256
 MODEL = "gan_x4"
+MAX_LOST_BYTES = 1 << 20
+EDGE_SIZES = ((1, 1), (1, 400), (400, 1), (57, 58), (58, 64), (63, 65), (64, 64), (128, 129))
+"""Around the tile of 64 px with an overlap of 3 px, and pictures of a single row or column."""
 
 
-def check_slots(device: Device) -> dict[str, Any]:
-    """Check that nearest-neighbor is bit-exact for random sizes, slots, graphs and batches."""
+def slots(job: Job) -> None:
+    """Check that nearest-neighbor is bit-exact for many sizes, slots, graphs and batches."""
     random = np.random.default_rng(0)
-    wrong, count = 0, 0
-    for compute_streams, slots, graphs, batch in (
-        (1, 1, False, 1),
-        (1, 3, True, 1),
-        (2, 8, True, 3),
-    ):
-        engine = open_torch(Nearest(), compute_streams=compute_streams, graphs=graphs)
-        run = Runner(engine, manifest_for("n", 2, 3), tile=64, slots=slots, batch=batch)
+    drawn = [(int(h), int(w)) for h, w in random.integers(1, 400, (12, 2))]
+    wrong: list[str] = []
+    count = 0
+    for streams, number, graph, batch in ((1, 1, False, 1), (1, 3, True, 1), (2, 8, True, 3)):
+        engine = open_torch(Nearest(), compute_streams=streams, graphs=graph)
+        run = Runner(engine, manifest_for("n", 2, 3), tile=64, slots=number, batch=batch)
         try:
-            for _ in range(20):
-                height, width = random.integers(1, 400, 2)
+            for height, width in (*EDGE_SIZES, *drawn):
                 rgb = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-                expected = rgb.repeat(2, axis=0).repeat(2, axis=1)
-                tensor = torch.from_numpy(rgb).cuda()
-                there = torch.utils.dlpack.from_dlpack(run.on_device(tensor))
-                results = (run(rgb), there.cpu().numpy())
-                wrong += sum(not np.array_equal(result, expected) for result in results)
+                where = f"{height}x{width}, {number} slots, graphs {graph}, batch {batch}"
+                wrong += [f"{where}, {way}" for way in _wrong_ways(run, rgb)]
                 count += 2
         finally:
             run.close()
-    return {"pictures": count, "wrong": wrong}
+        job.keep(pictures=count, wrong=wrong)
+    job.check("every picture is exact, from the host and on the device", not wrong, wrong[:5])
+
+
+def _wrong_ways(run: Runner, rgb: measure.Picture) -> list[str]:
+    expected = rgb.repeat(2, axis=0).repeat(2, axis=1)
+    there = torch.utils.dlpack.from_dlpack(run.on_device(torch.from_numpy(rgb).cuda()))
+    results = {"from the host": run(rgb), "on the device": there.cpu().numpy()}
+    return [way for way, result in results.items() if not np.array_equal(result, expected)]
+
+
+def release(job: Job) -> None:
+    """Check that open-use-close cycles lose no device memory."""
+    found = check_memory_release(job.device())
+    job.keep(**found)
+    job.check("100 cycles lose less than 1 MiB", found["lost"] <= MAX_LOST_BYTES, found["lost"])
 
 
 def check_memory_release(device: Device) -> dict[str, Any]:
@@ -59,45 +73,46 @@ def check_memory_release(device: Device) -> dict[str, Any]:
     return measure.cycles(device, once)
 
 
-def graphs(device: Device) -> dict[str, Any]:
-    """Time the same work launched as a CUDA graph and kernel by kernel."""
+def graphs(job: Job) -> None:
+    """Time the same work as a CUDA graph and kernel by kernel; check that a graph is captured."""
     rgb = picture()
-    found: dict[str, Any] = {}
+    results = {}
     for name, graph in (("graph", True), ("no_graph", False)):
         run = _runner(load(MODEL, torch.float16), graphs=graph)
         try:
+            slot = run.engine.slot((1, TILE_PX, TILE_PX, 3))
+            has_graph = slot.has_graph
+            slot.close()
             call, hidden = profiled(run, rgb)
-            found[name] = {**dataclasses.asdict(call), "copies_hidden": hidden}
+            results[name] = run(rgb)
         finally:
             run.close()
-    return found
+        times = dataclasses.asdict(call)
+        job.keep(**{name: {"has_graph": has_graph, "copies_hidden": hidden, **times}})
+        job.check(f"{name}: has_graph is {graph}", has_graph is graph, has_graph)
+        job.check(f"{name}: copies are hidden", hidden >= measure.MIN_HIDDEN, hidden)
+    same = np.array_equal(results["graph"], results["no_graph"])
+    job.check("a graph gives the same picture as its kernels", same)
 
 
-def sweep(device: Device) -> list[dict[str, Any]]:
+def sweep(job: Job) -> None:
     """Time tile sizes, batches, slots and compute streams, numpy to numpy."""
-    rgb, rows = picture(), []
+    rgb = picture()
+    rows: list[dict[str, Any]] = []
     net = load(MODEL, torch.float16)
-    for tile in (128, 256, 512):
-        for batch in (1, 4):
-            for slots in (1, 2, 3, 4):
-                run = _runner(net, tile=tile, slots=slots, batch=batch)
-                try:
-                    ms = median_ms(lambda run=run: run(rgb), 5)  # type: ignore[misc]
-                finally:
-                    run.close()
-                rows.append(
-                    {"tile": tile, "batch": batch, "slots": slots, "compute_streams": 1, "ms": ms}
-                )
-    run = _runner(net, compute_streams=2, slots=4)
-    try:
-        ms = median_ms(lambda: run(rgb), 5)
-    finally:
-        run.close()
-    rows.append({"tile": TILE_PX, "batch": 1, "slots": 4, "compute_streams": 2, "ms": ms})
-    return rows
+    sizes = itertools.product((128, 256, 512), (1, 4), (1, 2, 3, 4), (1,))
+    for tile, batch, number, streams in (*sizes, (TILE_PX, 1, 4, 2)):
+        run = _runner(net, tile=tile, slots=number, batch=batch, compute_streams=streams)
+        try:
+            ms = median_ms(lambda run=run: run(rgb), 5)  # type: ignore[misc]
+        finally:
+            run.close()
+        row = {"tile": tile, "batch": batch, "slots": number, "compute_streams": streams, "ms": ms}
+        rows.append(row)
+        job.keep(rows=rows)
 
 
-def end_to_end(device: Device) -> dict[str, Any]:
+def end_to_end(job: Job) -> None:
     """Time numpy to numpy, and device to device into the caller's buffer; compare results."""
     rgb = picture()
     run = _runner(load(MODEL, torch.float16))
@@ -109,18 +124,16 @@ def end_to_end(device: Device) -> dict[str, Any]:
             run.on_device(tensor, out)
             torch.cuda.synchronize()
 
-        found = {"numpy_ms": median_ms(lambda: run(rgb)), "device_ms": median_ms(there)}
-        found["same"] = bool(np.array_equal(out.cpu().numpy(), run(rgb)))
-        return found
+        job.keep(numpy_ms=median_ms(lambda: run(rgb)), device_ms=median_ms(there))
+        same = np.array_equal(out.cpu().numpy(), run(rgb))
+        job.check("device to device gives the same picture as numpy to numpy", same)
     finally:
         run.close()
 
 
-def peers(device: Device) -> dict[str, Any]:
+def peers(job: Job) -> None:
     """Time PyTorch alone on the whole picture: eager, channels_last FP16, compiled."""
-    rgb = picture()
-    tensor = torch.from_numpy(rgb).cuda()[None]
-    found: dict[str, Any] = {}
+    tensor = torch.from_numpy(picture()).cuda()[None]
     kinds: list[tuple[str, Callable[[], Any]]] = [
         ("eager_fp32", lambda: load(MODEL, torch.float32)),
         ("channels_last_fp16", lambda: load(MODEL, torch.float16)),
@@ -129,30 +142,42 @@ def peers(device: Device) -> dict[str, Any]:
     for name, make in kinds:
         try:
             net = make()
-            found[f"{name}_ms"] = _torch_ms(net, tensor)
-        except Exception as error:  # record a failing peer and continue
-            found[f"{name}_ms"] = f"failed: {str(error).splitlines()[0][:200]}"
+            job.keep(**{f"{name}_ms": _torch_ms(net, tensor)})
+        except Exception as error:  # a peer that fails is a result, too
+            job.keep(**{f"{name}_ms": f"failed: {str(error).splitlines()[0][:200]}"})
         torch.cuda.empty_cache()
-    return found
 
 
-def lower_bounds(device: Device) -> dict[str, Any]:
-    """Return lower bounds of the time: FLOP over measured peak, bytes over measured bandwidth."""
+def bounds(job: Job) -> None:
+    """Record lower bounds of the time: FLOP over measured peak, bytes over measured bandwidth."""
     side = 8192
     a = torch.randn(side, side, device="cuda", dtype=torch.float16)
     ms = _torch_ms(lambda x: x @ x, a)
     peak = 2 * side**3 / (ms / 1000)
     net = load(MODEL, torch.float32)
     flop = 2 * _macs_per_pixel(net) * measure.HEIGHT * measure.WIDTH
-    rates = measure.bandwidth(device)
+    rates = measure.bandwidth(job.device())
     bytes_in = measure.HEIGHT * measure.WIDTH * 3
     copies_ms = bytes_in / rates["in_pinned"] / 1e6 + 16 * bytes_in / rates["out_pinned"] / 1e6
-    return {
-        "peak_fp16_tflops": peak / 1e12,
-        "model_gflop": flop / 1e9,
-        "compute_floor_ms": 1000 * flop / peak,
-        "copy_floor_ms": copies_ms,
-    }
+    job.keep(
+        peak_fp16_tflops=peak / 1e12,
+        model_gflop=flop / 1e9,
+        compute_floor_ms=1000 * flop / peak,
+        copy_floor_ms=copies_ms,
+    )
+
+
+def sanitized(job: Job) -> None:
+    """Do a little of everything, for a tool that makes each kernel many times slower."""
+    rgb = picture(90, 70)
+    for graph in (False, True):
+        engine = open_torch(Nearest(), graphs=graph)
+        run = Runner(engine, manifest_for("n", 2, 3), tile=64, slots=2)
+        try:
+            wrong = _wrong_ways(run, rgb)
+        finally:
+            run.close()
+        job.check(f"graphs {graph}: exact under the tool", not wrong, wrong)
 
 
 def result_of(dtype: torch.dtype, rgb: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srsdk.engines.cuda.compute_streams import make_compute_streams
+from srsdk.engines.cuda.compute_streams import ComputeStream, make_compute_streams
 from srsdk.engines.cuda.device import Device
 from srsdk.engines.cuda.engine import CudaEngine, failure
 from srsdk.engines.protocol import Signature
@@ -58,15 +58,17 @@ class TorchNetwork:
     """A PyTorch module as srsdk's `Network`."""
 
     capturable = True
+    few_shapes = False
     profiles: tuple[tuple[int, int, int], ...] = ()
 
     def __init__(self, module: Callable[[Tensor], Tensor]) -> None:
         self._module = module
         self.signature = Signature("uint8", (None, None, None, 3), (None, None, None, 3))
 
-    def prepare(self, input_shape: tuple[int, ...], stream: int) -> TorchRun:
+    def prepare(self, input_shape: tuple[int, ...], compute_stream: ComputeStream) -> TorchRun:
         """Run once to find the output shape."""
-        with torch.inference_mode(), _on(stream):
+        stream = compute_stream.stream.handle
+        with compute_stream.lock, torch.inference_mode(), _on(stream):
             try:
                 shape = tuple(self._module(_zeros(input_shape)).shape)
             except torch.OutOfMemoryError as error:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.workloads import picture
-from srsdk.engines.cuda.device import device_count, load_runtime
+from srsdk.engines.cuda.driver import device_count
 from srsdk.errors import SrsdkError
 
 Picture = npt.NDArray[np.uint8]
@@ -234,7 +234,7 @@ def missing(peer: Peer, job: Job) -> str | None:
 def no_gpu() -> str | None:
     """Return why no NVIDIA GPU can be used, or None."""
     try:
-        device_count(load_runtime())
+        device_count()
     except SrsdkError as error:
         return str(error)
     return None

@@ -25,9 +25,7 @@ def open_it(job: Job) -> Upscale:
     assert job.engine is not None
     plan = Path(job.engine).read_bytes()
     trt = importlib.import_module("tensorrt_rtx" if plan.startswith(RTX_MAGIC) else "tensorrt")
-    from cuda.bindings import runtime
-
-    return Loop(trt, runtime, plan, (1, job.height, job.width, 3))
+    return Loop(trt, plan, (1, job.height, job.width, 3))
 
 
 class Loop:
@@ -35,53 +33,40 @@ class Loop:
 
     Args:
         trt: `tensorrt` or `tensorrt_rtx`.
-        cuda: `cuda.bindings.runtime`.
         plan: a serialized engine that takes (N, H, W, 3) uint8.
         shape: input shape.
     """
 
-    def __init__(self, trt: Any, cuda: Any, plan: bytes, shape: tuple[int, ...]) -> None:
-        self._cuda = cuda
+    def __init__(self, trt: Any, plan: bytes, shape: tuple[int, ...]) -> None:
+        from cuda.bindings import driver
+
+        self._cuda: Any = driver
+        self._call(driver.cuInit(0))
+        self._call(driver.cuCtxSetCurrent(self._call(driver.cuDevicePrimaryCtxRetain(0))))
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         self._engine = _checked(self._runtime.deserialize_cuda_engine(plan), "the engine")
         self._context = _checked(self._engine.create_execution_context(), "a context")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         source, target = inputs[0], next(name for name in names if name != inputs[0])
-        self._stream = self._call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        self._stream = int(self._call(driver.cuStreamCreate(1)))  # non-blocking
         self._select(source, shape)
         large = tuple(self._context.get_tensor_shape(target))
         self._host_in, self._host_out = self._pinned(shape), self._pinned(large)
-        self._in = self._call(cuda.cudaMalloc(self._host_in.nbytes))
-        self._out = self._call(cuda.cudaMalloc(self._host_out.nbytes))
+        self._in = int(self._call(driver.cuMemAlloc(self._host_in.nbytes)))
+        self._out = int(self._call(driver.cuMemAlloc(self._host_out.nbytes)))
         for name, address in ((source, self._in), (target, self._out)):
             _checked(self._context.set_tensor_address(name, address), f"the address of {name}")
 
     def __call__(self, lr: Picture) -> Picture:
         """Upscale (H, W, 3) uint8."""
         self._host_in[0] = lr
-        kinds = self._cuda.cudaMemcpyKind
-        size_in, size_out = self._host_in.nbytes, self._host_out.nbytes
-        self._call(
-            self._cuda.cudaMemcpyAsync(
-                self._in,
-                self._host_in.ctypes.data,
-                size_in,
-                kinds.cudaMemcpyHostToDevice,
-                self._stream,
-            )
-        )
-        _checked(self._context.execute_async_v3(self._stream), "the computation")
-        self._call(
-            self._cuda.cudaMemcpyAsync(
-                self._host_out.ctypes.data,
-                self._out,
-                size_out,
-                kinds.cudaMemcpyDeviceToHost,
-                self._stream,
-            )
-        )
-        self._call(self._cuda.cudaStreamSynchronize(self._stream))
+        cuda, stream = self._cuda, self._stream
+        source, target = self._host_in, self._host_out
+        self._call(cuda.cuMemcpyHtoDAsync(self._in, source.ctypes.data, source.nbytes, stream))
+        _checked(self._context.execute_async_v3(stream), "the computation")
+        self._call(cuda.cuMemcpyDtoHAsync(target.ctypes.data, self._out, target.nbytes, stream))
+        self._call(cuda.cuStreamSynchronize(stream))
         result: Picture = self._host_out[0].copy()
         return result
 
@@ -108,7 +93,7 @@ class Loop:
 
     def _pinned(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         size = math.prod(shape)
-        address = self._call(self._cuda.cudaHostAlloc(size, self._cuda.cudaHostAllocPortable))
+        address = self._call(self._cuda.cuMemHostAlloc(size, 0))
         content = (ctypes.c_uint8 * size).from_address(int(address))
         return np.ctypeslib.as_array(content).reshape(shape)
 

@@ -22,11 +22,12 @@ from tqdm import tqdm
 from export.errors import ExportError
 from export.graph.wrapper import INPUT
 from export.targets import lint
+from srsdk.engines.tensorrt_library import made, make_logger
 from srsdk.formats.tensorrt_plan import MAX_TEXT_BYTES
 
 MODULES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 MIN_TENSORRT = 11
-NO_GPU_ECHO = ("catchCudaError", "cudaError 35", "Error reading CUDA GPU properties")
+NO_GPU_ECHO = ("cudaError 35", "Error reading CUDA GPU properties")
 """Parts of a second message that every error causes without a driver; unrelated to the fault."""
 
 
@@ -75,6 +76,7 @@ def build_engine(
     *,
     profiles: Sequence[tuple[int, int, int]],
     sms: tuple[int, ...],
+    version_compatible: bool = False,
     show: bool | None = None,
 ) -> bytes:
     """Build one plan; Ctrl-C stops it at the builder's next step.
@@ -85,6 +87,7 @@ def build_engine(
         manifest_text: becomes the network's name, which stays readable in the plan.
         profiles: fixed input shapes, (batch, height, width).
         sms: GPU architectures (SM numbers) for `rtx`; empty: the library's portable default.
+        version_compatible: let later versions of `tensorrt` and its lean runtime open the plan.
         show: draw a progress bar; None: only if stderr is a terminal.
 
     Raises:
@@ -99,7 +102,9 @@ def build_engine(
     lint.check(model, sms if library.flavour == "rtx" else ())
     cancelled = threading.Event()
     with tqdm(desc="engine", unit="step", leave=False, disable=not _shown(show)) as bar:
-        job = _Job(library, model, manifest_text, tuple(profiles), sms, bar, cancelled)
+        job = _Job(
+            library, model, manifest_text, tuple(profiles), sms, bar, cancelled, version_compatible
+        )
         # the builder blocks its thread in C++; this thread stays free to receive Ctrl-C
         with ThreadPoolExecutor(1, thread_name_prefix="srsdk-builder") as pool:
             future = pool.submit(_build, job)
@@ -119,35 +124,50 @@ class _Job:
     sms: tuple[int, ...]
     bar: Any
     cancelled: threading.Event
+    version_compatible: bool = False
 
 
 def _build(job: _Job) -> bytes:
     trt = job.library.module
-    log = _make_log(trt)
-    builder = trt.Builder(log)
-    if builder is None:
-        raise EngineBuildError(_sentence("no builder", log.errors))
+    log = make_logger(trt, forward=False)
+    builder = made(log, "no builder", trt.Builder, error=EngineBuildError)
+    # unlimited: the first line is the cause
+    with log.lines.collect(None) as lines:
+        try:
+            plan = _build_with(job, builder, log, lines)
+        except EngineBuildError:
+            raise
+        except RuntimeError as error:
+            raise EngineBuildError(
+                _sentence("the builder failed", [*_causes(lines), str(error)])
+            ) from error
+    if plan is None:
+        if job.cancelled.is_set():
+            raise EngineBuildError("the build was cancelled")
+        raise EngineBuildError(_sentence("the builder failed", _causes(lines)))
+    return bytes(plan)
+
+
+def _build_with(job: _Job, builder: Any, log: Any, lines: Sequence[str]) -> Any:
+    """Return the plan; None: the builder failed or was cancelled."""
+    trt = job.library.module
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, log)
     if not parser.parse(job.model.SerializeToString()):
         texts = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise EngineBuildError(_sentence("the parser rejects the graph", texts or log.errors))
+        raise EngineBuildError(_sentence("the parser rejects the graph", texts or _causes(lines)))
     network.name = job.manifest_text
     config = builder.create_builder_config()
-    _add_profiles(job, builder, config, log)
+    _add_profiles(job, builder, config, lines)
     _set_targets(job, config)
+    _set_flags(job, config)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     monitor = _make_monitor(trt, job.bar, job.cancelled)
     config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        if job.cancelled.is_set():
-            raise EngineBuildError("the build was cancelled")
-        raise EngineBuildError(_sentence("the builder failed", log.errors))
-    return bytes(plan)
+    return builder.build_serialized_network(network, config)
 
 
-def _add_profiles(job: _Job, builder: Any, config: Any, log: Any) -> None:
+def _add_profiles(job: _Job, builder: Any, config: Any, lines: Sequence[str]) -> None:
     shape = [d.dim_value for d in job.model.graph.input[0].type.tensor_type.shape.dim]
     channels_last = shape[3] in (1, 3)
     for batch, height, width in job.profiles:
@@ -169,7 +189,7 @@ def _add_profiles(job: _Job, builder: Any, config: Any, log: Any) -> None:
             noise = (batch, latent, height, width)
             profile.set_shape(port.name, noise, noise, noise)
         if config.add_optimization_profile(profile) < 0:
-            raise EngineBuildError(_sentence(f"profile {sizes} is rejected", log.errors))
+            raise EngineBuildError(_sentence(f"profile {sizes} is rejected", _causes(lines)))
 
 
 def _set_targets(job: _Job, config: Any) -> None:
@@ -188,20 +208,13 @@ def _set_targets(job: _Job, config: Any) -> None:
         config.set_compute_capability(getattr(capabilities, known[str(sm)]), index)
 
 
-def _make_log(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Collects errors and prints nothing."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            wrong = severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
-            if wrong and not any(echo in message for echo in NO_GPU_ECHO):
-                self.errors.append(message)
-
-    return Log()
+def _set_flags(job: _Job, config: Any) -> None:
+    if not job.version_compatible:
+        return
+    flags = job.library.module.BuilderFlag
+    config.set_flag(flags.VERSION_COMPATIBLE)
+    # a plan with its own lean runtime opens only where code from plans is allowed: never in srsdk
+    config.set_flag(flags.EXCLUDE_LEAN_RUNTIME)
 
 
 def _make_monitor(trt: Any, bar: Any, cancelled: threading.Event) -> Any:
@@ -232,6 +245,11 @@ def _parser_error(error: Any) -> str:
 def _sentence(what: str, texts: Sequence[str]) -> str:
     first = " ".join(texts[0].split()) if texts else "it gives no reason"
     return f"{what}: {first[:500]}"
+
+
+def _causes(lines: Sequence[str]) -> list[str]:
+    """Return the logged lines that are not an echo."""
+    return [line for line in lines if not any(echo in line for echo in NO_GPU_ECHO)]
 
 
 def _shown(show: bool | None) -> bool:

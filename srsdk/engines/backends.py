@@ -8,6 +8,8 @@ import importlib.util
 BACKENDS = ("openvino", "onnxruntime")
 """CPU backends, in the order in which `auto` tries them: OpenVINO measured faster (README)."""
 ALL_BACKENDS = (*BACKENDS, "tensorrt")
+FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean")
+"""Packages of the backend `tensorrt`."""
 
 
 def installed(backend: str) -> bool:
@@ -16,12 +18,17 @@ def installed(backend: str) -> bool:
 
 
 def library_version(backend: str) -> str:
-    """Return the version of the backend's library, whichever wheel it came from; "": unknown."""
+    """Return the version of the backend's library, whichever wheel it came from; "": unknown.
+
+    For `tensorrt`: of all flavours that are installed.
+    """
     try:
         return importlib.metadata.version(backend)
     except importlib.metadata.PackageNotFoundError:
         # the wheel has another name than the package, such as onnxruntime-gpu
-        wheels = importlib.metadata.packages_distributions().get(backend, ())
+        by_package = importlib.metadata.packages_distributions()
+        packages = FLAVOURS if backend == "tensorrt" else (backend,)
+        wheels = {name for package in packages for name in by_package.get(package, ())}
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(wheels))
 
 

@@ -50,10 +50,10 @@ def has_gpu_onnxruntime() -> bool:
 
 
 def _shows_a_gpu() -> bool:
-    from srsdk.engines.cuda import device as cuda
+    from srsdk.engines.cuda import driver
 
     try:
-        return cuda.device_count(cuda.load_runtime()) > 0
+        return driver.device_count() > 0
     except SrsdkError as error:
         log.info("device auto: cpu (%s)", error)
         return False

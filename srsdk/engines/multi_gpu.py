@@ -18,6 +18,7 @@ class MultiGpuEngine:
         self.device = ", ".join(engine.device for engine in engines)
         self.signature = engines[0].signature
         self.profiles = engines[0].profiles
+        self.few_shapes = engines[0].few_shapes
         self._turn = itertools.cycle(self.engines)
         self._lock = threading.Lock()
 

@@ -32,6 +32,7 @@ class OnnxRuntimeEngine:
     backend = "onnxruntime"
     device = "cpu"
     profiles: tuple[tuple[int, int, int], ...] = ()
+    few_shapes = False
 
     def __init__(
         self, path: Path, *, threads: int | None, streams: int = 1, graph: bytes | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from srsdk.engines.cuda.compute_streams import make_compute_streams
+from srsdk.engines.cuda.compute_streams import ComputeStream, make_compute_streams
 from srsdk.engines.cuda.device import Device
 from srsdk.engines.cuda.engine import CudaEngine, failure
 from srsdk.engines.onnxruntime import ERRORS_ONLY, onnx_dtype, onnx_shape
@@ -28,7 +28,10 @@ PROVIDER = "CUDAExecutionProvider"
 DEVICE_KIND = "cuda"
 """Device type of the bound addresses."""
 _FIX = "pip uninstall -y onnxruntime && pip install 'srsdk[cuda]', or device='cpu'"
-MakeSession = Callable[[Path | bytes, dict[str, str]], Any]
+_RECORD_NODES = "session.record_ep_graph_assignment_info"
+"""Session setting: remember which provider each node was assigned to."""
+COMPUTE_OPS = frozenset({"Conv", "ConvTranspose", "FusedConv", "MatMul", "Gemm", "FusedMatMul"})
+"""Operators of which a network for images consists; on the CPU they would be the fallback."""
 
 
 def open_onnxruntime_cuda(
@@ -37,9 +40,6 @@ def open_onnxruntime_cuda(
     *,
     max_memory: int | None = None,
     graph: bytes | None = None,
-    graphs: bool = True,
-    runtime: Any = None,
-    make_session: MakeSession | None = None,
 ) -> CudaEngine:
     """Open an ONNX file on one GPU.
 
@@ -48,15 +48,12 @@ def open_onnxruntime_cuda(
         device_index: index of the GPU.
         max_memory: device bytes for slots, and separately for the library's arena; None: no limit.
         graph: ONNX bytes to open instead of the file's content: a form derived from it.
-        graphs: record computations as CUDA graphs.
-        runtime: replaces `cuda.bindings.runtime` in tests.
-        make_session: replaces `make_cuda_session` in tests.
 
     Raises:
         ModelError: the library cannot read the file.
         BackendError: no GPU, or the library would fall back to the CPU.
     """
-    device = Device(device_index, runtime)
+    device = Device(device_index)
     # a session computes everything on one stream
     compute_streams = make_compute_streams(device, 1)
     try:
@@ -71,14 +68,14 @@ def open_onnxruntime_cuda(
         if max_memory is not None:
             options["gpu_mem_limit"] = str(max_memory)
         with device.active():
-            session = (make_session or make_cuda_session)(graph or path, options)
+            session = make_cuda_session(graph or path, options)
             network = OnnxRuntimeNetwork(path, session, device)
     except BaseException:
         for compute_stream in compute_streams:
             compute_stream.close()
         raise
     return CudaEngine(
-        "onnxruntime", device, network, compute_streams, graphs=graphs, max_memory=max_memory
+        "onnxruntime", device, network, compute_streams, graphs=False, max_memory=max_memory
     )
 
 
@@ -97,14 +94,22 @@ def make_cuda_session(path: Path | bytes, provider_options: dict[str, str]) -> A
     ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry(_RECORD_NODES, "1")
     try:
         model = path if isinstance(path, bytes) else os.fspath(path)
-        session = ort.InferenceSession(model, options, providers=[(PROVIDER, provider_options)])
+        session = ort.InferenceSession(
+            model,
+            options,
+            providers=[(PROVIDER, provider_options)],
+            # after an error of CUDA, `run` would silently repeat itself on the CPU
+            enable_fallback=0,
+        )
     except Exception as error:  # the only common base of the library's exceptions
         first = _first_line(error)
         name = "a form of this model" if isinstance(path, bytes) else path
         raise ModelError(f"{name}: ONNX Runtime cannot open this model: {first}") from error
     check_provider(session)
+    check_nodes(_op_types_by_provider(session))
     return session
 
 
@@ -122,10 +127,44 @@ def check_provider(session: Any) -> None:
         )
 
 
+def check_nodes(op_types: dict[str, list[str]]) -> None:
+    """Check that the network's computation is on the GPU.
+
+    The library assigns each node to a provider on its own. It keeps the arithmetic of shapes on
+    the CPU for good reasons; other operators there are slow and are logged.
+
+    Args:
+        op_types: operators by provider.
+
+    Raises:
+        BackendError: convolutions or matrix products run on the CPU.
+    """
+    elsewhere = [op for name, ops in op_types.items() if name != PROVIDER for op in ops]
+    fallen_back = sorted(set(elsewhere) & COMPUTE_OPS)
+    if fallen_back:
+        raise BackendError(
+            f"ONNX Runtime {ort.__version__} runs {', '.join(fallen_back)} of this model on the "
+            "CPU, expected the GPU: export it again with python -m export, or use device='cpu'"
+        )
+    if elsewhere:
+        counts = ", ".join(f"{op} ({n})" for op, n in sorted(Counter(elsewhere).items()))
+        log.info("ONNX Runtime runs these operators on the CPU: %s", counts)
+
+
+def _op_types_by_provider(session: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    return found
+
+
 class OnnxRuntimeNetwork:
     """A session whose runs are bound to fixed device addresses."""
 
-    capturable = True
+    # the library may copy pageable memory and call the host within a run, which a CUDA graph would
+    # repeat with the values of the time when it was captured
+    capturable = False
+    few_shapes = True
     profiles: tuple[tuple[int, int, int], ...] = ()
 
     def __init__(self, path: Path, session: Any, device: Device) -> None:
@@ -139,24 +178,30 @@ class OnnxRuntimeNetwork:
         self._output_shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._arena_bytes: dict[tuple[int, ...], int] = {}
 
-    def prepare(self, input_shape: tuple[int, ...], stream: int) -> OnnxRuntimeRun:
+    def prepare(
+        self, input_shape: tuple[int, ...], compute_stream: ComputeStream
+    ) -> OnnxRuntimeRun:
         """Run a new shape once from the host, to learn its output shape and select kernels."""
-        if self._session is None:
-            raise BackendError("this Upscaler is closed")
-        if input_shape not in self._output_shapes:
-            before, _ = self._device.memory()
-            zeros = np.zeros(input_shape, self.signature.dtype)
-            try:
-                (output,) = self._session.run([self.names[1]], {self.names[0]: zeros})
-            except Exception as error:
-                what = f"ONNX Runtime refuses {input_shape}: {_first_line(error)}"
-                raise failure(what) from error
-            after, _ = self._device.memory()
-            self._output_shapes[input_shape] = output.shape
-            self._arena_bytes[input_shape] = max(0, before - after)
-        shapes = input_shape, self._output_shapes[input_shape]
-        return OnnxRuntimeRun(self._session, self._device.index, self.names,
-                              self.signature.dtype, shapes)  # fmt: skip
+        with compute_stream.lock:
+            if self._session is None:
+                raise BackendError("this Upscaler is closed")
+            if input_shape not in self._output_shapes:
+                self._run_once(input_shape)
+            shapes = input_shape, self._output_shapes[input_shape]
+            return OnnxRuntimeRun(self._session, self._device.index, self.names,
+                                  self.signature.dtype, shapes)  # fmt: skip
+
+    def _run_once(self, input_shape: tuple[int, ...]) -> None:
+        before, _ = self._device.memory()
+        zeros = np.zeros(input_shape, self.signature.dtype)
+        try:
+            (output,) = self._session.run([self.names[1]], {self.names[0]: zeros})
+        except Exception as error:
+            what = f"ONNX Runtime refuses {input_shape}: {_first_line(error)}"
+            raise failure(what) from error
+        after, _ = self._device.memory()
+        self._output_shapes[input_shape] = output.shape
+        self._arena_bytes[input_shape] = max(0, before - after)
 
     def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
         """Return how much the library's arena grew at the first run of the shape."""

@@ -58,6 +58,7 @@ class OpenVinoEngine:
     backend = "openvino"
     device = "cpu"
     profiles: tuple[tuple[int, int, int], ...] = ()
+    few_shapes = False
 
     def __init__(
         self,
@@ -128,7 +129,8 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         """Release the compiled models; open slots keep theirs until they are closed."""
-        self._compiled.clear()
+        with self._lock:
+            self._compiled.clear()
 
 
 class OpenVinoSlot:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from srsdk.engines.cuda.device import Device, NoDriverError
-from srsdk.engines.tensorrt_library import TITLES, Library, open_library
+from srsdk.engines.tensorrt_library import TITLES, Library, open_library, sentence
 from srsdk.errors import EngineMismatch
 from srsdk.formats.tensorrt_plan import PlanHeader, hash_file, read_plan_header
 from srsdk.manifest import Manifest, read_manifest
 
 log = logging.getLogger("srsdk")
+
+FLAVOURS = ("rtx", "tensorrt")
+"""Flavours of an engine; those of TensorRT may run in its lean runtime."""
+NEXT_MAJOR = {"10": "11"}
+"""Major versions whose version-compatible plans the next one runs: NVIDIA promises it for each pair
+separately (support matrix of TensorRT 11.4)."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,12 @@ class Opened:
     """The GPU that will run it."""
 
 
-def open_plan(path: Path, device_index: int, *, runtime: Any = None) -> Opened:
+def open_plan(path: Path, device_index: int) -> Opened:
     """Check manifest, flavour, version, GPU generation, size and hash, in this order.
 
     Args:
         path: an `.engine` file, with or without an srsdk manifest (trtexec, Polygraphy).
         device_index: index of the GPU that will run it.
-        runtime: replaces `cuda.bindings.runtime` in tests.
 
     Raises:
         ModelError, ManifestError: not an engine file, or its manifest is damaged.
@@ -50,12 +56,13 @@ def open_plan(path: Path, device_index: int, *, runtime: Any = None) -> Opened:
     fix = _rebuild_command(path, manifest, flavour)
     library = _import_library(path, flavour, manifest, header)
     _check_version(path, library, manifest, header, fix)
-    device = _device(path, device_index, runtime)
+    device = _device(path, device_index)
     _check_sm(path, library, manifest, header, device, fix)
     _check_size(path, header, fix)
     plan = path.read_bytes()
     _check_hash(path, plan, fix)
-    _check_validity(path, library, plan, fix)
+    with device.active():
+        _check_validity(path, library, plan, fix)
     return Opened(path, plan, manifest, library, device)
 
 
@@ -63,10 +70,10 @@ def _flavour(path: Path, manifest: Manifest | None, header: PlanHeader | None) -
     by_header = "tensorrt" if header is None else "rtx"
     if manifest is None:
         return by_header
-    if manifest.flavour not in TITLES:
+    if manifest.flavour not in FLAVOURS:
         raise EngineMismatch(
             f"{path}: its manifest has flavour {manifest.flavour!r}, expected "
-            f"{' or '.join(TITLES)}: python -m export SOURCE -o {path.parent} --target rtx"
+            f"{' or '.join(FLAVOURS)}: python -m export SOURCE -o {path.parent} --target rtx"
         )
     return manifest.flavour
 
@@ -74,11 +81,43 @@ def _flavour(path: Path, manifest: Manifest | None, header: PlanHeader | None) -
 def _import_library(
     path: Path, flavour: str, manifest: Manifest | None, header: PlanHeader | None
 ) -> Library:
+    if _is_compatible(manifest):
+        return _import_compatible(path, _built_version(manifest, header))
     try:
         return open_library(flavour)
     except EngineMismatch as error:
         built = _built_version(manifest, header)
-        raise EngineMismatch(f"{path}: built by {TITLES[flavour]} {built}; {error}") from error
+        lean = "; 'srsdk[lean]' runs engines that were exported with --version-compatible"
+        raise EngineMismatch(
+            f"{path}: built by {TITLES[flavour]} {built}; {error}"
+            f"{lean if flavour == 'tensorrt' else ''}"
+        ) from error
+
+
+def _import_compatible(path: Path, built: str) -> Library:
+    """Import TensorRT or its lean runtime, which runs version-compatible plans only.
+
+    Both may be installed, in two versions; the one that built the plan comes first, because the
+    other has NVIDIA's promise only.
+    """
+    found, missing = [], []
+    for name in ("tensorrt", "lean"):
+        try:
+            found.append(open_library(name))
+        except EngineMismatch as error:
+            missing.append(error)
+            continue
+        if found[-1].version == built:
+            return found[-1]
+    if not found:
+        reasons = "; ".join(map(str, missing))
+        raise EngineMismatch(f"{path}: built by TensorRT {built}; {reasons}") from missing[-1]
+    return found[0]
+
+
+def _is_compatible(manifest: Manifest | None) -> bool:
+    """Return whether a plan runs in later versions; TensorRT for RTX has no such plans."""
+    return manifest is not None and manifest.version_compatible and manifest.flavour == "tensorrt"
 
 
 def _check_version(
@@ -89,17 +128,59 @@ def _check_version(
     fix: str,
 ) -> None:
     built = _built_version(manifest, header)
-    if built and built != library.version:
-        title = TITLES[library.flavour]
+    if not built or built == library.version:
+        return
+    title = TITLES["rtx" if library.flavour == "rtx" else "tensorrt"]
+    if not _is_compatible(manifest):
         raise EngineMismatch(
             f"{path}: built for {title} {built}, installed is {library.version}; an engine opens "
             f"only with the version that built it: {fix}"
         )
+    if not runs_later(built, library.version):
+        raise EngineMismatch(
+            f"{path}: built for {title} {built} and later versions, installed is "
+            f"{library.version}: {_exact_runtime(built)}, or {fix}"
+        )
+    log.info("%s: built by %s %s, opened with %s", path, title, built, library.title)
 
 
-def _device(path: Path, index: int, runtime: Any) -> Device:
+def runs_later(built: str, installed: str) -> bool:
+    """Return whether NVIDIA promises that a version-compatible plan runs with a library.
+
+    Args:
+        built: version of TensorRT that built the plan, such as `11.4.0.106`.
+        installed: version of the library: as new or newer, of the same major version or a next one
+            that is in `NEXT_MAJOR`.
+    """
     try:
-        return Device(index, runtime)
+        old, new = ([int(part) for part in text.split(".")] for text in (built, installed))
+    except ValueError:
+        return False
+    return (old[0] == new[0] and old <= new) or NEXT_MAJOR.get(str(old[0])) == str(new[0])
+
+
+def other_runtime(opened: Opened) -> str:
+    """Return what to try when a newer library refuses a version-compatible plan; empty: nothing.
+
+    An exported plan does not contain its lean runtime, because host code from a file is never
+    allowed; NVIDIA documents the lean runtime of the same version for such a plan.
+    """
+    built = _built_version(opened.manifest, None)
+    if not _is_compatible(opened.manifest) or built == opened.library.version:
+        return ""
+    return f"; try the version that built it: {_exact_runtime(built)}"
+
+
+def _exact_runtime(version: str) -> str:
+    """Return the command that installs a version; a file's text never becomes another command."""
+    if not re.fullmatch(r"[0-9.]+", version):
+        return "pip install 'srsdk[lean]'"
+    return f"pip install 'tensorrt-lean-cu13=={version}'"
+
+
+def _device(path: Path, index: int) -> Device:
+    try:
+        return Device(index)
     except NoDriverError as error:
         raise EngineMismatch(f"{path}: an engine needs a GPU: {error}") from error
 
@@ -158,13 +239,16 @@ def _check_validity(path: Path, library: Library, plan: bytes, fix: str) -> None
     if library.flavour != "rtx":
         return
     trt = library.module
-    runtime = trt.Runtime(library.logger)
-    validity, bits = runtime.get_engine_validity(plan[: runtime.engine_header_size])
+    runtime = library.runtime(str(path))
+    header = plan[: runtime.engine_header_size]
+    with library.logger.lines.collect() as lines:
+        validity, bits = library.call(
+            f"{path}: {library.title} cannot check it", runtime.get_engine_validity, header
+        )
     if validity == trt.EngineValidity.INVALID:
         why = _reasons(trt, int(bits))
-        raise EngineMismatch(
-            f"{path}: {library.sentence(f'{library.title} refuses it ({why})')}: {fix}"
-        )
+        text = sentence(f"{library.title} refuses it ({why})", lines)
+        raise EngineMismatch(f"{path}: {text}: {fix}")
     if validity == trt.EngineValidity.SUBOPTIMAL:
         log.warning("%s: %s reports it as suboptimal here; %s", path, library.title, fix)
 
@@ -195,9 +279,10 @@ def _rebuild_command(path: Path, manifest: Manifest | None, flavour: str) -> str
         return "rebuild it with the tool that built it"
     profiles = ",".join("x".join(map(str, profile)) for profile in manifest.profiles)
     sizes = f" --profiles {profiles}" if profiles else ""
+    compatible = " --version-compatible" if _is_compatible(manifest) else ""
     return (
         f"python -m export SOURCE -o {path.parent} --precision {manifest.precision} "
-        f"--target {flavour}{sizes} --force"
+        f"--target {flavour}{compatible}{sizes} --force"
     )
 
 

@@ -98,9 +98,11 @@ class Engine(Protocol):
 
     profiles: tuple[tuple[int, int, int], ...]
     """The only input (batch, height, width) that it accepts; empty: any."""
+    few_shapes: bool
+    """Whether each new input shape takes long, so that pictures of all sizes share a few."""
 
     def slot(self, input_shape: tuple[int, ...]) -> Slot:
-        """Make a slot for one input shape (batch, then as in `signature`).
+        """Make a slot for one input shape (batch, then as in `signature`); called by any thread.
 
         Raises:
             OutOfMemoryError: not enough memory; nothing stays allocated.

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from srsdk.engines import kernel_cache as cache
-from srsdk.engines.cuda.compute_streams import make_compute_streams
-from srsdk.engines.cuda.engine import CudaEngine, failure, is_out_of_memory
-from srsdk.engines.plan_checks import Opened, open_plan
+from srsdk.engines.cuda.compute_streams import ComputeStream, make_compute_streams
+from srsdk.engines.cuda.engine import CudaEngine, is_out_of_memory
+from srsdk.engines.plan_checks import Opened, open_plan, other_runtime
 from srsdk.engines.protocol import Signature, check_single, make_signature
-from srsdk.engines.tensorrt_library import Library
+from srsdk.engines.tensorrt_library import Library, never
 from srsdk.errors import BackendError, EngineMismatch, OutOfMemoryError
 
 _DTYPES = {"UINT8": "uint8", "FLOAT": "float32"}
@@ -23,7 +23,6 @@ def open_tensorrt(
     max_memory: int | None = None,
     compute_streams: int = 1,
     graphs: bool = True,
-    runtime: Any = None,
 ) -> CudaEngine:
     """Open an engine file of either flavour on one GPU.
 
@@ -33,13 +32,12 @@ def open_tensorrt(
         max_memory: device bytes that slots may use; None: no limit.
         compute_streams: number of inferences that may run at the same time.
         graphs: use CUDA graphs.
-        runtime: replaces `cuda.bindings.runtime` in tests.
 
     Raises:
         ModelError, EngineMismatch: see `open_plan`.
         OutOfMemoryError: the weights do not fit.
     """
-    opened = open_plan(path, device_index, runtime=runtime)
+    opened = open_plan(path, device_index)
     with opened.device.active():
         network = TensorRtNetwork(opened, graphs=graphs)
         try:
@@ -55,23 +53,27 @@ def open_tensorrt(
 class TensorRtNetwork:
     """A deserialized engine; each slot gets its own execution context."""
 
+    few_shapes = False
+
     def __init__(self, opened: Opened, *, graphs: bool) -> None:
         self._library = library = opened.library
         self._device = opened.device
         self._graphs = graphs
-        trt = library.module
+        path = opened.path
         # the runtime must live as long as the engine
-        self._runtime = trt.Runtime(library.logger)
-        self._engine = self._runtime.deserialize_cuda_engine(opened.plan)
-        if self._engine is None:
-            text = library.sentence(f"{opened.path}: {library.title} cannot load it")
-            raise OutOfMemoryError(text) if is_out_of_memory(text) else EngineMismatch(text)
+        self._runtime = library.runtime(str(path))
+        self._engine = library.call(
+            f"{path}: {library.title} cannot load it",
+            self._runtime.deserialize_cuda_engine,
+            opened.plan,
+            error=lambda text: _load_error(f"{text}{other_runtime(opened)}"),
+        )
         self.is_rtx = library.flavour == "rtx"
         # TensorRT for RTX records CUDA graphs itself, for the kernels that it compiles for a shape
         self.capturable = not self.is_rtx
-        self._input, self._output = _ports(opened.path, trt, self._engine)
-        self.profiles = self._profiles(opened)
-        self.signature: Signature = self._signature(opened)
+        library.call(
+            f"{path}: {library.title} cannot inspect it", self._inspect, opened, fails=never
+        )
         self._cache_path = None
         if self.is_rtx:
             properties = opened.device.properties
@@ -80,29 +82,39 @@ class TensorRtNetwork:
             )
         self._cache: Any = None
 
-    def prepare(self, input_shape: tuple[int, ...], stream: int) -> TensorRtRun:
+    def _inspect(self, opened: Opened) -> None:
+        self._input, self._output = _ports(opened.path, opened.library.module, self._engine)
+        self.profiles = self._profiles(opened)
+        self.signature: Signature = self._signature(opened)
+
+    def prepare(self, input_shape: tuple[int, ...], compute_stream: ComputeStream) -> TensorRtRun:
         """Make an execution context for one shape."""
-        context = self._context()
-        if context is None:
-            raise failure(self._library.sentence("cannot create an execution context"))
-        return TensorRtRun(
-            self._library,
-            context,
-            (self._input, self._output),
-            self._profile_index(input_shape),
-            input_shape,
-            stream,
-        )
+        # outside of the lock: it may compile kernels for seconds
+        context = self._library.call("cannot create an execution context", self._context)
+        with compute_stream.lock:
+            return TensorRtRun(
+                self._library,
+                context,
+                (self._input, self._output),
+                self._profile_index(input_shape),
+                input_shape,
+                compute_stream.stream.handle,
+            )
 
     def scratch_bytes(self, input_shape: tuple[int, ...]) -> int | None:
         """Return the scratch memory that the profile of this shape needs."""
+        name = "get_device_memory_size_for_profile_v2"
+        if not hasattr(self._engine, name):
+            name = name.removesuffix("_v2")  # TensorRT 10.0
         index = self._profile_index(input_shape)
-        return int(self._engine.get_device_memory_size_for_profile_v2(index))
+        size_of = getattr(self._engine, name)
+        return int(self._library.call("the scratch memory is unknown", size_of, index))
 
     def settled(self) -> None:
         """Save the kernels that were compiled for the new shape."""
         if self._cache is not None:
-            cache.store(self._cache_path, bytes(self._cache.serialize()))
+            blob = self._library.call("cannot serialize the kernels", self._cache.serialize)
+            cache.store(self._cache_path, bytes(blob))
 
     def close(self) -> None:
         """Drop the references; TensorRT frees the memory with the last one."""
@@ -113,23 +125,25 @@ class TensorRtNetwork:
         managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._engine is None:
             raise BackendError("this Upscaler is closed")
+        if not self.is_rtx:
+            # TensorRT 10.3 has no runtime configuration; all versions have this argument
+            return self._engine.create_execution_context(managed)
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(managed)
-        if self.is_rtx:
-            strategies = trt.CudaGraphStrategy
-            config.cuda_graph_strategy = (
-                strategies.WHOLE_GRAPH_CAPTURE if self._graphs else strategies.DISABLED
-            )
-            # a slot has one shape: compile its kernels now, not in the background
-            config.dynamic_shapes_kernel_specialization_strategy = (
-                trt.DynamicShapesKernelSpecializationStrategy.EAGER
-            )
-            if self._cache is None:
-                self._cache = config.create_runtime_cache()
-                if (kept := cache.load(self._cache_path)) is not None:
-                    # returns False for a cache of another environment, which is then rewritten
-                    self._cache.deserialize(kept)
-            config.set_runtime_cache(self._cache)
+        strategies = trt.CudaGraphStrategy
+        config.cuda_graph_strategy = (
+            strategies.WHOLE_GRAPH_CAPTURE if self._graphs else strategies.DISABLED
+        )
+        # a slot has one shape: compile its kernels now, not in the background
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            if (kept := cache.load(self._cache_path)) is not None:
+                # returns False for a cache of another environment, which is then rewritten
+                self._cache.deserialize(kept)
+        config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 
     def _profile_index(self, input_shape: tuple[int, ...]) -> int:
@@ -186,29 +200,39 @@ class TensorRtRun:
         stream: int,
     ) -> None:
         self._library, self._context, self._names = library, context, names
-        if not context.set_optimization_profile_async(profile, stream):
-            raise failure(library.sentence(f"profile {profile} is refused"))
-        if not context.set_input_shape(names[0], input_shape) or context.infer_shapes():
-            raise failure(library.sentence(f"shape {input_shape} is refused"))
-        self.output_shape = tuple(int(side) for side in context.get_tensor_shape(names[1]))
-        self.scratch_bytes = int(context.update_device_memory_size_for_shapes())
+        choose, refused = context.set_optimization_profile_async, f"shape {input_shape} is refused"
+        library.call(f"profile {profile} is refused", choose, profile, stream)
+        library.call(refused, context.set_input_shape, names[0], input_shape)
+        library.call(refused, context.infer_shapes, fails=bool)
+        shape = library.call("the output has no shape", context.get_tensor_shape, names[1])
+        self.output_shape = tuple(int(side) for side in shape)
+        needed = context.update_device_memory_size_for_shapes
+        self.scratch_bytes = int(library.call("the scratch memory is unknown", needed))
 
     def bind(self, input_address: int, output_address: int, scratch_address: int) -> None:
         """Fix the device addresses."""
-        context, names = self._context, self._names
-        context.set_device_memory(scratch_address, self.scratch_bytes)
-        for name, address in zip(names, (input_address, output_address), strict=True):
-            if not context.set_tensor_address(name, address):
-                raise failure(self._library.sentence(f"the address of {name} is refused"))
+        context, call = self._context, self._library.call
+        call("the scratch memory is refused", self._set_scratch, scratch_address, fails=never)
+        for name, address in zip(self._names, (input_address, output_address), strict=True):
+            call(f"the address of {name} is refused", context.set_tensor_address, name, address)
 
     def enqueue(self, stream: int) -> None:
         """Enqueue the computation."""
-        if not self._context.execute_async_v3(stream):
-            raise failure(self._library.sentence("the engine failed"))
+        self._library.call("the engine failed", self._context.execute_async_v3, stream)
+
+    def _set_scratch(self, address: int) -> None:
+        if hasattr(self._context, "set_device_memory"):
+            self._context.set_device_memory(address, self.scratch_bytes)
+        else:  # TensorRT 10.0
+            self._context.device_memory = address
 
     def close(self) -> None:
         """Drop the references; TensorRT frees the memory with the last one."""
         self._context = None
+
+
+def _load_error(text: str) -> Exception:
+    return OutOfMemoryError(text) if is_out_of_memory(text) else EngineMismatch(text)
 
 
 def _ports(path: Path, trt: Any, engine: Any) -> tuple[str, str]:

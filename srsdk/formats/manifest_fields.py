@@ -166,6 +166,7 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "size_px": _check_size,
     "profiles": _check_profiles,
     "library_version": _check_text,
+    "version_compatible": _check_flag,
     "sms": _check_sms,
     "radius_measured": _check_flag,
     "parity_db": _check_number,

@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 
 from srsdk.engines.cuda import pycuda
-from srsdk.engines.cuda.arrays import DeviceArray, DevicePicture, borrow, stream_handle
+from srsdk.engines.cuda.arrays import (
+    DeviceArray,
+    DevicePicture,
+    borrow,
+    current_stream,
+    stream_handle,
+)
 from srsdk.engines.cuda.compute_streams import release_all
 from srsdk.engines.cuda.device import Device, Owned, view
 from srsdk.engines.cuda.engine import CudaEngine
 from srsdk.engines.cuda.slot import CudaSlot
 from srsdk.engines.protocol import Engine
-from srsdk.errors import BackendError, OutOfMemoryError, PictureError
+from srsdk.errors import BackendError, OutOfMemoryError, PictureError, UsageError
 from srsdk.inference.output_checks import WINDOW_PX, Guard
 from srsdk.inference.planner import Choice, Planner
 from srsdk.inference.slot_pool import SlotPool
@@ -55,28 +61,32 @@ class DevicePipeline:
         if pycuda.is_gpuarray(picture):
             # must be checked before the primary context becomes current
             pycuda.check_primary_context(device)
+        if stream is None:
+            stream = current_stream(picture)
+        caller = stream_handle(stream)
         with device.active():
-            caller = stream_handle(stream)
+            _refuse_capture(device, caller)
             source = borrow(picture, device, caller)
-            if stream is None and source.stream is not None:
-                caller = stream_handle(source.stream)
             height, width = source.height * scale, source.width * scale
             if source.channels != self._manifest.channels:
-                raise PictureError(f"got {source.channels} channel(s), expected 3")
+                expected = self._manifest.channels
+                raise PictureError(f"got {source.channels} channel(s), expected {expected}")
             shape = (height, width, source.channels)
-            result = self._new(picture, shape, device) if out is None else out
+            if out is not None:
+                result = out
+            elif pycuda.is_gpuarray(picture):
+                result = pycuda.new_gpuarray(picture, shape)
+            else:
+                result = DeviceArray(device, shape, stream)
             target = borrow(result, device, caller)
             if (target.height, target.width, target.channels) != (height, width, source.channels):
                 raise PictureError(
                     f"out is {target.height}x{target.width}, expected {height}x{width}"
                 )
             self._run(engine, source, target, caller, call)
+            if isinstance(result, DeviceArray):
+                result.written(stream)
         return result
-
-    def _new(self, like: Any, shape: tuple[int, int, int], device: Device) -> Any:
-        if pycuda.is_gpuarray(like):
-            return pycuda.new_gpuarray(like, shape)
-        return DeviceArray(device, shape)
 
     def _checked_engine(self) -> CudaEngine:
         engine, m = self._engine, self._manifest
@@ -103,6 +113,7 @@ class DevicePipeline:
             self._tiled(engine.gpu, source, target, caller, choice, call)
         except OutOfMemoryError as error:
             self._pool.drop_idle()
+            engine.gpu.trim()
             choice = self._planner.choose_smaller(choice, rows, columns, error)
             self._tiled(engine.gpu, source, target, caller, choice, call)
         if self._guard is not None and self._guard.wants(next(self._calls)):
@@ -164,6 +175,19 @@ class DevicePipeline:
             self._guard.check(Tile(rows, columns), *windows)
         finally:
             release_all(owned)
+
+
+def _refuse_capture(device: Device, stream: int) -> None:
+    """Reject a stream that records a CUDA graph: slots and their events cannot become part of it.
+
+    Raises:
+        UsageError: the stream is capturing.
+    """
+    if device.is_capturing(stream):
+        raise UsageError(
+            "the stream is capturing a CUDA graph, which this call cannot be part of: call it "
+            "before or after the capture, or on another stream"
+        )
 
 
 class _Copies:

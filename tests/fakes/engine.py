@@ -59,6 +59,7 @@ class FakeEngine:
     backend = "fake"
     device = "none"
     profiles: tuple[tuple[int, int, int], ...] = ()
+    few_shapes = False
 
     def __init__(
         self,

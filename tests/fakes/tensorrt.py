@@ -10,12 +10,14 @@ from __future__ import annotations
 import enum
 import json
 import math
+import time
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from cuda.bindings import driver
 
-from tests.fakes.cuda import FakeRuntime, Op
+from tests.simulators.cuda import Simulator
 
 
 class DataType(enum.Enum):
@@ -26,20 +28,33 @@ class DataType(enum.Enum):
     UINT8 = "uint8"
 
 
-def plan(profiles: list[Any], *, dtype: str = "uint8", nchw: bool = False, scale: int = 2) -> bytes:
-    """Return a plan; each profile is (batch, height, width), or (min, opt, max) of these."""
+def plan(
+    profiles: list[Any], *, dtype: str = "uint8", nchw: bool = False, scale: int = 2,
+    kind: str = "nearest",
+) -> bytes:  # fmt: skip
+    """Return a plan.
+
+    Args:
+        profiles: each is (batch, height, width), or (min, opt, max) of these.
+        dtype: of input and output.
+        nchw: channels first.
+        scale: of the network.
+        kind: `nearest` repeats pixels, `sums` adds neighbors first, `black` gives zeros.
+    """
     ranges = [p if isinstance(p[0], (list, tuple)) else (p, p, p) for p in profiles]
-    return json.dumps({"profiles": ranges, "dtype": dtype, "nchw": nchw, "scale": scale}).encode()
+    facts = {"profiles": ranges, "dtype": dtype, "nchw": nchw, "scale": scale, "kind": kind}
+    return json.dumps(facts).encode()
 
 
-def make_module(flavour: str, cuda: FakeRuntime) -> Any:
-    """Return a fake module that runs its engines on a fake CUDA runtime."""
+def make_module(flavour: str, gpu: Simulator | None) -> Any:
+    """Return a fake module that runs its engines on the simulated GPU."""
     name = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}[flavour]
     trt: Any = ModuleType(name)
     trt.__version__ = {"rtx": "1.7.1.116", "tensorrt": "11.4.0.106"}[flavour]
     is_rtx = flavour == "rtx"
     trt.refuse_context_at = None
     trt.contexts = 0
+    trt.violations = []
     trt.validity = (0, 0)
 
     class ILogger:
@@ -127,14 +142,16 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
         def create_runtime_config(self) -> IRuntimeConfig:
             return IRuntimeConfig()
 
-        def create_execution_context(self, runtime_config: Any = None) -> IExecutionContext | None:
+        def create_execution_context(self, argument: Any = None) -> IExecutionContext | None:
+            # a strategy, or a configuration that has one
             managed = ExecutionContextAllocationStrategy.USER_MANAGED
-            assert runtime_config is None or runtime_config._strategy is managed
+            strategy = getattr(argument, "_strategy", argument)
+            assert strategy is None or strategy is managed
             trt.contexts += 1
             if trt.contexts == trt.refuse_context_at:
                 self._logger.log(ILogger.Severity.ERROR, "OutOfMemory: no room for a context")
                 return None
-            return IExecutionContext(self, runtime_config)
+            return IExecutionContext(self, argument)
 
         def _scratch(self, shape: tuple[int, ...]) -> int:
             return math.prod(shape) * int(np.dtype(self._facts["dtype"]).itemsize)
@@ -183,7 +200,7 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
             self._ran = False
 
         def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-            assert stream_handle in cuda.streams
+            assert stream_handle > 1, "never the default stream"
             self._profile = profile_index
             return True
 
@@ -212,34 +229,42 @@ def make_module(flavour: str, cuda: FakeRuntime) -> Any:
             return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
+            assert gpu is not None
             assert self._profile is not None
             assert stream_handle > 1, "never the default stream"
-            capturing = cuda.streams[stream_handle].captured is not None
-            if capturing and not self._ran:
+            capturing = driver.cuStreamIsCapturing(stream_handle)[1]
+            if int(capturing or 0) and not self._ran:
                 raise AssertionError("a context runs once before it is captured")
-            if (error := cuda.fail("execute", 0)) is not None:
-                severity = ILogger.Severity.ERROR
-                self._engine._logger.log(severity, f"Error Code 1: Cuda Runtime ({error.name})")
-                return False
-            self._ran = True
-            shape, dtype = self._shape, self._engine._facts["dtype"]
-            size = self._engine._scratch(shape)
+            shape, item = self._shape, np.dtype(self._engine._facts["dtype"]).itemsize
             if self._config is None:  # then the library allocates scratch memory itself
-                self._memory = cuda.cudaMalloc(size)[1]
-            scale, picture = self._engine._facts["scale"], self._picture()
+                self._memory = int(driver.cuMemAlloc(self._engine._scratch(shape))[1])
+            n, h, w, c = shape
+            sides = (n, h, w, c * item)
+            if self._engine._facts["nchw"]:
+                n, c, h, w = shape
+                sides = (n * c, h, w, item)
             source, target = self._addresses["image"], self._addresses["upscaled"]
-
-            def first() -> None:
-                cuda.array(self._memory, size)[:] = cuda.array(source, size)
-
-            def second() -> None:
-                pixels = cuda.array(self._memory, size).view(dtype).reshape(shape)
-                large = pixels.repeat(scale, axis=picture[0]).repeat(scale, axis=picture[1])
-                cuda.array(target, large.nbytes)[:] = large.reshape(-1).view(np.uint8)
-
-            cuda.push(stream_handle, Op(first, name="execute"))
-            cuda.push(stream_handle, Op(second, name="execute"))
+            error = gpu.stage(stream_handle, source, self._memory, self._engine._scratch(shape))
+            time.sleep(0)  # another thread that enqueues now would come between two kernels
+            scale = self._engine._facts["scale"]
+            kind = self._engine._facts["kind"]
+            error = error or gpu.repeat(
+                stream_handle, self._memory, target, sides, scale, sums=kind == "sums"
+            )
+            if kind == "black":
+                driver.cuMemsetD8Async(target, 0, math.prod(sides) * scale**2, stream_handle)
+            if error:
+                severity = ILogger.Severity.ERROR
+                self._engine._logger.log(severity, f"Error Code 1: Cuda Runtime (error {error})")
+                return False
+            self._ran, self._stream = True, stream_handle
             return True
+
+        def __del__(self) -> None:
+            # a real one would free what its kernels still use
+            busy = driver.CUresult.CUDA_ERROR_NOT_READY
+            if self._ran and driver.cuStreamQuery(self._stream)[0] == busy:
+                trt.violations.append("an execution context was destroyed while it computed")
 
         def _picture(self) -> tuple[int, int]:
             return (2, 3) if self._engine._facts["nchw"] else (1, 2)

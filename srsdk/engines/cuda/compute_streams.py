@@ -36,16 +36,17 @@ class ComputeStream:
 
     def has(self, size_bytes: int) -> bool:
         """Return whether `share` can be served without new memory."""
-        return any(memory.size_bytes >= size_bytes for memory, _ in self._scratch)
+        return any(memory.size_bytes >= size_bytes for memory, _ in list(self._scratch))
 
     @property
     def held_bytes(self) -> int:
         """Bytes of allocated scratch memory."""
-        return sum(memory.size_bytes for memory, _ in self._scratch)
+        # a copy, because `leave` replaces the list meanwhile
+        return sum(memory.size_bytes for memory, _ in list(self._scratch))
 
     def leave(self, user: object) -> None:
         """Remove a user; free scratch memory without users."""
-        with self.lock, self._device.active():
+        with self.lock, self._device.releasing():
             for memory, users in self._scratch:
                 if user in users:
                     users.remove(user)
@@ -55,7 +56,7 @@ class ComputeStream:
 
     def close(self) -> None:
         """Release the stream and the scratch memory."""
-        with self._device.active():
+        with self._device.releasing():
             release_all([memory for memory, _ in self._scratch] + [self.stream])
         self._scratch.clear()
 

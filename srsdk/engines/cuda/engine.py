@@ -32,8 +32,13 @@ class Network(Protocol):
     profiles: tuple[tuple[int, int, int], ...]
     """The input (batch, height, width) that it was built for; empty: any."""
 
-    def prepare(self, input_shape: tuple[int, ...], stream: int) -> Run:
+    few_shapes: bool
+    """Whether each new input shape is expensive, so that pictures of any size share a few."""
+
+    def prepare(self, input_shape: tuple[int, ...], compute_stream: ComputeStream) -> Run:
         """Prepare the network for one input shape.
+
+        What it enqueues on the compute stream, it enqueues while it holds the stream's lock.
 
         Raises:
             BackendError: the library refuses the shape.
@@ -77,6 +82,7 @@ class CudaEngine:
         self.network = network
         self.signature: Signature = network.signature
         self.profiles = network.profiles
+        self.few_shapes = network.few_shapes
         self._compute_streams = compute_streams
         self._graphs = graphs
         self._max_memory = max_memory
@@ -86,6 +92,7 @@ class CudaEngine:
         self._wanted: dict[tuple[int, ...], int] = {}
         self._closed = False
         self._lock = threading.Lock()
+        self._making = threading.Lock()
 
     def slot(self, input_shape: tuple[int, ...]) -> CudaSlot:
         """Make a slot: context, stream, memory, and a CUDA graph after one run.
@@ -100,19 +107,23 @@ class CudaEngine:
             self._living += 1
             compute_stream = next(self._turn)
         try:
-            made = self._make(compute_stream, input_shape)
-        except BaseException:
+            # one at a time, so that memory is compared with limits and measured undisturbed
+            with self._making:
+                made = self._make(compute_stream, input_shape)
+                with self._lock:
+                    self._held[made] = made.input_bytes + made.output_bytes
+        except BaseException as error:
             self._forget()
+            if isinstance(error, BackendError):
+                self.gpu.raise_if_lost()
             raise
-        with self._lock:
-            self._held[made] = made.input_bytes + made.output_bytes
         made.on_close = lambda: self._forget(made)
         return made
 
     def _make(self, compute_stream: ComputeStream, input_shape: tuple[int, ...]) -> CudaSlot:
         capture = self._graphs and self.network.capturable
         with self.gpu.active():
-            run = self.network.prepare(input_shape, compute_stream.stream.handle)
+            run = self.network.prepare(input_shape, compute_stream)
             dtype = self.signature.dtype
             item_bytes = np.dtype(dtype).itemsize
             slot_bytes = (math.prod(input_shape) + math.prod(run.output_shape)) * item_bytes
@@ -135,11 +146,13 @@ class CudaEngine:
     def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
         """Return how many slots keep the GPU busy, measured with the first slot of the shape."""
         wanted = self._wanted.get(input_shape, MIN_SLOTS)
-        if self._max_memory is None or not self._held:
+        with self._lock:
+            held = list(self._held.values())
+        if self._max_memory is None or not held:
             return wanted
         # assumes slots of equal size; a slot that does not fit fails when it is made
         left = self._max_memory - self.held_bytes
-        return min(wanted, len(self._held) + left // max(self._held.values()))
+        return min(wanted, len(held) + left // max(held))
 
     def device_memory(self, input_shape: tuple[int, ...]) -> DeviceMemory:
         """Return the free and the shared memory for slots of a shape."""
@@ -153,14 +166,25 @@ class CudaEngine:
     @property
     def held_bytes(self) -> int:
         """Device bytes that slots and compute streams hold now."""
-        return sum(self._held.values()) + sum(
-            compute_stream.held_bytes for compute_stream in self._compute_streams
-        )
+        with self._lock:
+            slots, compute_streams = list(self._held.values()), list(self._compute_streams)
+        return sum(slots) + sum(one.held_bytes for one in compute_streams)
 
     def _check_limit(self, compute_stream: ComputeStream, run: Run, slot_bytes: int) -> None:
+        """Check a slot's memory before it is allocated.
+
+        The free memory is compared, too: on Windows an allocation beyond it does not fail, but
+        moves somebody's memory to the host, and everything becomes slow.
+        """
+        need = slot_bytes + (0 if compute_stream.has(run.scratch_bytes) else run.scratch_bytes)
+        free, _ = self.gpu.memory()
+        if need > free:
+            self.gpu.trim()
+            raise OutOfMemoryError(
+                f"{self.device}: a slot needs {need:,} bytes on {self.device}, {free:,} are free"
+            )
         if self._max_memory is None:
             return
-        need = slot_bytes + (0 if compute_stream.has(run.scratch_bytes) else run.scratch_bytes)
         if self.held_bytes + need > self._max_memory:
             raise OutOfMemoryError(
                 f"{self.device}: a slot needs {need:,} bytes, max_memory is {self._max_memory:,}, "
@@ -186,7 +210,9 @@ class CudaEngine:
                 return
             compute_streams, self._compute_streams = self._compute_streams, []
         if compute_streams:
-            self.network.close()
+            with self.gpu.releasing():
+                self.network.close()
+                self.gpu.trim()
         for compute_stream in compute_streams:
             compute_stream.close()
 

@@ -29,15 +29,8 @@ def check_primary_context(device: Device) -> None:
     Raises:
         BackendError: the thread's current context is not the primary one.
     """
-    from cuda.bindings import driver
-
-    _, current = driver.cuCtxGetCurrent()
-    _, primary = driver.cuDevicePrimaryCtxRetain(device.index)
-    try:
-        if int(current) not in (0, int(primary)):
-            raise BackendError(
-                f"PyCUDA's current context is not the primary one of {device.name}: import "
-                "pycuda.autoprimaryctx instead of pycuda.autoinit"
-            )
-    finally:
-        driver.cuDevicePrimaryCtxRelease(device.index)
+    if not device.is_current_or_none():
+        raise BackendError(
+            f"PyCUDA's current context is not the primary one of {device.name}: import "
+            "pycuda.autoprimaryctx instead of pycuda.autoinit"
+        )

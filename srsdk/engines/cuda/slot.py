@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,12 @@ import numpy.typing as npt
 
 from srsdk.engines.cuda.compute_streams import ComputeStream, release_all
 from srsdk.engines.cuda.device import Device, Owned, view
-from srsdk.errors import BackendError, OutOfMemoryError, SrsdkError
+from srsdk.errors import BackendError, DeviceLostError, OutOfMemoryError, SrsdkError
 
 log = logging.getLogger("srsdk")
+
+MEASURED_RUNS = 5
+"""Runs of a new shape whose median sets the number of slots."""
 
 Times = dict[str, float]
 """Milliseconds by step: `h2d`, `execute`, `d2h`."""
@@ -84,6 +88,7 @@ class CudaSlot:
         item_bytes = np.dtype(dtype).itemsize
         self.input_bytes = math.prod(input_shape) * item_bytes
         self.output_bytes = math.prod(run.output_shape) * item_bytes
+        self._clocks: dict[str, int] = {}
         try:
             self._allocate(dtype, input_shape)
             self._warm_up(capture)
@@ -100,7 +105,7 @@ class CudaSlot:
             host_input = self._own(device.pinned(self.input_bytes, write_combined=True))
             host_output = self._own(device.pinned(self.output_bytes))
             self._stream = self._own(device.stream())
-            names = ("began", "ready", "started", "executed", "finished")
+            names = ("ready", "executed", "finished")
             self._events = {name: self._own(device.event()).handle for name in names}
         self.input: npt.NDArray[Any] = view(host_input, input_shape, dtype)
         self._output: npt.NDArray[Any] = view(host_output, self._run.output_shape, dtype)
@@ -153,29 +158,49 @@ class CudaSlot:
 
         Raises:
             BackendError: closed, or CUDA failed; nothing is in flight then.
+            DeviceLostError: nothing works on this GPU in this process any more.
         """
         if self._closed:
             raise BackendError("this Upscaler is closed")
-        device, compute_stream, events = self._device, self._compute_stream, self._events
-        stream, compute = self._stream.handle, compute_stream.stream.handle
+        device = self._device
         with device.active():
             try:
-                if self.timed:
-                    device.record(events["began"], stream)
-                fill(stream)
-                device.record(events["ready"], stream)
-                with compute_stream.lock:
-                    device.order(compute, events["ready"])
-                    if self.timed:
-                        device.record(events["started"], compute)
-                    self._compute(compute)
-                    device.record(events["executed"], compute)
-                device.order(stream, events["executed"])
-                drain(stream)
-                device.record(events["finished"], stream)
-            except BaseException:
+                self._enqueue(fill, drain)
+            except BaseException as error:
                 self._synchronize()
+                if isinstance(error, BackendError) and device.is_lost:
+                    # a library reports its own failure first
+                    raise DeviceLostError(
+                        f"{error}; the GPU is lost: restart the process"
+                    ) from error
                 raise
+
+    def _enqueue(self, fill: Callable[[int], None], drain: Callable[[int], None]) -> None:
+        device, compute_stream, events = self._device, self._compute_stream, self._events
+        stream, compute = self._stream.handle, compute_stream.stream.handle
+        self._clock("began", stream)
+        fill(stream)
+        self._clock("filled", stream)
+        device.record(events["ready"], stream)
+        with compute_stream.lock:
+            device.order(compute, events["ready"])
+            self._clock("started", compute)
+            self._compute(compute)
+            self._clock("computed", compute)
+            device.record(events["executed"], compute)
+        device.order(stream, events["executed"])
+        self._clock("draining", stream)
+        drain(stream)
+        self._clock("drained", stream)
+        device.record(events["finished"], stream)
+
+    def _clock(self, name: str, stream: int) -> None:
+        """Record the time, if `timed`; the events for that are made when they are first needed."""
+        if not self.timed:
+            return
+        if name not in self._clocks:
+            self._clocks[name] = self._own(self._device.event(timed=True)).handle
+        self._device.record(self._clocks[name], stream)
 
     @property
     def addresses(self) -> tuple[int, int]:
@@ -206,21 +231,31 @@ class CudaSlot:
 
     def times(self) -> Times:
         """Return the times of the last run; requires `timed` to have been set before it."""
-        device, events = self._device, self._events
-        steps = {"h2d": ("began", "ready"), "execute": ("started", "executed")}
-        steps["d2h"] = ("executed", "finished")
+        device, clocks = self._device, self._clocks
+        steps = {"h2d": ("began", "filled"), "execute": ("started", "computed")}
+        steps["d2h"] = ("draining", "drained")
         with device.active():
             return {
-                name: device.elapsed_ms(events[start], events[end])
+                name: device.elapsed_ms(clocks[start], clocks[end])
                 for name, (start, end) in steps.items()
             }
 
-    def measure(self) -> tuple[float, float]:
-        """Return the milliseconds of one computation, and of copies and host work together."""
+    def measure(self, rounds: int = MEASURED_RUNS) -> tuple[float, float]:
+        """Return the milliseconds of one computation, and of copies and host work together.
+
+        They are medians after one run that is not counted: the first runs of a shape may compile
+        and choose kernels.
+        """
         was, self.timed = self.timed, True
+        try:
+            found = [self._measure_once() for _ in range(1 + rounds)][1:]
+        finally:
+            self.timed = was
+        return median(one[0] for one in found), median(one[1] for one in found)
+
+    def _measure_once(self) -> tuple[float, float]:
         self.submit()
         self.wait()
-        self.timed = was
         began = time.perf_counter()
         self.input[...] = 0
         self._output.copy()
@@ -235,14 +270,18 @@ class CudaSlot:
         self._closed = True
         if self._owned:
             self._synchronize()
-        self._run.close()
+        with self._device.releasing():
+            # the graph calls kernels of the library's context, which goes after it
+            release_all([self._graph] if self._graph else [])
+            self._run.close()
+            release_all(reversed(self._owned))
         self._compute_stream.leave(self)
-        with self._device.active():
-            release_all([*([self._graph] if self._graph else []), *reversed(self._owned)])
         self.on_close()
 
     def _synchronize(self) -> None:
         # errors are ignored: the first failure is reported, or the memory is about to be freed
+        if self._device.is_lost:
+            return
         with suppress(SrsdkError), self._device.active():
             if hasattr(self, "_stream"):
                 self._device.drain(self._stream.handle)

@@ -21,13 +21,10 @@ from benchmarks.measure import worker
 from benchmarks.measure.worker import WorkerError
 from benchmarks.peers import pytorch_gpu, spandrel_onnx
 from benchmarks.peers.adapters import PEERS, Job, missing, open_peer
-from benchmarks.peers.tensorrt_loop import Loop
 from benchmarks.publish import tables
-from srsdk.engines.cuda.device import NoDriverError, device_count, load_runtime
+from srsdk.engines.cuda.driver import NoDriverError, device_count
 from srsdk.system.processor import processor
 from tests.conftest import make_picture
-from tests.fakes import tensorrt
-from tests.fakes.cuda import FakeRuntime
 
 SMALL = ("--height", "24", "--width", "32")
 SAME = [
@@ -200,7 +197,7 @@ def test_gpu_peers_report_what_is_missing(
     )
     with_engine = dataclasses.replace(asked, engine="gan_x4.engine")
     try:
-        device_count(load_runtime())
+        device_count()
     except NoDriverError:
         for name, peer in PEERS.items():
             if peer.gpu:
@@ -210,23 +207,6 @@ def test_gpu_peers_report_what_is_missing(
         said = capsys.readouterr().out
         assert "srsdk, TensorRT engine: not on this machine: " in said
         assert "bare OpenVINO, FP32: " in said
-
-
-@pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])
-def test_the_loop_of_tensorrt(flavour: str) -> None:
-    """It selects the right profile, and the caller owns the result."""
-    cuda = FakeRuntime()
-    module = tensorrt.make_module(flavour, cuda)
-    profiles = [(1, 8, 8), ((1, 16, 16), (1, 20, 30), (1, 64, 64))]
-    loop = Loop(module, cuda, tensorrt.plan(profiles), (1, 20, 30, 3))
-    first, second = make_picture(20, 30), make_picture(20, 30)[::-1]
-    result = loop(first)
-    loop(np.ascontiguousarray(second))
-    np.testing.assert_array_equal(result, first.repeat(2, axis=0).repeat(2, axis=1))
-    with pytest.raises(RuntimeError, match=r"no profile for a 90x80 picture.*--profiles 1x80x90"):
-        Loop(module, cuda, tensorrt.plan(profiles), (1, 80, 90, 3))
-    with pytest.raises(RuntimeError, match="TensorRT rejected the engine"):
-        Loop(module, cuda, b"ptrt", (1, 20, 30, 3))
 
 
 def test_around_a_network_of_pytorch(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:

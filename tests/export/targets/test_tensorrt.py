@@ -23,7 +23,8 @@ from export.errors import ExportError
 from export.options import Options, parse_profiles
 from export.pipeline import export
 from export.record import Report
-from export.targets.tensorrt import EngineBuildError, build_engine, open_library
+from export.targets import tensorrt as engines
+from export.targets.tensorrt import EngineBuildError, Library, build_engine, open_library
 from srsdk.cli.main import main as srsdk_main
 from srsdk.formats.tensorrt_plan import hash_file, read_plan_header
 from srsdk.manifest import read_manifest
@@ -216,6 +217,96 @@ def test_a_library_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("export.targets.tensorrt.importlib", old)
     with pytest.raises(ExportError, match=r"tensorrt is 10\.16\.1, expected 11 or newer"):
         open_library("tensorrt")
+
+
+@pytest.mark.parametrize("target", ["rtx", "onnx"])
+def test_only_tensorrt_is_version_compatible(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    """The option is refused before any work where it has no meaning."""
+    call = [str(weights), "-o", str(tmp_path), "--target", target, "--version-compatible"]
+    assert main(call) == 2
+    assert "--version-compatible is for --target tensorrt only" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_compatible_engine_says_so(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both flags are set, and the manifest of the plan has the field; an ONNX file's has not.
+
+    The builder is that of TensorRT for RTX, which has the flags but no lean runtime: they are taken
+    back before it builds.
+    """
+    rtx = open_library("rtx")
+    monkeypatch.setattr(
+        "export.pipeline.open_library", lambda _: Library("tensorrt", rtx.module, "11.4.0.106")
+    )
+    real, seen = engines._set_flags, []
+
+    def set_flags(job: Any, config: Any) -> None:
+        real(job, config)
+        flags = rtx.module.BuilderFlag
+        both = (flags.VERSION_COMPATIBLE, flags.EXCLUDE_LEAN_RUNTIME)
+        seen.append([config.get_flag(flag) for flag in both])
+        for flag in reversed(both):  # the library refuses the second without the first
+            config.clear_flag(flag)
+
+    monkeypatch.setattr(engines, "_set_flags", set_flags)
+    for index, compatible in enumerate((False, True)):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        options = Options(
+            targets=("onnx", "tensorrt"), profiles=((1, 64, 96),), version_compatible=compatible
+        )
+        export(weights, folder, options)
+        found = {path.suffix: read_manifest(path) for path in folder.iterdir()
+                 if path.suffix in (".onnx", ".engine")}  # fmt: skip
+        assert [m.version_compatible for m in found.values() if m and m.profiles] == [compatible]
+        assert [m.version_compatible for m in found.values() if m and not m.profiles] == [False]
+    assert seen == [[False, False], [True, True]]
+
+
+def test_a_null_builder_is_never_used(tmp_path: Path) -> None:
+    """Without a GPU, TensorRT logs an error and returns an object whose use ends the process."""
+
+    class Builder:
+        """Around a null pointer."""
+
+        def __init__(self, logger: Any) -> None:
+            logger.log(rtx.module.ILogger.Severity.ERROR, "CUDA initialization failure")
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"segmentation fault in {name}")
+
+    rtx = open_library("rtx")
+    module = SimpleNamespace(__name__="tensorrt", ILogger=rtx.module.ILogger, Builder=Builder)
+    library, model = Library("tensorrt", module, "11.4.0.106"), onnx.load(_casts(tmp_path))
+    with pytest.raises(EngineBuildError, match="no builder: CUDA initialization failure"):
+        build_engine(library, model, "{}", profiles=[(1, 8, 8)], sms=())
+
+
+def test_a_plain_exception_of_the_builder(tmp_path: Path) -> None:
+    """What the bindings raise becomes our error, with the logged reason and the cause."""
+
+    class Builder:
+        """Fails at once."""
+
+        def __init__(self, logger: Any) -> None:
+            self.logger = logger
+
+        def create_network(self, flags: int) -> Any:
+            """Log and raise."""
+            self.logger.log(rtx.module.ILogger.Severity.ERROR, "cudaError 35: again")
+            self.logger.log(rtx.module.ILogger.Severity.ERROR, "no memory left")
+            raise RuntimeError("internal")
+
+    rtx = open_library("rtx")
+    module = SimpleNamespace(__name__="tensorrt", ILogger=rtx.module.ILogger, Builder=Builder)
+    library, model = Library("tensorrt", module, "11.4.0.106"), onnx.load(_casts(tmp_path))
+    with pytest.raises(EngineBuildError, match="the builder failed: no memory left") as caught:
+        build_engine(library, model, "{}", profiles=[(1, 8, 8)], sms=())
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_the_build_makes_no_noise(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_the_real_memory_layer(device: Device) -> None:
     assert device.properties.sm >= 50
     assert pinned_content(device)
     with device.active():
-        stream, event, later = device.stream(), device.event(), device.event()
+        stream, event, later = device.stream(), device.event(timed=True), device.event(timed=True)
         memory, host = device.allocate(4096), device.pinned(4096)
         s = stream.handle
         content = view(host, (64, 64), "uint8")
@@ -72,7 +73,7 @@ def test_real_errors_are_translated(device: Device) -> None:
     with device.active():
         with pytest.raises(srsdk.OutOfMemoryError, match="bytes on cuda:0"):
             device.allocate(1 << 50)
-        with pytest.raises(srsdk.BackendError, match="CUDA failed on cuda:0: cudaError"):
+        with pytest.raises(srsdk.BackendError, match="CUDA failed on cuda:0: CUDA_ERROR"):
             device.copy_in(0, 0, 16, 0)
         device.allocate(1024).close()
 
@@ -101,13 +102,16 @@ def test_the_callers_stream_is_kept(nearest: Any) -> None:
 
     torch: Any = untyped
     picture = make_picture(300, 300)
+    # already there: a copy from pageable memory would wait by itself and hide a missing order
+    content = torch.from_numpy(picture).cuda()
+    torch.cuda.synchronize()
     mine = torch.cuda.Stream()
     with torch.cuda.stream(mine):
         tensor = torch.zeros(picture.shape, dtype=torch.uint8, device="cuda")
         torch.cuda._sleep(50_000_000)
-        tensor.copy_(torch.from_numpy(picture))
+        tensor.copy_(content)
         made = nearest.pipeline.upscale_on_gpu(tensor, None, mine, Call())
-        twice = torch.as_tensor(made, device="cuda") // 2
+        twice = torch.from_dlpack(made) // 2
     mine.synchronize()
     expected = picture.repeat(2, axis=0).repeat(2, axis=1) // 2
     np.testing.assert_array_equal(twice.cpu().numpy(), expected)
@@ -129,11 +133,40 @@ def test_neighbors_on_the_gpu(nearest: Any, library: str) -> None:
 
         result = cuda.as_cuda_array(nearest.on_device(cuda.to_device(picture))).copy_to_host()
     else:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
 
         made = nearest.on_device(jax.device_put(picture))
         result = np.asarray(jax.dlpack.from_dlpack(made))
     np.testing.assert_array_equal(result, expected)
+
+
+def test_another_stream_reads_in_order(nearest: Any) -> None:
+    """A reader on a side stream of PyTorch sees the result of work that is late on the default one.
+
+    Without `stream=`, srsdk takes the stream on which PyTorch works at the moment.
+    """
+    import torch as untyped
+
+    torch: Any = untyped
+    picture = make_picture(300, 300)
+    content = torch.from_numpy(picture).cuda()
+    expected = picture.repeat(2, axis=0).repeat(2, axis=1)
+    first, second = torch.cuda.Stream(), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    for _ in range(10):
+        with torch.cuda.stream(first):
+            tensor = torch.zeros(picture.shape, dtype=torch.uint8, device="cuda")
+            torch.cuda._sleep(20_000_000)
+            tensor.copy_(content)
+            made = nearest.on_device(tensor)
+        with torch.cuda.stream(second):
+            seen = torch.from_dlpack(made).clone()
+            del made
+            torch.zeros(expected.shape, dtype=torch.uint8, device="cuda")
+        second.synchronize()
+        np.testing.assert_array_equal(seen.cpu().numpy(), expected)
+        torch.cuda.synchronize()
 
 
 def test_close_frees_all_memory(device: Device) -> None:

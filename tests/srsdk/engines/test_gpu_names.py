@@ -6,20 +6,19 @@ look up each of them in the real modules.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import importlib.util
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from srsdk.engines.cuda import device as memory_layer
+from srsdk.engines.cuda import driver
 from tests.fakes import tensorrt as faketrt
-from tests.fakes.cuda import CudaError, FakeRuntime
-
-LISTING = Path(__file__).with_name("tensorrt_11.4_names.json")
 
 
 def names_of(kind: type) -> set[str]:
@@ -33,55 +32,58 @@ def names_of(kind: type) -> set[str]:
     return fields | {name for name in public if not name.startswith("_")}
 
 
-def test_the_names_of_cuda_bindings() -> None:
-    """Functions, constants and error codes of the memory layer exist in the real module."""
-    real = pytest.importorskip("cuda.bindings.runtime", reason="pip install cuda-bindings")
-    used = {name for name in dir(FakeRuntime) if name.startswith("cuda")}
-    assert len(used) > 30
+def test_the_names_of_the_driver_api(repository: Path) -> None:
+    """Everything that srsdk takes from cuda-bindings exists in it, and is of the driver half.
+
+    The runtime half of version 13 refuses drivers older than CUDA 13.
+    """
+    real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
+    used = set()
+    for path in sorted((repository / "srsdk" / "engines" / "cuda").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert "bindings.runtime" not in text
+        assert "import runtime" not in text
+        used |= set(re.findall(r"(?:_cuda|cuda|load\(\))\.(cu[A-Z]\w+|CU[A-Za-z_]\w+)", text))
+    assert len(used) > 40
     assert used <= set(dir(real))
-    assert set(CudaError.__members__) <= set(real.cudaError_t.__members__)
-    for member in CudaError:
-        assert int(getattr(real.cudaError_t, member.name)) == member
-    for kinds in ("cudaMemcpyKind", "cudaStreamCaptureMode"):
-        for name, value in getattr(FakeRuntime, kinds).__members__.items():
-            assert int(getattr(getattr(real, kinds), name)) == value
-    for name in ("cudaStreamNonBlocking", "cudaEventBlockingSync", "cudaHostAllocPortable",
-                 "cudaHostAllocWriteCombined"):  # fmt: skip
-        assert int(getattr(real, name)) == getattr(FakeRuntime, name)
-    assert int(real.cudaStreamLegacy) == memory_layer.LEGACY_STREAM
 
 
-def test_the_calls_of_the_memory_layer_have_the_right_arguments() -> None:
-    """Without a driver the real functions return an error code and raise no TypeError."""
-    real = pytest.importorskip("cuda.bindings.runtime", reason="pip install cuda-bindings")
-    if real.cudaGetDeviceCount()[0] == 0:
-        pytest.skip("there is a GPU: invalid handles would crash; the gpu tests use real ones")
-    kind = real.cudaMemcpyKind.cudaMemcpyDefault
-    mode = real.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-    calls = [
-        real.cudaSetDevice(0), real.cudaGetDevice(), real.cudaGetDeviceProperties(0),
-        real.cudaMemGetInfo(), real.cudaStreamCreateWithFlags(real.cudaStreamNonBlocking),
-        real.cudaEventCreateWithFlags(real.cudaEventBlockingSync), real.cudaMalloc(16),
-        real.cudaHostAlloc(16, real.cudaHostAllocPortable | real.cudaHostAllocWriteCombined),
-        real.cudaMemcpyAsync(1, 2, 3, kind, 4),
-        real.cudaMemcpy2DAsync(1, 2, 3, 4, 2, 6, kind, 8), real.cudaMemsetAsync(1, 0, 3, 4),
-        real.cudaEventRecord(1, 2), real.cudaStreamWaitEvent(1, 2, 0),
-        real.cudaEventSynchronize(1), real.cudaStreamSynchronize(1),
-        real.cudaEventElapsedTime(1, 2), real.cudaStreamBeginCapture(1, mode),
-        real.cudaStreamEndCapture(1), real.cudaGraphInstantiate(1, 0), real.cudaGraphLaunch(1, 2),
-        real.cudaFree(1), real.cudaFreeHost(1), real.cudaGraphExecDestroy(1),
-    ]  # fmt: skip
-    assert {call[0].name for call in calls} == {"cudaErrorInsufficientDriver"}
+def test_without_a_driver() -> None:
+    """One sentence with the fix, and the bindings import all the same."""
+    pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
+    with contextlib.suppress(driver.NoDriverError):
+        driver.device_count()
+        pytest.skip("there is a GPU")
+    words = r"^no CUDA driver on this machine \(.*install the NVIDIA driver, or use an \.onnx model"
+    with pytest.raises(driver.NoDriverError, match=words):
+        driver.device_count()
 
 
 def test_the_names_of_tensorrt_rtx() -> None:
     """Classes, methods and members exist in the real module."""
     real = pytest.importorskip("tensorrt_rtx", reason="pip install 'srsdk[rtx]'")
-    for kind in faketrt.make_module("rtx", FakeRuntime()).classes:
+    for kind in faketrt.make_module("rtx", None).classes:
         assert names_of(kind) <= set(dir(getattr(real, kind.__name__))), kind.__name__
     context = real.IRuntimeConfig
     for name in ("cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"):
         assert isinstance(getattr(context, name), property)
+
+
+def run_side_names() -> dict[str, set[str]]:
+    """Return the names by class that running an engine of plain TensorRT uses."""
+    classes = faketrt.make_module("tensorrt", None).classes
+    found = {kind.__name__: names_of(kind) for kind in classes}
+    # only TensorRT for RTX is configured
+    found.pop("IRuntimeConfig", None)
+    found["ICudaEngine"].discard("create_runtime_config")
+    return found
+
+
+def listing(version: str) -> dict[str, list[str]]:
+    """Return the public names of each class of a version."""
+    path = Path(__file__).with_name(f"tensorrt_{version}_names.json")
+    names: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return names
 
 
 def test_the_names_of_tensorrt() -> None:
@@ -95,11 +97,39 @@ def test_the_names_of_tensorrt() -> None:
 
         real: dict[str, Any] = {name: dir(getattr(tensorrt, name)) for name in dir(tensorrt)}
     else:
-        real = json.loads(LISTING.read_text(encoding="utf-8"))
-    for kind in faketrt.make_module("tensorrt", FakeRuntime()).classes:
-        assert names_of(kind) <= set(real[kind.__name__]), kind.__name__
+        real = listing("11.4")
+    for kind, used in run_side_names().items():
+        assert used <= set(real[kind]), kind
     assert "create_runtime_cache" not in real["IRuntimeConfig"]
     assert "get_engine_validity" not in real["Runtime"]
+    assert {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"} <= set(real["BuilderFlag"])
+
+
+OLDER = {
+    "10.0": {
+        "get_device_memory_size_for_profile_v2": "get_device_memory_size_for_profile",
+        "set_device_memory": "device_memory",
+    },
+    "10.3": {},
+    "10.13": {},
+    "10.16": {},
+}
+"""Versions that run engines, and what they have instead of the names that they lack."""
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_the_names_of_tensorrt_10(version: str) -> None:
+    """TensorRT 10 has each name that running an engine uses, or the one that replaces it.
+
+    The listings are of the wheels tensorrt-cu12-bindings 10.0.1, 10.3.0 (of JetPack 6), 10.13.3.9
+    and tensorrt-cu13-bindings 10.16.1.11, loaded like the one of 11.4.
+    """
+    real = listing(version)
+    lacking = {name for kind, used in run_side_names().items() for name in used - set(real[kind])}
+    assert lacking == set(OLDER[version])
+    for name in OLDER[version].values():
+        assert name in real["ICudaEngine"] + real["IExecutionContext"]
+    assert "engine_host_code_allowed" in real["Runtime"]
 
 
 def test_the_names_of_onnxruntime() -> None:

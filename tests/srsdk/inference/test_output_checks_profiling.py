@@ -15,9 +15,7 @@ from srsdk.engines.kernel_cache import cache_file, load, store
 from srsdk.inference.output_checks import EVERY_TILES, MAX_DRIFT, block_drift
 from tests import networks
 from tests.conftest import Picture, make_picture
-from tests.fakes.cuda import FakeRuntime
 from tests.fakes.engine import FakeEngine, FakeSlot, fake_manifest
-from tests.srsdk.gpu_fixtures import open_upscaler, write_engine
 from tests.srsdk.test_upscaler import open_fake
 
 FAULTS: dict[str, Callable[[Picture], Picture]] = {
@@ -114,23 +112,6 @@ def test_profile_on_a_cpu(backend: str) -> None:
         assert 0 < serial <= call.total_ms
 
 
-def test_profile_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events time every step of every tile; without profiling there is no extra event."""
-    cuda = FakeRuntime()
-    with open_upscaler(monkeypatch, write_engine(tmp_path / "x.engine"), cuda) as up:
-        up(make_picture(100, 100))
-        cuda.log.clear()
-        up(make_picture(100, 100))
-        plain = cuda.log.count("cudaEventRecord")
-        with up.profile() as calls:
-            up(make_picture(100, 100))
-        (call,) = calls
-        assert min(call.h2d_ms, call.execute_ms, call.d2h_ms) > 0
-        cuda.log.clear()
-        up(make_picture(100, 100))
-        assert cuda.log.count("cudaEventRecord") == plain == 3 * call.tiles
-
-
 def test_the_cache_is_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file per plan, version, GPU and driver, in the folder `rtx` of the only variable."""
     monkeypatch.setenv("SRSDK_CACHE", str(tmp_path / "cache"))
@@ -150,20 +131,3 @@ def test_the_cache_is_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert cache_file(*keys[0]) is None
     assert load(None) is None
     store(None, b"kernels")
-
-
-def test_kernels_are_cached_between_openings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Written after the first run of a shape, loaded at the next opening."""
-    monkeypatch.setenv("SRSDK_CACHE", str(tmp_path / "cache"))
-    path = write_engine(tmp_path / "x.engine", flavour="rtx")
-    for expected in (None, b"kernels"):
-        cuda = FakeRuntime()
-        with pytest.MonkeyPatch.context() as patch:
-            with open_upscaler(patch, path, cuda, flavour="rtx") as up:
-                up(make_picture(20, 20))
-                network: Any = up._engine
-                module = network.network._library.module
-            assert getattr(module, "cache_seen", None) == expected
-        assert len(list((tmp_path / "cache" / "rtx").iterdir())) == 1

@@ -294,7 +294,7 @@ class FakeGpuEngine:
 
     def __init__(self, engine: Any, device: str) -> None:
         self.engine, self.device, self.backend = engine, device, "onnxruntime"
-        self.profiles = ((4, 32, 32), (1, 64, 64))
+        self.profiles, self.few_shapes = ((4, 32, 32), (1, 64, 64)), False
         self.signature = engine.signature
 
     def slot(self, shape: tuple[int, ...]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import struct
 from pathlib import Path
@@ -13,18 +12,14 @@ from typing import Any
 import pytest
 
 import srsdk
+from srsdk.engines.cuda.device import Device
+from srsdk.engines.cuda.driver import NoDriverError
 from srsdk.engines.plan_checks import open_plan
 from srsdk.engines.tensorrt_library import make_logger, open_library
 from srsdk.formats.tensorrt_plan import hash_file
 from srsdk.manifest import read_manifest
-from tests.fakes.cuda import CudaError, FakeRuntime
-from tests.srsdk.gpu_fixtures import use_fakes, write_engine
-
-
-@pytest.fixture
-def cuda() -> FakeRuntime:
-    """One GPU of SM 8.9."""
-    return FakeRuntime(sm=89)
+from tests.simulated.fixtures import use_fakes, write_engine
+from tests.simulators.cuda import Simulator
 
 
 def rtx_engine(path: Path, **manifest: Any) -> Path:
@@ -54,27 +49,26 @@ def corrupt(path: Path, what: str) -> None:
 
 
 def test_each_check_comes_before_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: FakeRuntime
+    gpu: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Manifest, flavour, version, SM, size, hash: of several faults the first is reported."""
-    module = use_fakes(monkeypatch, cuda, "rtx")
+    module = use_fakes(monkeypatch, gpu, "rtx")
     monkeypatch.setattr(module, "Runtime", None)  # nothing may be deserialized
     path = rtx_engine(tmp_path / "x.engine")
     told = []
-    cuda_here = cuda
     for fault in ("hash", "size", "sm", "driver", "version", "flavour", "manifest"):
         if fault == "sm":
-            cuda_here = FakeRuntime(sm=80)
+            gpu.reset(sm=80)
             monkeypatch.setattr(module.ComputeCapability, "_member_map_", {"SM80": 1, "SM86": 2})
         elif fault == "driver":
-            cuda_here = FakeRuntime(devices=0)
+            gpu.fail("cuInit", 1, 100)
         else:
             corrupt(path, fault)
         with pytest.raises(srsdk.ModelError) as error:
-            open_plan(path, 0, runtime=cuda_here)
+            open_plan(path, 0)
         assert "\n" not in str(error.value)
         told.append(str(error.value))
-    kinds = ["damaged", "truncated", "8.6/8.9/12.0", "no CUDA driver", "installed is 1.7.1.116"]
+    kinds = ["damaged", "truncated", "8.6/8.9/12.0", "finds no GPU", "installed is 1.7.1.116"]
     kinds += ["'gpu'", "scale"]
     for text, kind in zip(told, kinds, strict=True):
         assert kind in text
@@ -85,63 +79,69 @@ def test_each_check_comes_before_the_next(
 
 
 def test_the_message_of_each_rejection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: FakeRuntime
+    gpu: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was got, what was expected, and the command that fixes it."""
-    module = use_fakes(monkeypatch, cuda, "rtx")
+    module = use_fakes(monkeypatch, gpu, "rtx")
     path = rtx_engine(tmp_path / "x.engine")
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(srsdk.EngineMismatch, match=f"{size:,} bytes expected, {size - 5:,} found"):
-        open_plan(path, 0, runtime=cuda)
+        open_plan(path, 0)
     path = rtx_engine(tmp_path / "x.engine")
+    gpu.reset(sm=90)
     with pytest.raises(srsdk.EngineMismatch, match=r"SM 9\.0, which TensorRT for RTX 1\.7\.1\.116"):
-        open_plan(path, 0, runtime=FakeRuntime(sm=90))
+        open_plan(path, 0)
+    gpu.reset()
     module.validity = (2, 2)  # type: ignore[attr-defined]
     with pytest.raises(srsdk.EngineMismatch, match=r"refuses it \(unsupported cc\)"):
-        open_plan(path, 0, runtime=cuda)
+        open_plan(path, 0)
     module.validity = (2, 0)  # type: ignore[attr-defined]
     with pytest.raises(srsdk.EngineMismatch, match=r"refuses it \(no CUDA driver\)"):
-        open_plan(path, 0, runtime=cuda)
+        open_plan(path, 0)
     with pytest.raises(srsdk.UsageError, match="cuda:3 does not exist, this machine has cuda:0"):
-        open_plan(path, 3, runtime=cuda)
+        open_plan(path, 3)
 
 
 def test_a_suboptimal_engine_or_a_missing_hash_still_opens(
+    gpu: Simulator,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    cuda: FakeRuntime,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The first is logged as a warning, the second as an info line."""
-    module = use_fakes(monkeypatch, cuda, "rtx")
+    module = use_fakes(monkeypatch, gpu, "rtx")
     path = rtx_engine(tmp_path / "x.engine")
     hash_file(path).unlink()
     module.validity = (1, 0)  # type: ignore[attr-defined]
     with caplog.at_level(logging.INFO, "srsdk"):
-        assert open_plan(path, 0, runtime=cuda).manifest == read_manifest(path)
+        assert open_plan(path, 0).manifest == read_manifest(path)
     assert "reports it as suboptimal" in caplog.text
     assert "there is no x.engine.sha256" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("version", "served", "words"),
+    ("code", "version", "words"),
     [
-        (0, 35, "no CUDA driver on this machine"),
-        (12040, 35, r"supports CUDA 12\.4, expected 13\.0 or newer .*: update the driver"),
-        (13000, 100, "the NVIDIA driver finds no GPU"),
+        (100, 13000, r"the NVIDIA driver finds no GPU \(CUDA_ERROR_NO_DEVICE \(100\)\)"),
+        (999, 13000, r"the CUDA driver does not start \(CUDA_ERROR_UNKNOWN \(999\)\): check nv"),
+        (0, 11030, r"supports CUDA 11\.3, expected 11\.4 or newer: update the driver"),
     ],
 )
-def test_three_ways_of_having_no_gpu(version: int, served: int, words: str) -> None:
-    """No driver, an old driver, a driver without a GPU: each has its own message."""
-    from srsdk.engines.cuda.device import Device
+def test_ways_of_having_no_gpu(
+    gpu: Simulator, monkeypatch: pytest.MonkeyPatch, code: int, version: int, words: str
+) -> None:
+    """No GPU, a driver that does not start, an old one: each has its own message.
 
-    cuda = FakeRuntime()
-    error = CudaError(served)
-    cuda.cudaGetDeviceCount = lambda: (error, None)  # type: ignore[method-assign]
-    cuda.cudaDriverGetVersion = lambda: (CudaError.cudaSuccess, version)  # type: ignore[method-assign]
-    with pytest.raises(srsdk.BackendError, match=words):
-        Device(0, cuda)
+    A driver of CUDA 12 is new enough: only the driver half of the bindings is used.
+    """
+    monkeypatch.setenv("CUDA_SIMULATOR_DRIVER", str(version))
+    if code:
+        gpu.fail("cuInit", 1, code)
+    with pytest.raises(NoDriverError, match=words):
+        Device(0)
+    monkeypatch.setenv("CUDA_SIMULATOR_DRIVER", "12040")
+    assert Device(0).properties.driver == "12.4"
 
 
 def test_a_library_that_is_missing_or_too_old(
@@ -161,87 +161,24 @@ def test_a_library_that_is_missing_or_too_old(
         match=r"built by TensorRT for RTX 1\.7\.1\.116; .*pip install 'srsdk\[rtx\]'",
     ):
         open_plan(path, 0)
-    stand_in.import_module = lambda _: SimpleNamespace(__version__="10.16.1")
-    with pytest.raises(srsdk.EngineMismatch, match=r"tensorrt is 10\.16\.1, expected 11"):
+    stand_in.import_module = lambda _: SimpleNamespace(__version__="8.6.1")
+    with pytest.raises(srsdk.EngineMismatch, match=r"tensorrt is 8\.6\.1, expected 10"):
         open_library("tensorrt")
     open_library.cache_clear()
 
 
 def test_the_library_logs_to_python_logging(
-    caplog: pytest.LogCaptureFixture, cuda: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+    gpu: Simulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Severities become levels; the last errors are kept for the exception, without duplicates."""
-    module: Any = use_fakes(monkeypatch, cuda, "rtx")
+    module: Any = use_fakes(monkeypatch, gpu, "rtx")
     log, severity = make_logger(module), module.ILogger.Severity
-    with caplog.at_level(1, "srsdk"):
+    with caplog.at_level(1, "srsdk"), log.lines.collect() as lines:
         log.log(severity.WARNING, "careful")
         log.log(severity.VERBOSE, "details")
         for index in range(20):
             log.log(severity.ERROR, f"fault {index}")
             log.log(severity.ERROR, "[checkMacros.cpp::catchCudaError::205] again")
-    assert list(log.errors) == [f"fault {index}" for index in range(12, 20)]
+    assert list(lines) == [f"fault {index}" for index in range(12, 20)]
     assert {record.levelname for record in caplog.records} == {"WARNING", "INFO", "Level 9"}
     assert "tensorrt_rtx: careful" in caplog.text
-
-
-needs_rtx = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="needs tensorrt-rtx: pip install 'srsdk[rtx]'",
-)
-
-
-def has_gpu() -> bool:
-    """Return whether the driver finds a GPU."""
-    from srsdk.engines.cuda import device as cuda
-
-    try:
-        return cuda.device_count(cuda.load_runtime()) > 0
-    except srsdk.SrsdkError:
-        return False
-
-
-@needs_rtx
-@pytest.mark.skipif(has_gpu(), reason="tests the behavior without a GPU")
-def test_the_real_library_without_a_driver(
-    real_engine: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A valid engine: srsdk rejects it; the library reports (INVALID, 0) and loads None."""
-    with pytest.raises(srsdk.EngineMismatch, match=r"needs a GPU: no CUDA driver"):
-        srsdk.Upscaler(real_engine)
-    library = open_library("rtx")
-    trt = library.module
-    runtime = trt.Runtime(library.logger)
-    assert runtime.engine_header_size == 64
-    whole = real_engine.read_bytes()
-    invalid = trt.EngineValidity.INVALID
-    assert tuple(runtime.get_engine_validity(whole[:64])) == (invalid, 0)
-    library.logger.errors.clear()
-    assert runtime.deserialize_cuda_engine(whole) is None
-    assert "cudaError 35" in library.sentence("x")
-    assert library.sentence("x") == "x: no reason given"
-
-
-@needs_rtx
-@pytest.mark.skipif(has_gpu(), reason="tests the behavior without a GPU")
-def test_the_real_library_refuses_garbage(
-    real_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library reports (INVALID, 32), and the error names the reason; on a fake GPU."""
-    library = open_library("rtx")
-    trt = library.module
-    runtime = trt.Runtime(library.logger)
-    validity = runtime.get_engine_validity(b"garbage" * 10)
-    assert tuple(validity) == (trt.EngineValidity.INVALID, 32)
-    path = tmp_path / "bad.engine"
-    content = real_engine.read_bytes()
-    # the magic bytes are gone, but the manifest still has the flavour
-    path.write_bytes(b"XXXX" + content[4:])
-    with pytest.raises(srsdk.EngineMismatch, match=r"refuses it \(malformed engine\)"):
-        open_plan(path, 0, runtime=FakeRuntime(sm=89))
-    path.write_bytes(content)
-    with pytest.raises(srsdk.EngineMismatch, match=r"refuses it \(no CUDA driver\)"):
-        open_plan(path, 0, runtime=FakeRuntime(sm=89))
-    path.write_bytes(content[:-1000])
-    words = f"truncated: {len(content):,} bytes expected, {len(content) - 1000:,} found"
-    with pytest.raises(srsdk.EngineMismatch, match=words):
-        open_plan(path, 0, runtime=FakeRuntime(sm=89))

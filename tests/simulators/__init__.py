@@ -1,0 +1,1 @@
+"""Simulators of hardware that the machine does not have."""
