@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 
@@ -29,7 +28,6 @@ def gpu(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simul
     monkeypatch.setenv("SRSDK_CACHE", "")
     simulator.reset()
     yield simulator
-    gc.collect()
+    assert simulator.leaks() == []
     assert simulator.violations() == []
     assert library_violations() == []
-    assert simulator.leaks() == []

@@ -10,7 +10,6 @@ Exit code 1 if there is one; the last line is JSON.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import random
 import sys
@@ -87,8 +86,7 @@ def run_seed(gpu: Simulator, folder: Path, seed: int) -> int:
             count += _closed_early(gpu, up, draw)
     if draw.random() < 0.2:
         count += _black(gpu, path, draw)
-    gc.collect()
-    wrong = gpu.violations() + gpu.leaks() + library_violations()
+    wrong = gpu.leaks() + gpu.violations() + library_violations()
     if wrong:
         raise WrongError("; ".join(wrong[:3]))
     return count

@@ -13,6 +13,7 @@ runs Python with the simulated driver. Nothing of it is in the wheel.
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import os
 import shutil
@@ -135,6 +136,11 @@ class Simulator:
 
     def leaks(self) -> list[str]:
         """Return what was made and not released, after all streams have finished."""
+        self._lines("simLeaks")
+        # kernels keep what they use; all have run now
+        self._kept.clear()
+        if self._lines("simLeaks"):
+            gc.collect()
         return self._lines("simLeaks")
 
     def memory(self) -> list[tuple[str, int]]:
