@@ -42,7 +42,8 @@ class Upscaler(Concurrent):
             or it is an error. `auto` is decided once, logged once and shown by `repr()`; ONNX
             Runtime opens a file that OpenVINO refuses on this machine.
         tile: side of a tile in source pixels, (height, width), or `"auto"`. The result does not
-            depend on it; memory does.
+            depend on it; memory does. On a GPU, smaller pictures are mirrored up to it, which
+            changes a few pixels at those edges.
         slots: tiles in flight in each input shape, or `"auto"`.
         batch: tiles that are computed at once, or `"auto"`.
         threads: CPU threads of the backend; None: its own choice.

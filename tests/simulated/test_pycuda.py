@@ -1,6 +1,10 @@
 """PyCUDA's arrays, streams and contexts: the real library where it is installed, else a stand-in.
 
-PyCUDA has no wheels. It builds against the simulator with `configure.py --cudadrv-lib-dir=FOLDER`.
+PyCUDA has no wheels. With a CUDA toolkit and its source archive unpacked, it builds against the
+simulator, linked as `libcuda.so` into a folder DRIVER:
+
+    python configure.py --cuda-root=TOOLKIT --no-cuda-enable-curand --cudadrv-lib-dir=DRIVER
+    pip install .
 """
 
 from __future__ import annotations

@@ -280,9 +280,13 @@ EXPORT int cuDeviceGetMemPool(void** pool, int device) {
 EXPORT int cuMemPoolCreate(void** made, const int* properties) {
   Call call("cuMemPoolCreate", kNothing);
   if (call.error) return call.error;
+  // allocType, handleTypes, location.type, location.id
+  bool valid = properties[0] == 1 && properties[2] == 1 && 0 <= properties[3] &&
+               properties[3] < state().devices;
+  if (!valid) return kInvalidValue;
   auto pool = std::make_unique<Pool>();
   pool->id = new_handle();
-  pool->device = properties[3];  // allocType, handleTypes, location.type, location.id
+  pool->device = properties[3];
   *made = reinterpret_cast<void*>(pool->id);
   state().pools[pool->id] = std::move(pool);
   return kSuccess;
