@@ -142,7 +142,7 @@ def test_a_fork_gets_a_sentence(
             child = os.fork()
         if child == 0:
             told = [_told(lambda: up(make_picture(20, 30))), _told(lambda: Device(0))]
-            told += [_told(up._engine.gpu.memory), _told(made.close), _told(up.close)]  # type: ignore[attr-defined]
+            told += [_told(lambda: _memory(up)), _told(made.close), _told(up.close)]
             os.write(writer, "\n".join(told).encode())
             os._exit(0)
         os.close(writer)
@@ -154,7 +154,13 @@ def test_a_fork_gets_a_sentence(
     assert "does not survive a fork" in lines[0]
     assert "fork of one that used the GPU" in lines[1]
     assert "spawn" in lines[1]
+    assert "cuda:0 was opened in process" in lines[2]
     assert lines[3:] == ["nothing", "nothing"]
+
+
+def _memory(up: Any) -> None:
+    with up._engine.gpu.active():
+        up._engine.gpu.memory()
 
 
 def _told(call: Any) -> str:
