@@ -94,6 +94,7 @@ def test_public_surface() -> None:
         "Budget",
         "Chain",
         "DeadlineExceeded",
+        "DeviceLostError",
         "EngineMismatch",
         "HealthError",
         "Hypotheses",
