@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srsdk.engines.cuda.device import Device, NoDriverError
+from srsdk.engines.cuda.device import Device
+from srsdk.engines.cuda.driver import NoDriverError
 from srsdk.engines.tensorrt_library import TITLES, Library, open_library, sentence
 from srsdk.errors import EngineMismatch
 from srsdk.formats.tensorrt_plan import PlanHeader, hash_file, read_plan_header

@@ -169,6 +169,10 @@ def test_a_reader_that_orders_its_work_itself(
         made.close()
         with pytest.raises(srsdk.UsageError, match="closed"):
             _ = made.address
+        with pytest.raises(srsdk.UsageError, match="closed"):
+            made.__dlpack__()
+        with pytest.raises(srsdk.UsageError, match="closed"):
+            up(source, out=made)
         source.close()
 
 

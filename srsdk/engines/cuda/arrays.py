@@ -116,13 +116,14 @@ class DeviceArray:
                 f"this array is on {self._device.name} and is exported without a copy, "
                 f"got dl_device={dl_device} and copy={copy}"
             )
+        address = self.address
         reader = LEGACY_STREAM if stream in (None, 0) else stream
         self._is_shared |= reader != self._handle
         if reader not in (-1, self._writer):
             assert self._written is not None
             with self._device.active():
                 self._device.order(reader, self._written.handle)
-        return dlpack.lend(self.address, self.shape, self.__dlpack_device__(), self)
+        return dlpack.lend(address, self.shape, self.__dlpack_device__(), self)
 
     def close(self) -> None:
         """Free the memory in the order of its stream; safe to call again.

@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.engines.cuda import context, driver
-from srsdk.engines.cuda.driver import NoDriverError, device_count
+from srsdk.engines.cuda.driver import device_count
 from srsdk.errors import DeviceLostError, SrsdkError, UsageError
 
-__all__ = ["Device", "NoDriverError", "Owned", "Properties", "device_count", "view"]
-
-LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
-"""Handles of the default streams. The legacy one waits for every blocking stream; 0 is one or the
-other, depending on how a program was compiled."""
+LEGACY_STREAM = 1
+"""Handle of the legacy default stream, which waits for every blocking stream; 0 is this one or that
+of the thread, depending on how a program was compiled."""
 
 
 class Owned:
