@@ -19,9 +19,11 @@ std::string joined(const std::vector<std::string>& lines) {
 }
 
 // What a lost context held is gone with it, as at the end of a process.
-void forget(Context* context) {
+void forget(Context* context, std::unique_lock<std::mutex>& lock) {
   State& s = state();
   context->life++;
+  // what has begun still uses its memory
+  s.changed.wait(lock, [&] { return s.running == 0; });
   for (auto at = s.streams.begin(); at != s.streams.end();) {
     if (at->second->context != context) {
       ++at;
@@ -60,7 +62,9 @@ int bad_address(const char* what) {
 // Start a test: a new seed and settings, no failures, an empty log, lost contexts work again.
 EXPORT void simReset(unsigned seed, int devices, int sm, uint64_t bytes, unsigned delay_us) {
   State& s = state();
-  std::lock_guard<std::mutex> lock(s.mutex);
+  std::unique_lock<std::mutex> lock(s.mutex);
+  for (auto& [id, context] : s.contexts)
+    if (context->lost) forget(context.get(), lock);
   s.random.seed(seed);
   s.devices = devices;
   s.sm = sm;
@@ -71,7 +75,6 @@ EXPORT void simReset(unsigned seed, int devices, int sm, uint64_t bytes, unsigne
   s.log.clear();
   s.made.clear();
   for (auto& [id, context] : s.contexts) {
-    if (context->lost) forget(context.get());
     context->lost = 0;
     context->legacy->random.seed(s.random());
     context->legacy->pace = static_cast<Pace>(context->legacy->random() % 3);
@@ -80,8 +83,8 @@ EXPORT void simReset(unsigned seed, int devices, int sm, uint64_t bytes, unsigne
 
 // Drop everything, as at the end of a process.
 EXPORT void simForget() {
-  std::lock_guard<std::mutex> lock(state().mutex);
-  for (auto& [id, context] : state().contexts) forget(context.get());
+  std::unique_lock<std::mutex> lock(state().mutex);
+  for (auto& [id, context] : state().contexts) forget(context.get(), lock);
 }
 
 // The `count`-th call of `name` from now returns `error`. For "kernel" it is the execution that

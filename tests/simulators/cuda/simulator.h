@@ -142,6 +142,7 @@ struct State {
   std::mt19937 random{0};
   uint64_t next_handle = 0x1000;
   int hosts_waiting = 0;
+  int running = 0;  // operations, outside of the lock
   std::map<uint64_t, std::unique_ptr<Context>> contexts;
   std::map<int, Context*> primary;
   std::map<uint64_t, std::shared_ptr<Stream>> streams;

@@ -43,9 +43,11 @@ void execute(std::shared_ptr<Stream> stream) {
                    [&] { return std::all_of(next.after.begin(), next.after.end(), reached); });
     pause(*stream, lock);
     if (!stream->context->lost && next.life == stream->context->life) {
+      s.running++;
       lock.unlock();
       int error = next.run();
       lock.lock();
+      s.running--;
       if (error && !stream->context->lost) stream->context->lost = error;
     }
     stream->queue.pop_front();
