@@ -1,6 +1,7 @@
 // The state, what every call checks first, errors on demand.
 #include "simulator.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,6 +22,9 @@ State& state() {
     made->total_bytes = setting("CUDA_SIMULATOR_BYTES", uint64_t{1} << 30);
     made->max_delay_us = static_cast<unsigned>(setting("CUDA_SIMULATOR_DELAY_US", 50));
     made->random.seed(static_cast<unsigned>(setting("CUDA_SIMULATOR_SEED", 0)));
+    // the child of a fork has the lock as it was, but not the thread that holds it
+    pthread_atfork([] { state().mutex.lock(); }, [] { state().mutex.unlock(); },
+                   [] { state().mutex.unlock(); });
     return made;
   }();
   return *one;

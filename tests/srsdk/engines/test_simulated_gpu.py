@@ -13,6 +13,8 @@ import pytest
 from tests.simulators import cuda
 
 SEEDS = 1000
+LONGEST_S = 300
+"""About ten times what each takes."""
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the simulated CUDA driver is for Linux"),
@@ -35,14 +37,20 @@ def start(repository: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Return the output of a process that must succeed."""
-    output, _ = process.communicate(timeout=600)
+    try:
+        output, _ = process.communicate(timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output = process.communicate()[0]
+        pytest.fail(f"it hangs: {output[-10_000:]}")
     assert process.returncode == 0, output[-10_000:]
     return output
 
 
 def test_everything_that_runs_on_a_gpu(repository: Path) -> None:
     """All tests of `tests/simulated` pass; none is left out for lack of a driver."""
-    output = finish(start(repository, "pytest", "tests/simulated", "-q", "-p", "no:cacheprovider"))
+    options = ("-q", "-p", "no:cacheprovider", "--show-capture=no")
+    output = finish(start(repository, "pytest", "tests/simulated", *options))
     assert " passed" in output
 
 
