@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import srsdk
 from srsdk.engines.cuda import dlpack
-from srsdk.engines.cuda.arrays import DeviceArray, is_on_gpu, stream_handle
+from srsdk.engines.cuda.arrays import DeviceArray, current_stream, is_on_gpu, stream_handle
 from tests.conftest import make_picture
 
 
@@ -26,6 +27,22 @@ def test_streams_of_all_libraries() -> None:
     for wrong in ("0", -1, True, object()):
         with pytest.raises(srsdk.UsageError, match="expected an integer handle"):
             stream_handle(wrong)
+
+
+def test_the_stream_that_a_library_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's current stream of the tensor's device, the interface's stream, or none."""
+
+    class Tensor:
+        device = "cuda:1"
+
+    Tensor.__module__ = "torch"
+    current = SimpleNamespace(current_stream=lambda device: f"stream of {device}")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=current))
+    assert current_stream(Tensor()) == "stream of cuda:1"
+    named = SimpleNamespace(__cuda_array_interface__={"stream": 77})
+    assert current_stream(named) == 77
+    assert current_stream(SimpleNamespace(__cuda_array_interface__={})) is None
+    assert current_stream(SimpleNamespace()) is None
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
