@@ -24,6 +24,9 @@ from typing import Any
 MANIFEST = "manifest.json"
 EXIT_DAMAGED, EXIT_INCOMPLETE = 1, 3
 BLOCK_BYTES = 1 << 20
+NEEDED = {"numpy": "numpy", "pillow": "PIL", "tqdm": "tqdm"}
+"""Packages without which nothing runs, and their modules. The section `tests` also needs pytest and
+hypothesis; what others need, `gpu-check --dry-run` says."""
 
 
 class KitError(RuntimeError):
@@ -195,6 +198,13 @@ def run(to: Path, manifest: dict[str, Any], source: Path | None, theirs: list[st
     if not (folder / "benchmarks").is_dir():
         say(f"unpack: no sources in {folder}: --source DIR, a checkout")
         return EXIT_DAMAGED
+    # before the machine's own packages, whose versions may be others
+    paths = [str(to / "site"), str(folder), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    if lacking := [name for name in NEEDED.values() if not _has(name, env)]:
+        names = " ".join(name for name, module in NEEDED.items() if module in lacking)
+        say(f"unpack: this Python lacks {names}: install them, or pack with --package for each")
+        return EXIT_DAMAGED
     call = [sys.executable, "-m", "benchmarks", "gpu-check"]
     defaults = {"--data": to / "data", "--train-data": to / "train"}
     for option, path in defaults.items():
@@ -204,10 +214,12 @@ def run(to: Path, manifest: dict[str, Any], source: Path | None, theirs: list[st
             call += ["--engine", str(to / "files" / entry["name"])]
     if "--out" not in theirs:
         call += ["--out", str(to / "gpu-check")]
-    # before the machine's own packages, whose versions may be others
-    paths = [str(to / "site"), str(folder), os.environ.get("PYTHONPATH", "")]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.run([*call, *theirs], cwd=folder, env=env, check=False).returncode
+
+
+def _has(module: str, env: dict[str, str]) -> bool:
+    call = [sys.executable, "-c", f"import {module}"]
+    return subprocess.run(call, env=env, capture_output=True, check=False).returncode == 0
 
 
 def digest(path: Path) -> str:

@@ -6,6 +6,7 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -72,10 +73,15 @@ def kit(tmp_path: Path) -> Path:
     return tmp_path / "kit"
 
 
-def unpacked(kit: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the kit's own `unpack.py`."""
+def unpacked(
+    kit: Path, *options: str, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the kit's own `unpack.py`, with a folder of modules before all others."""
     call = [sys.executable, str(kit / "unpack.py"), *options]
-    return subprocess.run(call, cwd=kit.parent, capture_output=True, text=True, check=False)
+    env = os.environ if path is None else {**os.environ, "PYTHONPATH": str(path)}
+    return subprocess.run(
+        call, cwd=kit.parent, env=env, capture_output=True, text=True, check=False
+    )
 
 
 def parts_of(kit: Path) -> list[Path]:
@@ -108,6 +114,16 @@ def test_a_kit_comes_part_by_part_and_starts_the_check(kit: Path, tmp_path: Path
     assert "--seconds 9" in done.stdout
     assert (to / "data" / "Set" / "one.png").is_file()
     assert engine.read_bytes() == bytes(range(256)) * 200
+
+
+def test_a_bare_python_is_told_what_it_lacks(kit: Path, tmp_path: Path) -> None:
+    """What nothing runs without is looked for before the check starts."""
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    (lacking / "tqdm.py").write_text("raise ImportError\n", encoding="utf-8")
+    done = unpacked(kit, "--to", str(tmp_path / "place"), path=lacking)
+    assert done.returncode == 1
+    assert "this Python lacks tqdm: install them, or pack with --package" in done.stdout
 
 
 def test_a_damaged_part_is_named(kit: Path, tmp_path: Path) -> None:
