@@ -263,8 +263,12 @@ def test_two_threads_close_while_others_call() -> None:
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_cancelled_tasks_leave_the_slots_idle(backend: str) -> None:
-    """200 tasks cancelled at random moments, in three ways; results in between are right."""
+    """200 tasks cancelled at random moments, in three ways; results in between are right.
+
+    On a busy machine a task may be done before its timeout is looked at.
+    """
     choice = random.Random(0)
+    late: list[int] = []
 
     async def failing_group(up: srsdk.Upscaler, after_s: float) -> None:
         async with asyncio.TaskGroup() as group:
@@ -280,8 +284,10 @@ def test_cancelled_tasks_leave_the_slots_idle(backend: str) -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         elif number % 3 == 1:
-            with pytest.raises(TimeoutError):
+            try:
                 await asyncio.wait_for(up.aupscale(PICTURE), after_s / 100)
+            except TimeoutError:
+                late.append(number)
         else:
             with pytest.raises(ExceptionGroup):
                 await failing_group(up, after_s)
@@ -298,6 +304,7 @@ def test_cancelled_tasks_leave_the_slots_idle(backend: str) -> None:
         in_time(lambda: asyncio.run(main(up)))
         pool = up._pipeline._pool
         assert {k: len(slots) for k, slots in pool._idle.items()} == pool._made
+    assert late
 
 
 INTERRUPTED = """
