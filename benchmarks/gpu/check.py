@@ -130,7 +130,7 @@ def run_sections(
         total_s: seconds for all of them.
 
     Raises:
-        OSError: the record cannot be written.
+        RecordError: the record cannot be written.
     """
     began_s = time.monotonic()
     record.save(setup.out, found)

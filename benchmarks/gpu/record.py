@@ -17,7 +17,7 @@ DONE, FAILED, MISSING, STOPPED = "done", "failed", "missing", "stopped"
 
 
 class RecordError(RuntimeError):
-    """The output folder holds a record that may not be replaced or cannot be read."""
+    """The record of the output folder may not be replaced, or cannot be read or written."""
 
 
 def begin(out: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
@@ -54,13 +54,16 @@ def save(out: Path, record: dict[str, Any]) -> Path:
     """Write the record atomically and return its path.
 
     Raises:
-        OSError: it cannot be written; the previous one is unchanged.
+        RecordError: it cannot be written; the previous one is unchanged.
     """
-    make_folder(out)
     path = out / NAME
-    with replacing(path) as temporary:
-        text = json.dumps(record, indent=1, default=str, sort_keys=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=1, default=str, sort_keys=False)
+    try:
+        make_folder(out)
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}: choose another --out") from error
     return path
 
 

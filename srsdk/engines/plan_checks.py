@@ -98,8 +98,8 @@ def _import_library(
 def _import_compatible(path: Path, built: str) -> Library:
     """Import TensorRT or its lean runtime, which runs version-compatible plans only.
 
-    Both may be installed, in two versions; the one that built the plan comes first, because the
-    other has NVIDIA's promise only.
+    Both may be installed, in two versions; the one that built the plan comes first, because a later
+    one has NVIDIA's promise only.
     """
     found, missing = [], []
     for name in ("tensorrt", "lean"):
@@ -113,7 +113,7 @@ def _import_compatible(path: Path, built: str) -> Library:
     if not found:
         reasons = "; ".join(map(str, missing))
         raise EngineMismatch(f"{path}: built by TensorRT {built}; {reasons}") from missing[-1]
-    return found[0]
+    return next((one for one in found if runs_later(built, one.version)), found[0])
 
 
 def _is_compatible(manifest: Manifest | None) -> bool:

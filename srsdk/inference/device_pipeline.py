@@ -46,7 +46,8 @@ class DevicePipeline:
         Args:
             picture: (H, W, 3) uint8 on the GPU, with `__cuda_array_interface__` or DLPack.
             out: (H * scale, W * scale, 3) uint8 array to write to; None: a new `DeviceArray`.
-            stream: the caller's stream; None: the stream of the picture, or the default stream.
+            stream: the caller's stream; None: that on which the picture's library works, or the
+                default stream.
             call: progress, cancellation, deadline.
 
         Returns:
@@ -54,6 +55,7 @@ class DevicePipeline:
 
         Raises:
             PictureError: not such a picture, on another GPU, or a model that is not uint8 NHWC.
+            UsageError: the stream is capturing a CUDA graph.
             BackendError: the model does not run on a GPU, or CUDA failed.
         """
         engine, scale = self._checked_engine(), self._manifest.scale

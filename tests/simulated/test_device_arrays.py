@@ -266,6 +266,24 @@ def test_memory_of_the_pool_counts_as_free(
         assert int(driver.cuMemGetInfo()[1]) == device.memory()[0]
 
 
+def test_slots_get_what_the_pool_keeps(
+    gpu: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that only the pool of arrays holds goes back to the driver before a slot is made."""
+    engine_file = write_engine(tmp_path / "x.engine", (1, 32, 48), (1, 600, 600))
+    pixels = 900 * 900 * 3
+    gpu.reset(total_bytes=6 * pixels)
+    with open_upscaler(monkeypatch, engine_file, gpu, batch=1) as up:
+        engine: Any = up._engine
+        source = OnGpu(gpu, make_picture(900, 900))
+        up(source).close()
+        with Device(0).active():
+            Device(0).synchronize()
+        assert ("pool", 4 * pixels) not in gpu.memory()
+        engine.slot((1, 600, 600, 3)).close()
+        source.close()
+
+
 def test_a_capturing_stream_is_refused(
     gpu: Simulator, engine_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -125,13 +127,31 @@ def run(arguments: argparse.Namespace) -> int:
         raise PackError(f"{out} is not empty: choose another --out, or delete it")
     with tempfile.TemporaryDirectory(prefix="gpu-pack-") as folder:
         payloads = gather(arguments, Path(folder))
-        manifest = write_kit(payloads, out, arguments.part_mib << 20, arguments.python_version)
+        with _emptied_on_failure(out):
+            manifest = write_kit(payloads, out, arguments.part_mib << 20, arguments.python_version)
     for entry in manifest["files"]:
         sys.stdout.write(f"{entry['kind']:<7} {entry['bytes']:>12,} bytes  {entry['name']}\n")
     parts = manifest["parts"]
     sys.stdout.write(f"wrote {len(parts)} part(s), {sum(part['bytes'] for part in parts):,} bytes, "
                      f"and unpack.py to {out}\n")  # fmt: skip
     return 0
+
+
+@contextmanager
+def _emptied_on_failure(folder: Path) -> Iterator[None]:
+    """Remove what was written into an empty folder if not all of it could be.
+
+    Raises:
+        PackError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for path in folder.glob("*"):
+            path.unlink()
+        if isinstance(error, OSError):
+            raise PackError(f"cannot write to {folder}: {error.strerror}: choose --out") from error
+        raise
 
 
 def gather(arguments: argparse.Namespace, folder: Path) -> list[Payload]:

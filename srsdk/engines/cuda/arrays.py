@@ -135,7 +135,7 @@ class DeviceArray:
         if memory is None:
             return
         with self._device.releasing():
-            if self._is_shared and not self._device.is_lost:
+            if self._is_shared and self._device.is_usable:
                 self._device.synchronize()
             memory.close()
             if written is not None:

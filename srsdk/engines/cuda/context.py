@@ -103,7 +103,7 @@ class PrimaryContext:
 
     def trim(self) -> None:
         """Give memory that the pool holds and nobody uses back to the driver."""
-        if self._pool is not None and self.lost is None:
+        if self._pool is not None and self.is_usable:
             self.check(driver.load().cuMemPoolTrimTo(self._pool, 0))
 
     def idle_bytes(self) -> int:

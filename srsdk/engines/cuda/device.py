@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,21 +88,21 @@ class Device:
 
     @contextmanager
     def releasing(self) -> Iterator[None]:
-        """Like `active`, to release resources; never raises.
+        """Like `active`, to release resources; a lost device is no error.
 
-        Of a device that was lost, and in a fork, nothing can be released, and `Owned.close` does
-        nothing.
+        Of a device that is not usable nothing can be released, and `Owned.close` does nothing.
         """
-        if not self._context.is_usable:
-            yield
-            return
-        with suppress(DeviceLostError), self._context.current():
+        with suppress(DeviceLostError), ExitStack() as stack:
+            if self.is_usable:
+                # making it current may be the first call to learn that the device is lost
+                with suppress(DeviceLostError):
+                    stack.enter_context(self._context.current())
             yield
 
     @property
-    def is_lost(self) -> bool:
-        """Whether an error has made the device useless in this process."""
-        return self._context.lost is not None
+    def is_usable(self) -> bool:
+        """Whether calls can succeed: not lost, and not in a fork of the process that opened it."""
+        return self._context.is_usable
 
     def raise_if_lost(self) -> None:
         """Check that the device can be used.
@@ -298,7 +298,7 @@ class Device:
 
     def _released(self, release: Callable[[int], tuple[Any, ...]], handle: int) -> None:
         # what is not released here is released by the driver when the process ends
-        if not self._context.is_usable:
+        if not self.is_usable:
             return
         with suppress(DeviceLostError):
             self._check(release(handle))

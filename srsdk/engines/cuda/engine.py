@@ -177,9 +177,10 @@ class CudaEngine:
         moves somebody's memory to the host, and everything becomes slow.
         """
         need = slot_bytes + (0 if compute_stream.has(run.scratch_bytes) else run.scratch_bytes)
+        # slots are rarely made: let them have what the pool of arrays keeps
+        self.gpu.trim()
         free, _ = self.gpu.memory()
         if need > free:
-            self.gpu.trim()
             raise OutOfMemoryError(
                 f"{self.device}: a slot needs {need:,} bytes on {self.device}, {free:,} are free"
             )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from srsdk.engines.cuda.compute_streams import ComputeStream, release_all
 from srsdk.engines.cuda.device import Device, Owned, view
-from srsdk.errors import BackendError, DeviceLostError, OutOfMemoryError, SrsdkError
+from srsdk.errors import BackendError, OutOfMemoryError, SrsdkError
 
 log = logging.getLogger("srsdk")
 
@@ -168,11 +168,9 @@ class CudaSlot:
                 self._enqueue(fill, drain)
             except BaseException as error:
                 self._synchronize()
-                if isinstance(error, BackendError) and device.is_lost:
+                if isinstance(error, BackendError):
                     # a library reports its own failure first
-                    raise DeviceLostError(
-                        f"{error}; the GPU is lost: restart the process"
-                    ) from error
+                    device.raise_if_lost()
                 raise
 
     def _enqueue(self, fill: Callable[[int], None], drain: Callable[[int], None]) -> None:
@@ -280,8 +278,6 @@ class CudaSlot:
 
     def _synchronize(self) -> None:
         # errors are ignored: the first failure is reported, or the memory is about to be freed
-        if self._device.is_lost:
-            return
         with suppress(SrsdkError), self._device.active():
             if hasattr(self, "_stream"):
                 self._device.drain(self._stream.handle)

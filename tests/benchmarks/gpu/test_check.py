@@ -25,6 +25,7 @@ from benchmarks.gpu.needs import INGREDIENTS
 from benchmarks.gpu.sections import _macs_per_pixel
 from benchmarks.gpu.torch_engine import Nearest, load
 from tests.conftest import make_picture
+from tests.disks import small_disk
 
 AUDIT_ORDER = ("versions", "tests", "memory", "neighbor_torch", "onnxruntime", "peers", "memcheck",
                "racecheck", "engines", "training")  # fmt: skip
@@ -150,6 +151,20 @@ def test_a_record_is_not_replaced_by_accident(tmp_path: Path) -> None:
     with pytest.raises(record.RecordError, match="is damaged"):
         record.begin(tmp_path, resume=True, overwrite=False)
     assert record.begin(tmp_path, resume=False, overwrite=True)["sections"] == {}
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """One sentence, before any section runs; on a full disk the record before is kept."""
+    (tmp_path / "file").touch()
+    with pytest.raises(record.RecordError, match=r"cannot write .*: choose another --out"):
+        ran(tmp_path / "file" / "out")
+    with small_disk(tmp_path / "disk", "8k") as disk:
+        record.save(disk, {"sections": {}})
+        before = (disk / record.NAME).read_bytes()
+        with pytest.raises(record.RecordError, match=r"cannot write .*: No space left"):
+            record.save(disk, {"sections": {}, "text": "x" * 20_000})
+        assert [path.name for path in disk.iterdir()] == [record.NAME]
+        assert (disk / record.NAME).read_bytes() == before
 
 
 def test_without_time_left_no_section_begins(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks.gpu.packing import pack
 from benchmarks.gpu.packing.pack import Payload
+from tests.disks import small_disk
 
 PART_BYTES = 20_000
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -210,6 +211,18 @@ def test_what_cannot_be_packed_is_refused(tmp_path: Path) -> None:
     payload = Payload(tmp_path / "full" / "file", "engine")
     with pytest.raises(pack.PackError, match="two files are named file"):
         pack.write_kit([payload, payload], tmp_path / "new", PART_BYTES, "3.12")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is empty again, so that the same command can be repeated, and one sentence."""
+    file = tmp_path / "a.engine"
+    file.write_bytes(bytes(200_000))
+    monkeypatch.setattr(pack, "gather", lambda *_: [Payload(file, "engine")])
+    with small_disk(tmp_path / "disk", "128k") as disk:
+        arguments = argparse.Namespace(out=disk / "kit", part_mib=1, python_version="3.12")
+        with pytest.raises(pack.PackError, match=r"cannot write to .*kit: No space left"):
+            pack.run(arguments)
+        assert list((disk / "kit").iterdir()) == []
 
 
 def test_packages_are_named_as_registries_do() -> None:

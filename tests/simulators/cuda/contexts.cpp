@@ -213,10 +213,13 @@ EXPORT int cuCtxDestroy_v2(void* handle) {
 EXPORT int cuCtxDetach(void* handle) { return cuCtxDestroy_v2(handle); }
 
 EXPORT int cuCtxPushCurrent_v2(void* handle) {
-  Call call("cuCtxPushCurrent", kReleases);
-  if (call.error) return call.error;
+  Call call("cuCtxPushCurrent", kNothing);
   Context* context;
   if (int error = find_context(handle, &context)) return error;
+  if (call.error) {
+    if (is_sticky(call.error) && context) context->lost = call.error;
+    return call.error;
+  }
   context_stack().push_back(context);
   return kSuccess;
 }

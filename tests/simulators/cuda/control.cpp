@@ -157,10 +157,9 @@ EXPORT int simStreams() {
 
 // A kernel that copies its input to scratch memory.
 EXPORT int simStage(void* handle, uint64_t source, uint64_t scratch, size_t bytes) {
-  Call call("simStage", kContext);
+  StreamCall call("simStage", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   return enqueue(stream, with_failure("kernel", [=] {
                    uint8_t *from = host_view(source, bytes), *to = host_view(scratch, bytes);
                    if (!from || !to) return bad_address("a kernel");
@@ -174,10 +173,9 @@ EXPORT int simStage(void* handle, uint64_t source, uint64_t scratch, size_t byte
 // and below, so that results depend on what surrounds a picture; zeros surround the input.
 EXPORT int simRepeat(void* handle, uint64_t source, uint64_t target, size_t outer, size_t height,
                      size_t width, size_t inner, size_t scale, int sums) {
-  Call call("simRepeat", kContext);
+  StreamCall call("simRepeat", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   size_t bytes = outer * height * width * inner;
   return enqueue(stream, [=] {
     uint8_t *from = host_view(source, bytes), *to = host_view(target, bytes * scale * scale);
@@ -206,10 +204,9 @@ EXPORT int simRepeat(void* handle, uint64_t source, uint64_t target, size_t oute
 
 // A kernel that is a function of the test; unlike a host function it may touch device memory.
 EXPORT int simKernel(void* handle, void (*function)(void*), void* data) {
-  Call call("simKernel", kContext);
+  StreamCall call("simKernel", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   return enqueue(stream, with_failure("kernel", [=] {
                    function(data);
                    return static_cast<int>(kSuccess);

@@ -72,10 +72,9 @@ int copy(Call& call, const std::shared_ptr<Stream>& stream, Rows target, Rows so
 }
 
 int copy_async(const char* name, uint64_t target, uint64_t source, size_t size, void* handle) {
-  Call call(name, kContext);
+  StreamCall call(name, handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   return copy(call, stream, {target, size}, {source, size}, size, 1, false);
 }
 
@@ -125,10 +124,9 @@ struct Copy2D {
 };
 
 EXPORT int cuMemcpy2DAsync_v2(const Copy2D* what, void* handle) {
-  Call call("cuMemcpy2DAsync", kContext);
+  StreamCall call("cuMemcpy2DAsync", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   if (what->source_kind == 3 || what->target_kind == 3) return kNotSupported;
   Rows source{what->source_kind == 1 ? bits(what->source_host) : what->source_device,
               what->source_pitch};

@@ -29,10 +29,9 @@ int destroy(const char* name, void* handle, bool executable) {
 }  // namespace
 
 EXPORT int cuStreamBeginCapture_v2(void* handle, int mode) {
-  Call call("cuStreamBeginCapture", kContext);
+  StreamCall call("cuStreamBeginCapture", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   if (stream->is_legacy) return kCaptureUnsupported;
   if (stream->capture) return kInvalidValue;
   stream->capture = std::make_unique<Capture>();
@@ -63,10 +62,9 @@ EXPORT int cuStreamEndCapture(void* handle, void** graph) {
 }
 
 EXPORT int cuStreamIsCapturing(void* handle, int* status) {
-  Call call("cuStreamIsCapturing", kContext);
+  StreamCall call("cuStreamIsCapturing", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   if (stream->is_legacy)
     for (auto& [id, other] : state().streams)
       if (other->capture && other->blocking && other->context == call.context)

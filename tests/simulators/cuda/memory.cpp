@@ -245,11 +245,10 @@ EXPORT int cuMemAllocFromPoolAsync(uint64_t* address, size_t size, void* pool, v
 }
 
 EXPORT int cuMemFreeAsync(uint64_t address, void* handle) {
-  Call call("cuMemFreeAsync", kContext | kReleases);
+  StreamCall call("cuMemFreeAsync", handle, kContext | kReleases);
   if (call.error) return call.error;
   State& s = state();
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   auto at = s.blocks.find(address);
   if (at == s.blocks.end() || at->second.kind != Kind::kPool) {
     violation("pool memory was freed twice, or never allocated");

@@ -178,6 +178,8 @@ enum Needs : unsigned {
   kReleases = 4,  // never fails on demand: the tests count leaks
 };
 
+int find_stream(Context* context, void* handle, std::shared_ptr<Stream>* found);
+
 // One call of the API: holds the lock, and the error that the call must return at once.
 struct Call {
   Call(const char* name, unsigned needs);
@@ -189,13 +191,21 @@ struct Call {
   bool wait(const std::function<bool()>& condition);
 };
 
+bool is_sticky(int error);
+// One call that names a stream; finds it.
+struct StreamCall : Call {
+  StreamCall(const char* name, void* handle, unsigned needs = kContext) : Call(name, needs) {
+    if (!error) error = find_stream(context, handle, &stream);
+  }
+  std::shared_ptr<Stream> stream;
+};
+
 int failure_on_demand(const std::string& name);
 void violation(const std::string& text);
 uint64_t new_handle();
 
 // Streams.
 std::shared_ptr<Stream> new_stream(Context* context, bool blocking);
-int find_stream(Context* context, void* handle, std::shared_ptr<Stream>* found);
 int enqueue(const std::shared_ptr<Stream>& stream, Work work, std::vector<Point> after = {});
 bool reached(const Point& point);
 bool wait_for_all(Call& call, Context* context);

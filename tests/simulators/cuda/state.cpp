@@ -59,6 +59,8 @@ int failure_on_demand(const std::string& name) {
   return kSuccess;
 }
 
+bool is_sticky(int error) { return error == kIllegalAddress || error == kLaunchFailed; }
+
 Call::Call(const char* name, unsigned needs) : lock(state().mutex) {
   State& s = state();
   s.made[name]++;
@@ -76,8 +78,7 @@ Call::Call(const char* name, unsigned needs) : lock(state().mutex) {
   }
   if (!error && (needs & kUnsafe)) error = check_unsafe();
   if (!error && !(needs & kReleases)) error = failure_on_demand(name);
-  bool sticky = error == kIllegalAddress || error == kLaunchFailed;
-  if (sticky && context != nullptr) context->lost = error;
+  if (is_sticky(error) && context != nullptr) context->lost = error;
 }
 
 bool Call::wait(const std::function<bool()>& condition) {

@@ -184,10 +184,9 @@ EXPORT int cuStreamDestroy_v2(void* handle) {
 }
 
 EXPORT int cuStreamSynchronize(void* handle) {
-  Call call("cuStreamSynchronize", kContext);
+  StreamCall call("cuStreamSynchronize", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   if (stream->capture) {
     invalidate(*stream);
     return kCaptureUnsupported;
@@ -202,10 +201,9 @@ EXPORT int cuStreamSynchronize(void* handle) {
 }
 
 EXPORT int cuStreamQuery(void* handle) {
-  Call call("cuStreamQuery", kContext);
+  StreamCall call("cuStreamQuery", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   if (stream->capture) {
     invalidate(*stream);
     return kCaptureUnsupported;
@@ -214,19 +212,17 @@ EXPORT int cuStreamQuery(void* handle) {
 }
 
 EXPORT int cuStreamGetCtx(void* handle, void** context) {
-  Call call("cuStreamGetCtx", kContext);
+  StreamCall call("cuStreamGetCtx", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   *context = reinterpret_cast<void*>(stream->context->id);
   return kSuccess;
 }
 
 EXPORT int cuStreamGetFlags(void* handle, unsigned* flags) {
-  Call call("cuStreamGetFlags", kContext);
+  StreamCall call("cuStreamGetFlags", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   *flags = stream->blocking ? 0 : 1;
   return kSuccess;
 }
@@ -262,10 +258,9 @@ EXPORT int cuEventDestroy_v2(void* handle) {
 }
 
 EXPORT int cuEventRecord(void* handle, void* stream_handle) {
-  Call call("cuEventRecord", kContext);
+  StreamCall call("cuEventRecord", stream_handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, stream_handle, &stream)) return error;
+  auto& stream = call.stream;
   auto event = find_event(handle);
   if (!event || event->context != call.context) return kInvalidHandle;
   if (stream->capture) {
@@ -285,10 +280,9 @@ EXPORT int cuEventRecord(void* handle, void* stream_handle) {
 }
 
 EXPORT int cuStreamWaitEvent(void* stream_handle, void* handle, unsigned) {
-  Call call("cuStreamWaitEvent", kContext);
+  StreamCall call("cuStreamWaitEvent", stream_handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, stream_handle, &stream)) return error;
+  auto& stream = call.stream;
   auto event = find_event(handle);
   if (!event) return kInvalidHandle;
   if (stream->capture && !event->captured) {
@@ -341,10 +335,9 @@ EXPORT int cuEventElapsedTime(float* ms, void* start, void* end) {
 }
 
 EXPORT int cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
-  Call call("cuLaunchHostFunc", kContext);
+  StreamCall call("cuLaunchHostFunc", handle);
   if (call.error) return call.error;
-  std::shared_ptr<Stream> stream;
-  if (int error = find_stream(call.context, handle, &stream)) return error;
+  auto& stream = call.stream;
   return enqueue(stream, [function, data] {
     in_host_function = true;
     function(data);

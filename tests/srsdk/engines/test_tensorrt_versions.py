@@ -60,6 +60,7 @@ COMPATIBLE = replace(MANIFEST, version_compatible=True)
         (COMPATIBLE, {"tensorrt": "11.6.0.1", "lean": VERSION}, "lean"),
         (COMPATIBLE, {"tensorrt": "11.6.0.1", "lean": "11.5.0.1"}, "tensorrt"),
         (COMPATIBLE, {"lean": "11.5.0.1"}, "lean"),
+        (COMPATIBLE, {"tensorrt": "10.3.0", "lean": "11.5.0.1"}, "lean"),
     ],
 )
 def test_which_library_runs_a_plan(
