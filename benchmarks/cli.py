@@ -13,7 +13,8 @@ from benchmarks.gpu import check
 from benchmarks.gpu.packing import pack
 from benchmarks.gpu.packing.pack import PackError
 from benchmarks.gpu.record import RecordError as GpuRecordError
-from benchmarks.measure import peers, restoration, runs
+from benchmarks.measure import flicker, peers, restoration, runs, video_peers
+from benchmarks.measure.engine import inflight, layers
 from benchmarks.measure.peers import PeersError
 from benchmarks.measure.restoration import RestorationError
 from benchmarks.measure.worker import WorkerError
@@ -50,6 +51,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     restoration.add_arguments(
         commands.add_parser("restoration", help="compare restoration by `ae` with NLM and BM3D")
+    )
+    video_peers.add_arguments(
+        commands.add_parser("video-peers", help="compare the speed of video with other programs")
+    )
+    flicker.add_arguments(
+        commands.add_parser("flicker", help="measure how much errors change between frames")
+    )
+    inflight.add_arguments(
+        commands.add_parser("inflight", help="compare many pictures at once with the bare engine")
+    )
+    layers.add_arguments(
+        commands.add_parser("layers", help="measure a network by layer, beside its floor")
     )
     versions.add_arguments(
         commands.add_parser(

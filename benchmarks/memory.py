@@ -79,7 +79,7 @@ def _make(path: Path, height: int, width: int, mode: str) -> None:
 
 def _run(source: Path, target: Path, model: str, limit_bytes: int) -> None:
     options = srsdk.PictureOptions(max_memory_bytes=limit_bytes or None)
-    with srsdk.Upscaler(model) as up:
+    with srsdk.Upscaler(srsdk.models.find(model)) as up:
         up(np.zeros((8, 8, 3), np.uint8))
         start = _peak_bytes()
         began = time.perf_counter()

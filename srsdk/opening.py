@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from srsdk.autotune.settings import Settings, choose_settings, streams_of
+from srsdk.autotune.settings import Precision, Settings, choose_settings, streams_of
 from srsdk.engines.devices import choose_gpus
 from srsdk.engines.foreign import infer_manifest
 from srsdk.engines.protocol import MAX_SLOTS_EACH, Engine
 from srsdk.engines.select import choose_backend, open_engine, refuse_gpu_form
-from srsdk.errors import SrsdkError, UsageError
+from srsdk.errors import ModelError, SrsdkError, UsageError
 from srsdk.formats.tensorrt_plan import PLAN_SUFFIX
 from srsdk.inference.pipeline import Pipeline
 from srsdk.inference.planner import Planner, checked_tile, parse_bytes, positive
@@ -126,13 +126,17 @@ def open_model(
     placement: Placement,
     tiling: Tiling,
     *,
-    precision: Literal["auto", "bf16"],
+    is_named: bool,
+    precision: Precision,
     tune: bool,
     texture: float | None,
     health: bool,
     self_test: bool,
+    cache: bool,
 ) -> OpenModel:
     """Open a model file; `precision` and the arguments after it are those of `Upscaler`.
+
+    `is_named`: the user gave a shipped name, so that `auto` may open its INT8 file instead.
 
     Raises:
         UsageError: arguments that contradict each other or the file.
@@ -140,34 +144,89 @@ def open_model(
         SelfTestError: its results on this machine differ from those that its manifest promises.
         BackendError: no memory, no GPU, or a library that does not load.
     """
+    _check_precision(precision, tune, texture, placement)
+    settings = choose_settings(
+        path,
+        precision,
+        tune=tune,
+        backend=placement.backend,
+        threads=placement.threads,
+        # without its self-test nothing shows that INT8 is right on this machine, and a pass that
+        # is remembered may not decide it: the same call would give another picture tomorrow
+        may_replace=is_named and self_test and texture is None and not placement.gpus,
+    )
+    opened = partial(
+        _open,
+        placement=placement,
+        tiling=tiling,
+        texture=texture,
+        health=health,
+        tested=self_test,
+        cache=cache,
+    )
+    try:
+        return opened(settings)
+    except ModelError as error:
+        if settings.float32_path is None:
+            raise
+        return opened(settings.without_int8(error))
+
+
+def _check_precision(
+    precision: str, tune: bool, texture: float | None, placement: Placement
+) -> None:
     if tune and placement.gpus:
         raise UsageError("tune chooses among ways of the CPU, but this runs on a GPU")
-    settings = choose_settings(
-        path, precision, tune=tune, backend=placement.backend, threads=placement.threads
-    )
+    if precision == "int8" and placement.gpus:
+        raise UsageError("precision 'int8' opens a file for CPUs, but this runs on a GPU")
+    if precision == "int8" and texture is not None:
+        raise UsageError("texture mixes float32 files: omit precision 'int8', or open NAME_texture")
+
+
+def _open(
+    settings: Settings,
+    *,
+    placement: Placement,
+    tiling: Tiling,
+    texture: float | None,
+    health: bool,
+    tested: bool,
+    cache: bool,
+) -> OpenModel:
     path = settings.path
     manifest = read_manifest(path)
     if not placement.gpus:
         refuse_gpu_form(path, manifest)
     graph, manifest = mix(path, manifest, texture)
-    open_graph = partial(
+    open_file = partial(
         open_engine,
-        path,
         gpus=placement.gpus,
         threads=placement.threads,
         streams=placement.streams,
         max_memory=placement.max_memory_bytes,
         precision=settings.precision,
+        cache=cache,
     )
-    engine = open_graph(placement.backend, graph=graph, allow_fallback=placement.is_auto)
+    # an INT8 file that `auto` chose has the float32 file as its fallback, not the other backend
+    may_fall_back = placement.is_auto and settings.float32_path is None
+    engine = open_file(path, placement.backend, graph=graph, allow_fallback=may_fall_back)
     try:
         m = manifest or infer_manifest(path, engine)
         planner = Planner(engine, m, tiling.tile, tiling.batch, settings.tile_budgets_px)
+        # INT8 would cost a picture with more than 8 bits the precision that it came for
+        source, of_source = path, m
+        if settings.float32_path is not None:
+            source = settings.float32_path
+            of_source = read_manifest(source) or m
         deep = Float32Form(
-            path, graph, m, lambda form: open_graph(engine.backend, graph=form), tiling.slots
+            source,
+            graph,
+            of_source,
+            lambda form: open_file(source, engine.backend, graph=form),
+            tiling.slots,
         )
         pipeline = Pipeline(engine, m, planner, tiling.slots, deep=deep, health=health)
-        if self_test:
+        if tested:
             check_once(path, engine, m, settings.precision)
     except SrsdkError:
         engine.close()

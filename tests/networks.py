@@ -115,3 +115,15 @@ def nan(path: Path) -> Path:
             "factors": np.array([1, 1, 2, 2], np.float32),
         },
     )
+
+
+def clip_weights(path: Path, target: Path) -> Path:
+    """Copy an INT8 file and clip the large weights of its second convolution."""
+    model = onnx.load(path)
+    weights = [
+        t for t in model.graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) == 4
+    ]
+    codes = numpy_helper.to_array(weights[1])
+    weights[1].CopyFrom(numpy_helper.from_array(np.minimum(codes, 20), weights[1].name))
+    onnx.save(model, target)
+    return target

@@ -39,7 +39,9 @@ SURFACE = {
 """What the modules beside the rooms of the runtime may import; those of the tools are commands and
 what commands share, and may import all that makes no circle."""
 LIBRARIES = {
-    "openvino": "srsdk/engines/openvino.py",
+    "openvino": "srsdk/engines/openvino.py srsdk/engines/compiled/openvino_tail.py "
+    "srsdk/engines/compiled/openvino_fold.py "
+    "srsdk/engines/compiled/openvino_graph.py",
     "onnxruntime": "srsdk/engines/",
     "tensorrt": "srsdk/engines/",
     "tensorrt_rtx": "srsdk/engines/",

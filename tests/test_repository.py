@@ -39,6 +39,7 @@ SHIPPED = {
     "gan_x4_quality": CLEAN,
     "gan_x4_quality_texture": CLEAN,
     "gan_x4_texture": CLEAN,
+    "realtime_x2": CLEAN,
     "realworld_x4": CLEAN | {f"{name} realworld" for name in CLEAN},
     "vae_x4": CLEAN,
 }
@@ -181,6 +182,11 @@ def test_manifests_of_shipped_models() -> None:
         assert manifest.licence
         assert manifest.training_data
         assert manifest.built_with["torch"]
+    for by_quality in srsdk.models.VIDEO.values():
+        for scale, name in by_quality.items():
+            found_manifest = read_manifest(srsdk.models.find(name))
+            assert found_manifest is not None
+            assert found_manifest.scale == scale
     for by_scale in srsdk.models.DEFAULTS.values():
         for scale, chain in by_scale.items():
             found = [read_manifest(srsdk.models.find(name)) for name in chain]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import srsdk
+from srsdk import models
 
 WARM_UP_RUNS = 3
 
@@ -24,7 +25,8 @@ def main() -> None:
     random = np.random.default_rng(0)
     size = (config["height"], config["width"], 3)
     picture = random.integers(0, 256, size, dtype=np.uint8)
-    with srsdk.Upscaler(config["model"], **config["options"]) as up:
+    # each version its own file of a name; the name alone does not mean the same in every version
+    with srsdk.Upscaler(models.find(config["model"]), **config["options"]) as up:
         for _ in range(WARM_UP_RUNS):
             up(picture)
         _write({"srsdk": srsdk.__file__, "repr": repr(up)})

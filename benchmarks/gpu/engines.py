@@ -76,7 +76,7 @@ def counted(subgraphs: Iterable[Any]) -> dict[str, dict[str, int]]:
 def _parity(model: str, files: list[Path]) -> dict[str, dict[str, float]]:
     rows = {}
     with (
-        srsdk.Upscaler(model, device="cpu", backend="onnxruntime") as cpu,
+        srsdk.Upscaler(srsdk.models.find(model), device="cpu", backend="onnxruntime") as cpu,
         srsdk.Upscaler(model, device="cuda") as gpu,
     ):
         for path in files:
@@ -146,7 +146,7 @@ def pictures(job: Job) -> None:
     small = np.asarray(Image.open(SAMPLE).convert("RGB").crop((64, 32, 256, 224)))
     size = (small.shape[1] * 4, small.shape[0] * 4)
     bicubic = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
-    with srsdk.Upscaler(MODEL, device="cpu") as up:
+    with srsdk.Upscaler(MODEL, device="cpu", precision="fp32") as up:
         reference = up(small)
     shown = {"bicubic": bicubic, "cpu": reference}
     for name, make in _results(job.setup.engines, small).items():

@@ -1,4 +1,4 @@
-"""`python -m benchmarks run`: measure scenarios, stages, startup, video and ceilings."""
+"""`python -m benchmarks run`: measure scenarios, stages, mixed sizes, startup, video, ceilings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Job = tuple[str, dict[str, Any]]
 
 MODELS = ("gan_x2", "gan_x4")
 EXIT_MISSING = 1
-SCALES = {"folder": ("gan_x4",), "video": ("gan_x2",)}
+SCALES = {"folder": ("gan_x4",), "video": ("gan_x2", "realtime_x2")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backend", default="auto", help="backend of the Upscaler (default: auto)")
     parser.add_argument(
-        "--precision", default="auto", help="auto or bf16, as in Upscaler (default: auto)"
+        "--precision", default="auto", help="auto: that of the file, or bf16 (default: auto)"
     )
     parser.add_argument("--threads", type=int, help="threads of the backend (default: all cores)")
     parser.add_argument(
@@ -98,7 +98,7 @@ def measure(task: str, config: dict[str, Any], facts: dict[str, Any]) -> records
     """Run one job and return its record; if it cannot run here, the record has the reason."""
     before = machine.moment()
     try:
-        raw = startup.import_ms(config["times"]) if task == "import" else worker.call(task, config)
+        raw = startup.import_ms(config["times"]) if task == "import" else _call(task, config)
         result = _result(task, config, raw)
     except worker.WorkerError as error:
         result = {"missing": str(error)}
@@ -108,6 +108,13 @@ def measure(task: str, config: dict[str, Any], facts: dict[str, Any]) -> records
         config = {**config, "model_sha256": machine.file_sha256(path)}
     kind = "startup" if task == "import" else task
     return records.make(kind, config, result, facts, before, after, machine.command_line())
+
+
+def _call(task: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Run a task with the file of the model: a name would open its INT8 file on a CPU."""
+    if "model" in config:
+        config = {**config, "model": str(srsdk.models.find(config["model"]))}
+    return worker.call(task, config)
 
 
 def line(record: records.Record) -> str:
@@ -132,10 +139,13 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[Job]:
         base = {"model": model, "options": options}
         for name in arguments.workloads:
             kind = WORKLOADS[name].kind
-            if kind != "pictures" and model.split(".")[0] not in SCALES[kind]:
+            if kind in SCALES and model.split(".")[0] not in SCALES[kind]:
                 continue
             if kind == "video":
                 yield "video", {**base, "workload": name, "frames": arguments.frames}
+                continue
+            if kind == "mixed":
+                yield "mixed", {**base, "workload": name}
                 continue
             for scenario in arguments.scenarios:
                 yield "scenario", {**base, "workload": name, **_load(arguments, scenario)}
@@ -158,9 +168,11 @@ def _result(task: str, config: dict[str, Any], raw: dict[str, Any]) -> dict[str,
     """Add values derived from the raw measurements."""
     if task == "stages":
         return {**raw, "median_ms": {name: median(ms) for name, ms in raw["ms"].items()}}
-    if task not in ("scenario", "video"):
+    if task not in ("scenario", "video", "mixed"):
         return raw
     found: dict[str, Any] = {**percentiles(raw["ms"]), **raw}
+    if task == "mixed":
+        return {**found, "pictures_per_s": raw["pictures"] / raw["seconds"]}
     if task == "scenario":
         found["pictures_per_s"] = raw["pictures"] / raw["seconds"]
         if config["scenario"] == "Server":

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, workloads
-from benchmarks.measure import ceilings, scenarios, stages, startup, video
+from benchmarks.measure import ceilings, mixed, scenarios, stages, startup, video
 from srsdk.errors import SrsdkError
 from srsdk.system.processor import processor
 
 WARM_UP_RUNS = 3
+WARM_UP_PX = 3 << 19
+"""Fewest pixels of a warm-up: after 1 << 20 px of a size, OpenVINO's form for that size is made."""
 LIBRARY_PICTURES = 4
 MIN_QUERIES = 3
 MOST_CHARACTERS = 300
@@ -98,7 +100,7 @@ def _scenario(config: Config) -> dict[str, Any]:
     workload = workloads.WORKLOADS[config["workload"]]
     with tempfile.TemporaryDirectory() as folder:
         work, count = _work(config, workload, Path(folder))
-        for index in range(WARM_UP_RUNS):
+        for index in range(max(WARM_UP_RUNS, WARM_UP_PX // (workload.height * workload.width))):
             work(index % count)
         median_ms = _median_ms(work, count)
         load = _load(config, median_ms)
@@ -164,12 +166,33 @@ def _startup(config: Config) -> dict[str, Any]:
     return startup.measure(config["model"], config["workload"], **config["options"])
 
 
+def _mixed(config: Config) -> dict[str, Any]:
+    return mixed.measure(config["model"], **config["options"])
+
+
 def _video(config: Config) -> dict[str, Any]:
-    return video.measure(config["model"], config["frames"], **config["options"])
+    workload = workloads.WORKLOADS[config["workload"]]
+    return video.measure(config["model"], workload, config["frames"], **config["options"])
 
 
 def _ceilings(config: Config) -> dict[str, Any]:
     return ceilings.measure(config["threads"])
+
+
+def _layers(config: Config) -> dict[str, Any]:
+    from benchmarks.peers.engine import layer_times
+
+    precision = config["precision"]
+    if precision in (lacks := ceilings.missing()):
+        raise WorkerError(lacks[precision])
+    peak = ceilings.flop_per_s(precision, config["threads"])
+    return {**layer_times.measure(config), "peak_flop_per_s": peak}
+
+
+def _inflight(config: Config) -> dict[str, Any]:
+    from benchmarks.peers.engine import flights
+
+    return flights.measure(config)
 
 
 def _peer(config: Config) -> dict[str, Any]:
@@ -194,11 +217,14 @@ TASKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "scenario": _scenario,
     "stages": _stages,
     "startup": _startup,
+    "mixed": _mixed,
     "video": _video,
     "ceilings": _ceilings,
     "peer": _peer,
     "quality": _quality,
     "restoration": _restoration,
+    "layers": _layers,
+    "inflight": _inflight,
 }
 
 

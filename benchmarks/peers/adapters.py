@@ -77,9 +77,10 @@ class Peer:
 
 
 PEERS = {
-    "srsdk": Peer(title="srsdk, default", adapter="ours:default", same_model=True),
+    "srsdk": Peer(title='srsdk, `precision="fp32"`', adapter="ours:float32", same_model=True),
+    "srsdk-auto": Peer(title="srsdk, default", adapter="ours:default"),
     "srsdk-onnxruntime": Peer(
-        title="srsdk, ONNX Runtime",
+        title='srsdk, ONNX Runtime, `precision="fp32"`',
         adapter="ours:onnxruntime",
         needs=("onnxruntime",),
         same_model=True,

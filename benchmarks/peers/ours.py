@@ -8,9 +8,14 @@ import srsdk
 from benchmarks.peers.adapters import Job, Upscale
 
 
-def default(job: Job) -> Upscale:
-    """Use the default options."""
+def float32(job: Job) -> Upscale:
+    """Use the float32 file, which the libraries beside it run too."""
     return _open(job)
+
+
+def default(job: Job) -> Upscale:
+    """Open the name of the model without options: on a CPU, the INT8 file."""
+    return srsdk.Upscaler(job.model, threads=job.threads)
 
 
 def onnxruntime(job: Job) -> Upscale:
@@ -35,7 +40,7 @@ def tuned(job: Job) -> Upscale:
 
 def quality(job: Job) -> Upscale:
     """Use the higher-quality network of the same scale."""
-    return srsdk.Upscaler(f"{job.model}_quality", threads=job.threads)
+    return srsdk.Upscaler(f"{job.model}_quality", threads=job.threads, precision="fp32")
 
 
 def quality_int8(job: Job) -> Upscale:
@@ -50,4 +55,5 @@ def engine(job: Job) -> Upscale:
 
 
 def _open(job: Job, **options: Any) -> Upscale:
-    return srsdk.Upscaler(job.model, threads=job.threads, **options)
+    # a name alone would open the INT8 file
+    return srsdk.Upscaler(srsdk.models.find(job.model), threads=job.threads, **options)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import records
 from benchmarks.measure import restoration
+from benchmarks.measure.engine import inflight
 from benchmarks.publish import plots, tables
 from benchmarks.records import Record
 
@@ -22,6 +23,12 @@ PLOTS = (
         "The step line is the Pareto front.",
     ),
     ("Roofline", plots.roofline, "Measured performance under the ceilings of the machine."),
+    (
+        "Layers",
+        plots.layer_bars,
+        "Where the time of one picture goes inside a network, and the least that its operations "
+        "could take.",
+    ),
     ("Stages", plots.stage_bars, "Where the time of one file goes."),
 )
 STYLE = """
@@ -78,6 +85,7 @@ def page(found: Sequence[Record]) -> str:
         for title, text in (
             *((f"Peers, {size}", text) for size, text in tables.peers(found).items()),
             ("Scenarios", tables.scenarios(found)),
+            ("Many pictures at once", inflight.table(found)),
             ("Comparisons", tables.comparisons(found)),
             ("Restoration at the same size", restoration.table(found)),
         )

@@ -28,6 +28,7 @@ PURPOSE = {
     "gan_x4_quality": "the same, two layers more, learned from a larger network",
     "gan_x4_quality_texture": "the same, texture",
     "gan_x4_texture": "photographs, texture; `texture=` mixes it with `gan_x4`",
+    "realtime_x2": "video in real time: luma only, the default of `srsdk video`",
     "realworld_x4": "blurred, noisy and JPEG: `--kind realworld`",
     "vae_x4": "the mean of a distribution: samples and confidence",
 }

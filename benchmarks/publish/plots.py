@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measure.engine.layers import by_type
 from benchmarks.peers.adapters import PEERS
 from benchmarks.records import Record, kind_of, machine_of, measured, processor_of
 
@@ -86,6 +87,27 @@ def stage_bars(records: Sequence[Record]) -> str | None:
         return None
     height = max(0.5, 0.1 * len(found))
     return _figure("stages", height, lambda axes: _draw_stages(axes, found))
+
+
+def layer_bars(records: Sequence[Record]) -> str | None:
+    """Plot the time of each network by type of layer, beside its floor; one panel per machine.
+
+    Records of an instruction set that the user chose have a panel of their own.
+    """
+    panels: dict[str, list[Record]] = defaultdict(list)
+    for record in measured(latest(records)):
+        if record["kind"] == "layers":
+            limit = record["config"]["options"]["instruction_set"]
+            panels[machine_of(record) + (f", limited to {limit}" if limit else "")].append(record)
+    if not panels:
+        return None
+
+    def draw(axes: Any) -> None:
+        for panel, (name, found) in zip(axes, sorted(panels.items()), strict=True):
+            _draw_layers(panel, name, found)
+
+    height = 0.11 * sum(len(found) + 2 for found in panels.values())
+    return _figure("layers", height, draw, panels=len(panels))
 
 
 def latest(records: Sequence[Record]) -> list[Record]:
@@ -236,6 +258,31 @@ def _draw_stages(axes: Any, found: list[Record]) -> None:
     axes.set(xlabel="% of the time from JPEG file to JPEG file, one slot")
     axes.tick_params(axis="y", labelsize=7)
     axes.legend(fontsize=7, bbox_to_anchor=(1.01, 1), loc="upper left")
+
+
+def _draw_layers(axes: Any, title: str, found: list[Record]) -> None:
+    """Draw one bar of milliseconds per record, and a line where its floor lies."""
+    found = sorted(found, key=lambda r: (r["config"]["model"], r["result"]["ms"]), reverse=True)
+    names = [
+        f"{r['config']['model'].removesuffix('.int8')} {r['config']['precision']}, "
+        f"{r['config']['workload']}:\n{r['result']['ms']:.0f} ms, "
+        f"{100 * r['result']['share']:.0f} % of the peak"
+        for r in found
+    ]
+    times = [by_type(record["result"]) for record in found]
+    kinds = sorted({kind for one in times for kind in one}, key=lambda kind: (kind == "rest", kind))
+    left = np.zeros(len(found))
+    for kind in kinds:
+        parts = np.array([one.get(kind, 0.0) for one in times])
+        axes.barh(names, parts, 0.6, left=left, label=kind)
+        left += parts
+    for row, record in enumerate(found):
+        floor_ms = record["result"]["floor_ms"]
+        label = "floor: operations at the measured peak" if row == 0 else None
+        axes.plot([floor_ms] * 2, [row - 0.45, row + 0.45], color="black", label=label)
+    axes.set(xlabel="ms per picture", title=title)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.legend(fontsize=6, bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
 def _commit(record: Record) -> str:

@@ -24,6 +24,7 @@ from export.evaluation.parity import (
 )
 from export.protocol import Batch, Facts, Run, Source
 from training.data.batches import degraded
+from training.data.color import in_channels, with_luma
 from training.data.corruption import versions_of
 from training.data.pictures import Pair, load_pairs
 from training.data.resize import Picture
@@ -70,18 +71,18 @@ class Evaluator:
             DataError: a folder is missing or holds no picture.
         """
         f = source.facts
-        # the runtime adds the color of luma networks; a fixed size cannot take whole pictures
+        # a fixed size cannot take whole pictures
         repairs = f.scale > 1 or f.damage.on
-        scored = f.channels == 3 and f.size_px is None and repairs
+        scored = f.size_px is None and repairs
         if folders and not scored:
             log.warning(
-                "--test needs an RGB network of any input size that upscales, or that repairs the "
+                "--test needs a network of any input size that upscales, or that repairs the "
                 "damage of its training recipe; this network is not scored"
             )
         tests = {folder.name: load_pairs(folder, f.scale) for folder in folders if scored}
         pictures = drawn_pictures(f.channels, f.multiple_px, f.size_px)
         for crop in validation:
-            batch = fit(crop[:, :, : f.channels], f.multiple_px, f.size_px)
+            batch = fit(in_channels(crop, f.channels), f.multiple_px, f.size_px)
             if batch is not None:
                 pictures.append(batch)
         patches = flat_patches(f.channels, f.multiple_px, f.size_px)
@@ -144,6 +145,8 @@ class Evaluator:
             batch = np.pad(lr, pad, mode="reflect")[None]
             return run(batch)[0, : height * scale, : width * scale]
 
+        if self.facts.channels == 1:
+            return lambda rgb: with_luma(upscale, rgb)
         return upscale
 
 

@@ -24,6 +24,7 @@ from export.graph.layers import Layer
 from export.graph.session import open_session
 from export.quantization.rounding import Moments
 from export.quantization.rounding import divided as divided_moments
+from training.data.color import in_channels
 from training.data.pictures import find_pictures, read_rgb
 from training.data.resize import Picture, imresize
 
@@ -254,7 +255,7 @@ def _cut(path: Path, shape: Shape, random: np.random.Generator) -> tuple[Picture
     )
     crop = picture[top : top + large[0], left : left + large[1]]
     small = crop if shape.scale == 1 else imresize(crop, 1 / shape.scale)
-    return np.ascontiguousarray(small[:, :, : shape.channels]), path.name
+    return np.ascontiguousarray(in_channels(small, shape.channels)), path.name
 
 
 def _sides(picture: Picture, shape: Shape) -> tuple[int, int]:

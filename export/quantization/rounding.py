@@ -26,7 +26,7 @@ import onnx
 
 from export.graph.layers import Layer, weights_of
 from export.graph.session import open_session
-from export.quantization.saturation import neighbors, room
+from export.quantization.saturation import layout_of, neighbors, room
 from training.data.resize import Picture
 
 Moments = Mapping[str, npt.NDArray[np.float64]]
@@ -120,7 +120,7 @@ def rounded(
     count, out = steps.shape
     rows = np.tile(weight.reshape(out, -1).astype(np.float64), (count, 1))
     flat = steps.astype(np.float64).ravel()
-    beside = neighbors(weight.shape[1], int(np.prod(weight.shape[2:]))) if bounded else None
+    beside = neighbors(*layout_of(weight)) if bounded else None
     codes, shift = _compensated(rows, flat, moments, beside)
     error = rows - codes * flat[:, None]
     if len(moments) > rows.shape[1]:

@@ -8,7 +8,8 @@ opposite signs cancel, so these may use the full range of int8.
 
 Which weights are neighbors depends on the kernel: channels-last kernels (oneDNN; MLAS of ONNX
 Runtime) pair two input channels at one tap. If the number of channels is odd, MLAS packs taps and
-channels into one row, and a pair may span two taps. A weight can therefore have two neighbors.
+channels into one row, and a pair may span two taps; oneDNN's kernels for AVX-512 without VNNI pack
+the taps of a single channel column by column. A weight can therefore have several neighbors.
 
 Within the bound, a file computes the same integers with VNNI, without VNNI, and on ARM64.
 """
@@ -26,12 +27,13 @@ ABSENT = -1
 
 
 @cache
-def neighbors(channels: int, taps: int) -> npt.NDArray[np.int64]:
+def neighbors(channels: int, taps: int, columns: int = 0) -> npt.NDArray[np.int64]:
     """Return (channels * taps, n): the weights that a kernel may add to each one in 16 bits.
 
     Args:
         channels: input channels of one output channel.
         taps: height times width of the kernel.
+        columns: width of the kernel; 0: one row.
 
     Returns:
         Indices into a row of weights in the order (channel, tap); `ABSENT`: no neighbor.
@@ -41,7 +43,16 @@ def neighbors(channels: int, taps: int) -> npt.NDArray[np.int64]:
     if channels % 2:
         # one row of (tap, channel), cut into pairs
         found.append(_paired(np.ascontiguousarray(indices.T).reshape(-1, 1)))
+        if channels == 1 and 0 < columns < taps:
+            # one row of (column, row) of the kernel
+            by_columns = indices.reshape(-1, columns).T
+            found.append(_paired(np.ascontiguousarray(by_columns).reshape(-1, 1)))
     return np.stack(found, axis=1)
+
+
+def layout_of(weight: npt.NDArray[np.generic]) -> tuple[int, int, int]:
+    """Return the arguments of `neighbors` for (out, in / groups, kh, kw)."""
+    return weight.shape[1], int(np.prod(weight.shape[2:])), weight.shape[-1]
 
 
 def _paired(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -60,7 +71,7 @@ def pair_sums(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
         weight: (out, in / groups, kh, kw), float or int8.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    beside = neighbors(weight.shape[1], int(np.prod(weight.shape[2:])))
+    beside = neighbors(*layout_of(weight))
     sums = np.zeros(len(rows))
     for partner in beside.T:
         other = np.where(partner == ABSENT, 0, rows[:, partner])

@@ -84,6 +84,7 @@ def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source
         name=recipe.name,
         family=recipe.family,
         scale=recipe.scale,
+        channels=int(getattr(network, "colors", 3)),
         sha256=file_sha256(path),
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,

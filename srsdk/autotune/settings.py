@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from srsdk.errors import UsageError
+from srsdk.autotune.forms import int8_file
+from srsdk.errors import ModelError, SelfTestError, UsageError
+from srsdk.formats.tensorrt_plan import PLAN_SUFFIX
 from srsdk.inference.planner import TILE_BUDGETS_PX
 from srsdk.manifest import read_manifest
+from srsdk.system.processor import processor
 
-Precision = Literal["auto", "bf16"]
-PRECISIONS = ("auto", "bf16")
+log = logging.getLogger("srsdk")
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -21,22 +27,47 @@ class Settings:
 
     path: Path
     """The file to open."""
-    precision: Precision = "auto"
-    """`auto`, the precision of the file, or `bf16`."""
+    precision: Literal["auto", "bf16"] = "auto"
+    """What the backend computes in: `auto`, the precision of the file, or `bf16`."""
     tile_budgets_px: tuple[int, ...] = TILE_BUDGETS_PX
     """Tile areas that `tile="auto"` chooses from, in source pixels."""
     suffix: str = ""
     """What `repr()` adds to the precision of the file."""
+    float32_path: Path | None = None
+    """`path` is the INT8 file that `auto` chose instead of this one, which is opened if `path`
+    fails, and for pictures with more than 8 bits; None: `path` is not a choice of `auto`."""
+
+    def without_int8(self, error: ModelError) -> Settings:
+        """Return the settings of the float32 file, after the INT8 file has failed."""
+        assert self.float32_path is not None
+        failed = isinstance(error, SelfTestError)
+        why = "int8 fails its self-test" if failed else "int8 cannot be opened"
+        log.warning("precision auto: %s in float32, because %s", self.float32_path.name, error)
+        return Settings(self.float32_path, suffix=f" (auto; {why} here)")
 
 
 def choose_settings(
-    path: Path, precision: str, *, tune: bool, backend: str, threads: int | None
+    path: Path,
+    precision: str,
+    *,
+    tune: bool,
+    backend: str,
+    threads: int | None,
+    may_replace: bool = False,
 ) -> Settings:
     """Choose the settings to run a file with, tuning them if `tune` is set.
 
+    Args:
+        path: the model file.
+        precision: one of `PRECISIONS`.
+        tune: measure which settings are the fastest.
+        backend: the backend that runs the file.
+        threads: CPU threads of the backend; None: its own choice.
+        may_replace: `auto` may choose the INT8 file of the same weights.
+
     Raises:
-        UsageError: an unknown precision, bfloat16 for a file that is not float32, or a precision
-            together with `tune`, which chooses one.
+        UsageError: an unknown precision, one that the file does not have, or a precision together
+            with `tune`, which chooses one.
         ModelError, BackendError: a trial cannot run.
         SelfTestError: the file gives wrong results on this machine.
     """
@@ -47,13 +78,49 @@ def choose_settings(
             raise UsageError("tune chooses the precision: omit one of the two")
         return _tuned(path, backend, threads)
     if precision == "auto":
+        return _auto(path) if may_replace else Settings(path)
+    if precision == "int8":
+        return Settings(_required_int8(path))
+    _require_float32(path, precision)
+    return Settings(path, "bf16", suffix=" in bf16") if precision == "bf16" else Settings(path)
+
+
+def _auto(path: Path) -> Settings:
+    """Choose the INT8 file where it was measured to be faster: x86 with AVX2 or more."""
+    if "avx2" not in processor().instruction_sets:
+        # without AVX2 INT8 was not measured, and OpenVINO on ARM64 computes it in float
         return Settings(path)
-    manifest = None if path.suffix == ".engine" else read_manifest(path)
+    try:
+        int8 = int8_file(path)
+    except ModelError as error:
+        return Settings(path, float32_path=path).without_int8(error)
+    if int8 is None:
+        return Settings(path)
+    log.info("precision auto: %s (precision='fp32' opens %s)", int8.name, path.name)
+    suffix = " (auto; precision='fp32' for the float32 file)"
+    return Settings(int8, suffix=suffix, float32_path=path)
+
+
+def _required_int8(path: Path) -> Path:
+    manifest = None if path.suffix == PLAN_SUFFIX else read_manifest(path)
+    if manifest is not None and manifest.precision == "int8":
+        return path
+    int8 = int8_file(path)
+    if int8 is None:
+        raise UsageError(
+            f"precision 'int8' needs {path.stem}.int8.onnx of the same weights next to {path.name}:"
+            " `srsdk models` lists those that are shipped, python -m export SOURCE -o FOLDER "
+            "--precision fp32,int8 builds both files"
+        )
+    return int8
+
+
+def _require_float32(path: Path, precision: str) -> None:
+    manifest = None if path.suffix == PLAN_SUFFIX else read_manifest(path)
     # an INT8 file with bfloat16 between its layers measured 14 levels off
-    if path.suffix == ".engine" or (manifest is not None and manifest.precision != "fp32"):
+    if path.suffix == PLAN_SUFFIX or (manifest is not None and manifest.precision != "fp32"):
         have = "an engine" if manifest is None else manifest.precision
-        raise UsageError(f"precision 'bf16' is for float32 files, {path.name} is {have}")
-    return Settings(path, "bf16", suffix=" in bf16")
+        raise UsageError(f"precision {precision!r} is for float32 files, {path.name} is {have}")
 
 
 def _tuned(path: Path, backend: str, threads: int | None) -> Settings:
@@ -61,7 +128,7 @@ def _tuned(path: Path, backend: str, threads: int | None) -> Settings:
     from srsdk.autotune.trials import tuned
 
     choice = tuned(path, backend=backend, threads=threads)
-    precision: Precision = "bf16" if choice.precision == "bf16" else "auto"
+    precision: Literal["auto", "bf16"] = "bf16" if choice.precision == "bf16" else "auto"
     in_bf16 = " in bf16" if precision == "bf16" else ""
     side = round(choice.tile_budget_px**0.5)
     suffix = f"{in_bf16} ({choice}, tiles up to {side}x{side})"

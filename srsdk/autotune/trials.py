@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from srsdk.autotune import cache
 from srsdk.autotune.cache import Choice, Trial, Tried
+from srsdk.autotune.forms import int8_file
 from srsdk.engines.protocol import Engine, Slot
 from srsdk.engines.select import choose_backend, open_engine, refuse_gpu_form
 from srsdk.errors import BackendError, ModelError, UsageError
@@ -108,13 +109,10 @@ def _candidates(path: Path, backend: str) -> Iterator[Candidate]:
         return
     if backend == "openvino":
         yield Candidate(path, "bf16", manifest)
-    int8_path = path.with_name(f"{path.stem}.int8.onnx")
-    other = read_manifest(int8_path) if int8_path.is_file() else None
-    # the weights must match: another model could have this name by chance
-    if other is not None and other.precision == "int8" and other.flavour != "gpu":
-        same = other.weights_sha256 == manifest.weights_sha256 and other.scale == manifest.scale
-        if same and manifest.weights_sha256:
-            yield Candidate(int8_path, "auto", other)
+    int8 = int8_file(path)
+    of_int8 = None if int8 is None else read_manifest(int8)
+    if int8 is not None and of_int8 is not None:
+        yield Candidate(int8, "auto", of_int8)
 
 
 def _measured(candidates: list[Candidate], backend: str, threads: int | None) -> Choice:
@@ -232,4 +230,5 @@ def _as_picture(slot: Slot, manifest: Manifest) -> Picture:
     output: npt.NDArray[np.generic] = slot.wait()
     boundary = Boundary.of(manifest)
     axes = (2, 3) if manifest.layout == "NCHW" else (1, 2)
-    return boundary.unstage(output, *(output.shape[axis] for axis in axes)).copy()
+    height, width = (slot.input.shape[axis] * manifest.scale for axis in axes)
+    return boundary.unstage(output, height, width).copy()

@@ -54,7 +54,7 @@ class Entry:
     target_sha256: str
     model: str
     model_sha256: str
-    """SHA-256 of the model file."""
+    """SHA-256 of the model file, or of all that its name and the precision stand for."""
     target_mtime_ns: int = -1
     """As read after writing; 0 if the store does not report it, -1 if it was not read."""
 

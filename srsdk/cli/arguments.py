@@ -9,6 +9,7 @@ from typing import Literal
 
 import srsdk
 from srsdk import models
+from srsdk.autotune.settings import PRECISIONS
 from srsdk.engines.backends import ALL_BACKENDS
 from srsdk.errors import UsageError
 
@@ -19,14 +20,14 @@ EXIT_FAILED = 1
 """Exit code after a reported failure."""
 
 
-def add_model_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options that select one model and how to run it."""
+def add_model_arguments(command: argparse.ArgumentParser, scale: str = "4") -> None:
+    """Add the options that select one model and how to run it; `scale`: the default, for help."""
     command.add_argument("--model", help=MODEL_HELP)
     command.add_argument(
         "--scale",
         type=int,
         choices=(2, 4),
-        help="upscaling factor; selects the shipped model (default: 4)",
+        help=f"upscaling factor; selects the shipped model (default: {scale})",
     )
     command.add_argument(
         "--kind",
@@ -37,7 +38,7 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def add_running_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options for device, backend, tile size and threads."""
+    """Add the options for device, backend, precision, tile size and threads."""
     command.add_argument(
         "--tile",
         type=tile,
@@ -52,6 +53,13 @@ def add_running_arguments(command: argparse.ArgumentParser) -> None:
         choices=("auto", *ALL_BACKENDS),
         default="auto",
         help="inference library (default: auto)",
+    )
+    command.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto: on a CPU, the faster INT8 file of a shipped model; fp32: the float32 file; "
+        "bf16: float32 file computed in bfloat16; int8: INT8 file or an error (default: auto)",
     )
     command.add_argument("--threads", type=int, help="CPU threads (default: chosen by the backend)")
     command.add_argument(
@@ -82,6 +90,7 @@ def open_model(
         tile=arguments.tile,
         threads=arguments.threads,
         optimize=optimize,
+        precision=arguments.precision,
         tune=arguments.tune,
     )
     log.info("%r", up)

@@ -59,12 +59,14 @@ def run(arguments: argparse.Namespace, model: str) -> int:
         gpus=arguments.gpus_per_worker,
         batch=arguments.batch,
     )
-    options = {name: getattr(arguments, name) for name in ("device", "backend", "tile")}
+    names = ("device", "backend", "tile", "precision")
+    options = {name: getattr(arguments, name) for name in names}
     reports.check(arguments.report)
     work = planning.plan(
         arguments.sources,
         arguments.output,
         model=model,
+        precision=arguments.precision,
         recursive=arguments.recursive,
         force=arguments.force,
         report=arguments.report,

@@ -22,9 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve the page on this machine until Ctrl-C."""
     from srsdk.serving import demo
 
-    options = {
-        name: getattr(arguments, name) for name in ("device", "backend", "tile", "threads", "tune")
-    }
+    names = ("device", "backend", "tile", "threads", "precision", "tune")
+    options = {name: getattr(arguments, name) for name in names}
     ended = threading.Event()
     with demo.serve(model_name(arguments), port=arguments.port, **options) as address:
         say(f"{address} (press Ctrl-C to stop)")

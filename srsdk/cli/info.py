@@ -10,6 +10,7 @@ from typing import Any
 
 import srsdk
 from srsdk import models
+from srsdk.autotune.forms import int8_file
 from srsdk.cli.arguments import MODEL_HELP
 from srsdk.errors import ModelError
 from srsdk.formats.tensorrt_plan import PLAN_SUFFIX, read_plan_header
@@ -35,6 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         with srsdk.Upscaler(path) as up:
             manifest = up.manifest
     values = {"file": str(path), "bytes": path.stat().st_size, **manifest.to_dict()}
+    int8 = int8_file(path) if models.is_name(arguments.model) else None
+    if int8 is not None:
+        values["auto_on_cpu"] = int8.name
     header = read_plan_header(path) if path.suffix == PLAN_SUFFIX else None
     if header is not None:
         values["plan"] = asdict(header)

@@ -137,6 +137,7 @@ def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "thr
     """Open the models that the arguments name or that kind and scale select."""
     shared: dict[str, Any] = {
         "optimize": optimize,
+        "precision": arguments.precision,
         "tune": arguments.tune,
         "device": arguments.device,
         "backend": arguments.backend,

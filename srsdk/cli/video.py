@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
+from srsdk import models
 from srsdk.cli.arguments import add_model_arguments, model_name, open_model
 from srsdk.cli.terminal import progress, say
+from srsdk.errors import UsageError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -17,7 +20,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "target", type=Path, metavar="OUT", help="output file; .mkv holds streams of every kind"
     )
-    add_model_arguments(command)
+    add_model_arguments(command, scale="2, with --kind 4")
+    command.add_argument(
+        "--quality",
+        choices=tuple(models.VIDEO),
+        help="realtime: the fastest model, x2; balanced or best: sharper and slower "
+        "(default: realtime, for --scale 4 balanced)",
+    )
     command.add_argument("--codec", help="FFmpeg encoder, such as libx265")
     command.add_argument("--crf", type=int, help="encoder quality (CRF); lower is better")
     command.add_argument("--preset", help="encoder speed preset, such as veryfast")
@@ -34,10 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     from srsdk.video.targets import partial_name
 
     target: Path = arguments.target
-    with (
-        open_model(arguments, model_name(arguments), "throughput") as up,
-        progress(arguments.source.name, "frame") as show,
-    ):
+    name, others = _model(arguments)
+    with open_model(arguments, name, "throughput") as up, ExitStack() as stack:
+        model = f"{up.manifest.name} {up.manifest.precision}"
+        show = stack.enter_context(progress(f"{arguments.source.name}, {model}", "frame"))
         try:
             done = transcode.upscale(
                 up,
@@ -59,6 +68,22 @@ def run(arguments: argparse.Namespace) -> int:
     rate = (done.computed + done.repeated) / max(done.seconds, 1e-9)
     say(
         f"wrote {target}: {done.frames} frames, {done.repeated} of them repeated, "
-        f"{rate:.1f} frames/s"
+        f"{rate:.1f} frames/s with {model}{others}"
     )
     return 0
+
+
+def _model(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the model to use and, if the user did not choose it, what else there is."""
+    quality, scale = arguments.quality, arguments.scale
+    if arguments.model is not None or arguments.kind is not None:
+        if quality is not None:
+            named = "--model" if arguments.model is not None else "--kind"
+            raise UsageError(f"{named} cannot be combined with --quality: each selects a model")
+        return model_name(arguments), ""
+    if quality is not None:
+        return models.for_video(quality, scale or 2), ""
+    if scale == 4:
+        return models.for_video("balanced", 4), ""
+    sharper = "; sharper and slower: --quality balanced or best"
+    return models.for_video("realtime", 2), sharper

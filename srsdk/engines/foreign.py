@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srsdk.engines.protocol import Engine, Signature
+from srsdk.engines.protocol import Engine, Signature, picture_shape
 from srsdk.errors import BackendError, ModelError, OutOfMemoryError
 from srsdk.manifest import Manifest
 
@@ -40,7 +40,7 @@ def infer_manifest(path: Path, engine: Engine) -> Manifest:
     try:
         slot = engine.slot(shape)
         slot.submit()
-        got = slot.wait().shape
+        got = picture_shape(slot.wait().shape)
     except BackendError as error:
         raise ModelError(f"{path} is not an image model: a trial run failed: {error}") from error
     except MemoryError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,53 @@ import numpy as np
 import numpy.typing as npt
 
 # `import openvino` sends an event to an analytics service without asking. If the telemetry package
-# cannot be imported, it uses a stub (openvino/tools/ovc/telemetry_utils.py). An application that
-# imported openvino earlier has made its own choice.
+# cannot be imported, it uses a stub (openvino/tools/ovc/telemetry_utils.py). It also imports its
+# converter of TensorFlow and other models, 20 of 50 ms, and does without if that is missing. An
+# application that imported openvino earlier has made its own choice.
 if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     try:
         import openvino as ov
     finally:
-        del sys.modules["openvino_telemetry"]
+        del sys.modules["openvino_telemetry"], sys.modules["openvino.tools.ovc"]
 else:
     import openvino as ov
 
 from srsdk.engines.backends import advice
+from srsdk.engines.compiled import cache as compiled_cache
+from srsdk.engines.compiled import openvino_graph
+from srsdk.engines.compiled.forms import CompiledForms, Form
+from srsdk.engines.compiled.openvino_tail import outputs_for, without_shuffle
 from srsdk.engines.protocol import Signature, latent_of, make_signature
 from srsdk.errors import BackendError, ModelError
 
-MAX_COMPILED = 8
-"""Number of shapes whose compiled models are kept; compiling one takes about 50 ms."""
+log = logging.getLogger("srsdk")
+
+
+def _late(name: str) -> Any:
+    """Import OpenVINO's converter when an application asks for `openvino.convert_model`."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    from openvino.tools.ovc import convert_model
+
+    return convert_model
+
+
+if not hasattr(ov, "convert_model"):
+    vars(ov).setdefault("__getattr__", _late)
+
+MAX_PRIMITIVES = 128
+"""Kernels that the form for any size keeps for each stream: those of about ten sizes. With
+OpenVINO's default of 5000, 400 sizes add 210 MB to the process instead of 65 (gan_x4)."""
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
 _COMPILES_ALL = platform.machine().lower() in ("x86_64", "amd64")
 """Whether OpenVINO compiles every model that it can read, as far as known. On ARM64 OpenVINO 2026.4
 reads a quantized convolution of bytes that no QuantizeLinear has written, but cannot compile it."""
+
+_ANY = {"CPU_RUNTIME_CACHE_CAPACITY": MAX_PRIMITIVES}
 
 _CORE = ov.Core()
 """The only Core of this process, never released.
@@ -51,8 +75,21 @@ the next signal kills the process: Python's handlers, Ctrl-C's included, run on 
 class OpenVinoEngine:
     """An ONNX file opened on the CPU with OpenVINO, in the file's precision or in bfloat16.
 
-    The model is compiled for each tile shape: a static shape runs 13 % faster than dynamic
-    dimensions (32x8 net, 640x360 input, 2 cores).
+    The model is compiled once for any tile shape, and again for each shape that recurs, which then
+    runs 4 to 10 % faster; both give the same bits. A graph for which that is not known is compiled
+    for each shape (`openvino_graph.fits_any_size`).
+
+    Args:
+        path: the file.
+        threads: CPU threads; None: OpenVINO's choice.
+        streams: tiles computed at the same time.
+        precision: `bf16`, or the file's own.
+        graph: ONNX bytes to open instead of the file's content.
+        cache: keep what was compiled for any shape in the user's cache folder.
+
+    Raises:
+        ModelError: OpenVINO cannot read the file, or cannot run it on this machine.
+        BackendError: this processor has no bfloat16.
     """
 
     backend = "openvino"
@@ -68,6 +105,7 @@ class OpenVinoEngine:
         streams: int = 1,
         precision: str = "auto",
         graph: bytes | None = None,
+        cache: bool = True,
     ) -> None:
         self._streams = streams
         self._path = path
@@ -75,50 +113,30 @@ class OpenVinoEngine:
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
             raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): omit bf16")
-        with _translated(f"{path}: OpenVINO cannot open this model", ModelError):
-            self._model = _CORE.read_model(path if graph is None else graph)
-            inputs, outputs = self._model.inputs, self._model.outputs
-        names = [[_name(port) for port in ports] for ports in (inputs, outputs)]
-        latent = latent_of(path, names[0], names[1], _shape(inputs[-1]) if inputs else ())
-        self.signature: Signature = make_signature(
-            path,
-            (_dtype(inputs[0]), _dtype(outputs[0])),
-            _shape(inputs[0]),
-            _shape(outputs[0]),
-            latent,
-        )
-        self._config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
-            "NUM_STREAMS": streams,
-            # by default OpenVINO runs a float32 file in bfloat16 on processors that support it
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            # a thread pinned to a core stalls while another process runs there; the work queued for
-            # it then piles up, 0.5 MiB a second
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads is not None:
-            self._config["INFERENCE_NUM_THREADS"] = threads
-        if not _COMPILES_ALL:
+        self._config = _config(threads, streams, precision)
+        content = compiled_cache.content_of(path, graph) if cache else None
+        # what is read must be what the cache file is named after, even if the file changes
+        self._source: Any = content or graph or path
+        self._cached_as = None
+        if content is not None:
+            config = {**self._config, "any": _ANY}
+            self._cached_as = compiled_cache.cache_file(content, ov.get_version(), config)
+        self._model: Any = None
+        self._reading = threading.Lock()
+        cached = self._load()
+        signature, compiled = cached or (None, None)
+        if cached is None and not _COMPILES_ALL:
             # check now, while another backend can still be chosen, not at the first picture
             with _translated(f"{path}: OpenVINO cannot run this model on this machine", ModelError):
-                _CORE.query_model(self._model, "CPU", self._config)
-        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
-        self._lock = threading.Lock()
+                _CORE.query_model(self._read(), "CPU", self._config)
+        self.signature = signature or _signature(path, self._read())
+        fits = cached is not None or openvino_graph.fits_any_size(self._read())
+        compile_any = self._compile_any if fits else None
+        self._forms = CompiledForms(compile_any, self._compile_own, compiled)
 
     def slot(self, input_shape: tuple[int, ...]) -> OpenVinoSlot:
-        """Make a slot; compile the model if the shape is new."""
-        refused = f"{self._path}: OpenVINO refuses shape {input_shape}"
-        with self._lock, _translated(refused, fix=f"; {advice(self.backend)}"):
-            compiled = self._compiled.get(input_shape)
-            if compiled is None:
-                model = self._model.clone()
-                model.reshape(_shapes(self.signature, input_shape))
-                compiled = _CORE.compile_model(model, "CPU", self._config)
-                self._compiled[input_shape] = compiled
-            self._compiled.move_to_end(input_shape)
-            if len(self._compiled) > MAX_COMPILED:
-                self._compiled.popitem(last=False)
-            return OpenVinoSlot(compiled, self.signature, input_shape)
+        """Make a slot; compile the model if necessary."""
+        return OpenVinoSlot(self._form, self._count, self.signature, input_shape)
 
     def wanted_slots(self, input_shape: tuple[int, ...]) -> int:
         """Return one more than the streams: its tile is cut or pasted while the others compute."""
@@ -129,28 +147,86 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         """Release the compiled models; open slots keep theirs until they are closed."""
-        with self._lock:
-            self._compiled.clear()
+        self._forms.clear()
+
+    def _form(self, input_shape: tuple[int, ...]) -> Form:
+        with self._refused(input_shape):
+            return self._forms.get(input_shape)
+
+    def _count(self, input_shape: tuple[int, ...]) -> Form | None:
+        with self._refused(input_shape):
+            return self._forms.count(input_shape)
+
+    def _refused(self, input_shape: tuple[int, ...]) -> AbstractContextManager[None]:
+        refused = f"{self._path}: OpenVINO refuses shape {input_shape}"
+        return _translated(refused, fix=f"; {advice(self.backend)}")
+
+    def _read(self) -> Any:
+        """Return the model, read when it is first needed."""
+        opening = _translated(f"{self._path}: OpenVINO cannot open this model", ModelError)
+        with self._reading, opening:
+            if self._model is None:
+                self._model = _CORE.read_model(self._source)
+                self._source = None
+            return self._model
+
+    def _load(self) -> tuple[Signature, Any] | None:
+        """Return what an earlier process compiled for any shape, or None."""
+        cached = compiled_cache.load(self._cached_as)
+        if cached is None:
+            return None
+        signature, blob = cached
+        try:
+            return signature, _CORE.import_model(blob, "CPU", {**self._config, **_ANY})
+        except RuntimeError as error:
+            log.warning("%s: its cached form is compiled again: %s", self._path, _last_line(error))
+            return None
+
+    def _compile_any(self) -> Any:
+        model = openvino_graph.for_any_size(self._read().clone())
+        compiled = _CORE.compile_model(model, "CPU", {**self._config, **_ANY})
+        if self._cached_as is not None:
+            blob = compiled.export_model().getvalue()
+            compiled_cache.store(self._cached_as, self.signature, blob)
+        return compiled
+
+    def _compile_own(self, input_shape: tuple[int, ...]) -> Any:
+        model = self._read().clone()
+        model.reshape(_shapes(self.signature, input_shape))
+        return _CORE.compile_model(without_shuffle(model), "CPU", self._config)
 
 
 class OpenVinoSlot:
-    """An infer request on numpy arrays, without copies."""
+    """An infer request on numpy arrays, without copies.
 
-    def __init__(self, compiled: Any, signature: Signature, input_shape: tuple[int, ...]) -> None:
+    Args:
+        get: returns the compiled form for a shape.
+        count: counts a run; returns the form to use from now on, if it changes.
+        signature: types and shapes of the model.
+        input_shape: shape of the input.
+    """
+
+    def __init__(
+        self,
+        get: Callable[[tuple[int, ...]], Form],
+        count: Callable[[tuple[int, ...]], Form | None],
+        signature: Signature,
+        input_shape: tuple[int, ...],
+    ) -> None:
         self.timed = False
+        self._count = count
+        self._samples, self._dtype = signature.latent > 0, signature.dtype
         self.input: npt.NDArray[Any] = np.zeros(input_shape, signature.dtype)
-        self._output = np.empty(tuple(compiled.outputs[0].shape), signature.dtype)
-        self._request = compiled.create_infer_request()
-        self._request.set_input_tensor(0, ov.Tensor(self.input, shared_memory=True))
-        self._request.set_output_tensor(0, ov.Tensor(self._output, shared_memory=True))
-        if signature.latent:
+        if self._samples:
             self.noise = np.zeros(signature.noise_shape(input_shape), np.float32)
-            self.confidence = np.empty(tuple(compiled.outputs[1].shape), np.float32)
-            self._request.set_input_tensor(1, ov.Tensor(self.noise, shared_memory=True))
-            self._request.set_output_tensor(1, ov.Tensor(self.confidence, shared_memory=True))
+        self._use(get(input_shape))
 
     def submit(self) -> None:
         """Start computing."""
+        if not self._form.is_own:
+            form = self._count(self.input.shape)
+            if form is not None:
+                self._use(form)
         with _translated("OpenVINO failed"):
             self._request.start_async()
 
@@ -158,7 +234,13 @@ class OpenVinoSlot:
         """Wait for the output."""
         with _translated("OpenVINO failed"):
             self._request.wait()
-        return self._output
+            if self._output is not None:
+                return self._output
+            # the form for any size: its output is the request's own memory
+            if self._samples:
+                self.confidence: npt.NDArray[Any] = self._request.get_output_tensor(1).data
+            output: npt.NDArray[Any] = self._request.get_output_tensor(0).data
+        return output
 
     def times(self) -> dict[str, float]:
         """Return the library's own timing of the last run."""
@@ -166,7 +248,51 @@ class OpenVinoSlot:
 
     def close(self) -> None:
         """Drop the request and its buffers."""
-        self._request = None
+        self._request: Any = None
+
+    def _use(self, form: Form) -> None:
+        with _translated("OpenVINO failed"):
+            request = form.compiled.create_infer_request()
+            request.set_input_tensor(0, ov.Tensor(self.input, shared_memory=True))
+            if self._samples:
+                request.set_input_tensor(1, ov.Tensor(self.noise, shared_memory=True))
+            self._output = self._bind_outputs(form, request) if form.is_own else None
+        self._form, self._request = form, request
+
+    def _bind_outputs(self, form: Form, request: Any) -> npt.NDArray[Any]:
+        """Let a model of known size write into arrays; return its output as `wait` does."""
+        shapes = [tuple(port.shape) for port in form.compiled.outputs]
+        if self._samples:
+            self.confidence = np.empty(shapes.pop(), np.float32)
+            request.set_output_tensor(1, ov.Tensor(self.confidence, shared_memory=True))
+        buffers, output = outputs_for(shapes, self.input.shape, self._dtype)
+        for index, buffer in enumerate(buffers):
+            request.set_output_tensor(index, ov.Tensor(buffer, shared_memory=True))
+        return output
+
+
+def _config(threads: int | None, streams: int, precision: str) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": streams,
+        # by default OpenVINO runs a float32 file in bfloat16 on processors that support it
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        # a thread pinned to a core stalls while another process runs there; the work queued for
+        # it then piles up, 0.5 MiB a second
+        "ENABLE_CPU_PINNING": False,
+    }
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    return config
+
+
+def _signature(path: Path, model: Any) -> Signature:
+    """Return the signature of a model."""
+    inputs, outputs = model.inputs, model.outputs
+    names = [[_name(port) for port in ports] for ports in (inputs, outputs)]
+    latent = latent_of(path, names[0], names[1], _shape(inputs[-1]) if inputs else ())
+    types = _dtype(inputs[0]), _dtype(outputs[0])
+    return make_signature(path, types, _shape(inputs[0]), _shape(outputs[0]), latent)
 
 
 def _shapes(signature: Signature, input_shape: tuple[int, ...]) -> dict[int, list[int]]:
@@ -198,5 +324,9 @@ def _translated(what: str, kind: type[Exception] = BackendError, fix: str = "") 
     try:
         yield
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise kind(f"{what}: {lines[-1] if lines else error!r}{fix}") from error
+        raise kind(f"{what}: {_last_line(error)}{fix}") from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

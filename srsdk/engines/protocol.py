@@ -63,6 +63,9 @@ class Slot(Protocol):
     def wait(self) -> npt.NDArray[Any]:
         """Block until the output is ready; the slot owns it and reuses it at the next `submit`.
 
+        Its shape is the model's, or for uint8 NHWC also (N, H, scale, W, scale, C), in any strides:
+        blocks of pixels that the caller puts in place (`inference.blocks`).
+
         Safe to call again: after a failure or an interrupt, the caller waits again until the slot
         is idle.
 
@@ -75,6 +78,14 @@ class Slot(Protocol):
 
     def close(self) -> None:
         """Release all resources; safe to call again."""
+
+
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of an output whose blocks of pixels are in place; others as they are."""
+    if len(shape) != 6:
+        return shape
+    n, height, scale, width, _, channels = shape
+    return n, height * scale, width * scale, channels
 
 
 class SamplingSlot(Slot, Protocol):

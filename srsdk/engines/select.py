@@ -64,6 +64,7 @@ def open_engine(
     precision: str = "auto",
     graph: bytes | None = None,
     allow_fallback: bool = False,
+    cache: bool = True,
 ) -> Engine:
     """Open a model file with a backend that `choose_backend` returned.
 
@@ -79,6 +80,7 @@ def open_engine(
         graph: ONNX bytes to open instead of the file's content: a form derived from it.
         allow_fallback: the user named no backend: on a CPU, if this backend refuses the file, open
             it with the other one and log that.
+        cache: keep what OpenVINO compiles in the user's cache folder (`SRSDK_CACHE`).
 
     Raises:
         UsageError: `bf16` with another backend.
@@ -100,6 +102,7 @@ def open_engine(
         streams=streams,
         precision=precision,
         graph=graph,
+        cache=cache,
     )
 
 

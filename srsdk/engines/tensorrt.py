@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from srsdk.engines import kernel_cache as cache
+from srsdk.engines.compiled import kernel_cache as cache
 from srsdk.engines.cuda.compute_streams import ComputeStream, make_compute_streams
 from srsdk.engines.cuda.engine import CudaEngine, is_out_of_memory
 from srsdk.engines.plan_checks import Opened, open_plan, other_runtime

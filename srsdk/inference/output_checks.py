@@ -6,6 +6,7 @@ wrong colors, and no library raises an error.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from srsdk.errors import HealthError
 from srsdk.image.arrays import Picture
+from srsdk.inference.blocks import joined
 from srsdk.inference.tiling import Tile
 from srsdk.manifest import Manifest
 
@@ -52,13 +54,14 @@ class Guard:
         Args:
             tile: its position.
             source: its source pixels, (h, w, C) uint8.
-            result: (h * scale, w * scale, C) uint8.
+            result: (h * scale, w * scale, C) uint8, or blocks (h, scale, w, scale, C) of it.
 
         Raises:
             HealthError: all zero although the source is not dark, or far from bicubic.
         """
         scale = self._manifest.scale
-        small, large = _window(source, 1), _window(result, scale)
+        small = _window(source, 1)
+        large = _window(result, scale) if result.ndim == 3 else joined(_window(result, 1))
         if not large.any() and small.mean() > DARK:
             raise self._error(tile, "is all zero although the picture is not dark")
         drift = block_drift(small, large, scale)
@@ -85,11 +88,13 @@ class Guard:
 
 
 def _window(picture: Picture, scale: int) -> Picture:
-    """Return the central window, which shows the same area at every scale."""
-    height, width = picture.shape[0] // scale, picture.shape[1] // scale
-    top, left = max(0, (height - WINDOW_PX) // 2), max(0, (width - WINDOW_PX) // 2)
-    bottom, right = top + min(height, WINDOW_PX), left + min(width, WINDOW_PX)
-    return picture[top * scale : bottom * scale, left * scale : right * scale]
+    """Return the central window, which shows the same area at every scale; of blocks, at 1."""
+    where = [slice(None)] * picture.ndim
+    for axis in (0, 1 if picture.ndim == 3 else 2):
+        length = picture.shape[axis] // scale
+        start = max(0, (length - WINDOW_PX) // 2)
+        where[axis] = slice(start * scale, (start + min(length, WINDOW_PX)) * scale)
+    return picture[tuple(where)]
 
 
 def block_drift(source: Picture, result: Picture, scale: int) -> float:
@@ -100,14 +105,26 @@ def block_drift(source: Picture, result: Picture, scale: int) -> float:
         result: (h * scale, w * scale, C) uint8.
         scale: scale of the model.
     """
-    height, width = source.shape[:2]
-    blocks = (max(1, width // BLOCK_PX), max(1, height // BLOCK_PX))
-    bicubic = _image(source).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
-    expected, got = (
-        np.asarray(image.resize(blocks, Image.Resampling.BOX), np.float32)
-        for image in (bicubic, _image(result))
-    )
+    height, width, channels = source.shape
+    blocks = (max(1, height // BLOCK_PX), max(1, width // BLOCK_PX))
+    rows = _bicubic_means(height, scale, blocks[0]) @ source.reshape(height, -1)
+    expected = _bicubic_means(width, scale, blocks[1]) @ rows.reshape(-1, width, channels)
+    means = _image(result).resize(blocks[::-1], Image.Resampling.BOX)
+    got = np.asarray(means, np.float32).reshape(expected.shape)
     return float(np.abs(got - expected).max())
+
+
+@functools.lru_cache(maxsize=64)
+def _bicubic_means(length: int, scale: int, blocks: int) -> npt.NDArray[np.float32]:
+    """Return the matrix (blocks, length) from pixels to the means of blocks enlarged bicubically.
+
+    To enlarge the window itself took 0.6 ms of a picture's 50 (gan_x4.int8, 640x360).
+    """
+    enlarged = Image.fromarray(np.eye(length, dtype=np.float32)).resize(
+        (length * scale, length), Image.Resampling.BICUBIC
+    )
+    means = enlarged.resize((blocks, length), Image.Resampling.BOX)
+    return np.asarray(means, np.float32).T
 
 
 def _image(picture: Picture) -> Image.Image:

@@ -18,6 +18,7 @@ from srsdk.errors import BackendError, OutOfMemoryError, PictureError
 from srsdk.image import luma
 from srsdk.image.arrays import Array, levels_of
 from srsdk.inference import deadline
+from srsdk.inference.blocks import has_blocks
 from srsdk.inference.noise import Sample
 from srsdk.inference.output_checks import Guard
 from srsdk.inference.planner import Choice, MemoryPlan, Planner
@@ -82,6 +83,8 @@ class Pipeline:
     ) -> Array:
         """Upscale (H, W, 3) RGB to (H * scale, W * scale, 3) of its dtype, into `out` if given.
 
+        A network with one channel also takes (H, W, 1), and returns one channel.
+
         Raises:
             PictureError: floats that are not finite, or an `out` that does not fit.
             BackendError: the backend failed, the pipeline is closed, or this process is a fork.
@@ -91,7 +94,7 @@ class Pipeline:
         _check_finite(rgb)
         if out is not None:
             _check_out(out, rgb, self._manifest.scale)
-        if self._manifest.channels == 3:
+        if self._manifest.channels == rgb.shape[2]:
             return self._run(rgb, call, out, sample)
         result = luma.upscale(lambda plane: self._run(plane, call), rgb)
         return result if out is None else _copied(result, out)
@@ -268,10 +271,14 @@ class _TiledRun:
         is_checked = guard is not None and guard.wants(number)
         if guard is not None:
             guard.check_numbers(tile, output[at])
-        result = self._boundary.unstage(output, height, width, at, self._canvas.dtype)
+        if in_blocks := has_blocks(output):
+            result = self._boundary.blocks(output, height, width, at)
+        else:
+            result = self._boundary.unstage(output, height, width, at, self._canvas.dtype)
         if guard is not None and is_checked:
             guard.check(tile, levels_of(tile.cut(self._picture)), levels_of(result))
-        tile.paste(result, self._canvas, scale)
+        paste = tile.paste_blocks if in_blocks else tile.paste
+        paste(result, self._canvas, scale)
 
 
 def _check_finite(rgb: Array) -> None:

@@ -18,8 +18,8 @@ from srsdk.manifest import Manifest
 class Float32Form:
     """The same network with float32 input and output, opened when a picture first needs it.
 
-    It is derived from the model file, so it has the same weights by construction, and no second
-    file needs to be shipped.
+    It is derived from the model file, or from the float32 file of the same weights if
+    `precision="auto"` has opened INT8; so no other file needs to be shipped.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Float32Form:
         """Store the arguments; `get` opens the model.
 
         Args:
-            path: the model file.
+            path: the file that it is derived from.
             graph: ONNX bytes opened instead of the file's content, or None.
             manifest: the file's manifest.
             open_graph: opens ONNX bytes as the Upscaler opened its own model.

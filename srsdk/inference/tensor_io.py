@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from srsdk.engines.protocol import picture_shape
 from srsdk.errors import BackendError
 from srsdk.image.arrays import WHITE, Array
+from srsdk.inference.blocks import has_blocks, joined
 from srsdk.manifest import Manifest
 
 
@@ -53,7 +55,7 @@ class Boundary:
         """
         sides = (2, 3) if self.channels_first else (1, 2)
         expected = tuple(n * scale if at in sides else n for at, n in enumerate(input_shape))
-        if output.shape != expected:
+        if picture_shape(output.shape) != expected:
             raise BackendError(
                 f"the model returned {output.shape} for input {input_shape}, expected {expected}"
             )
@@ -84,6 +86,8 @@ class Boundary:
         dtype: npt.DTypeLike = np.uint8,
     ) -> Array:
         """Return the top left (height, width, C) of output `index` of a batch as `dtype`."""
+        if has_blocks(output):
+            return joined(self.blocks(output, height, width, index))
         result: Array = self._as_hwc(output[index])[:height, :width]
         kind = np.dtype(dtype)
         if not self.is_float:
@@ -93,6 +97,12 @@ class Boundary:
             return result * np.float32(white / self.white)
         levels = np.clip(result * np.float32(white / self.white), 0, white)
         return np.rint(levels).astype(kind)
+
+    def blocks(self, output: npt.NDArray[Any], height: int, width: int, index: int = 0) -> Array:
+        """Return the top left (height, width) px of output `index`, which has blocks, as blocks."""
+        blocks: Array = output[index]
+        scale = blocks.shape[1]
+        return blocks[: height // scale, :, : width // scale]
 
     def _as_hwc(self, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return picture.transpose(1, 2, 0) if self.channels_first else picture

@@ -11,6 +11,7 @@ import numpy as np
 
 from srsdk.errors import PictureError, UsageError
 from srsdk.image.arrays import Array
+from srsdk.inference.blocks import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,19 @@ class Tile:
     def paste(self, result: Array, canvas: Array, scale: int) -> None:
         """Copy the kept part of an upscaled tile to its position on the upscaled canvas."""
         rows, columns = self.rows, self.columns
-        canvas[_scaled(rows.keep_start, rows.keep_stop, 0, scale)][
-            :, _scaled(columns.keep_start, columns.keep_stop, 0, scale)
-        ] = result[_scaled(rows.keep_start, rows.keep_stop, rows.start, scale)][
-            :, _scaled(columns.keep_start, columns.keep_stop, columns.start, scale)
+        self._target(canvas, scale)[...] = result[
+            _scaled(rows.keep_start, rows.keep_stop, rows.start, scale)
+        ][:, _scaled(columns.keep_start, columns.keep_stop, columns.start, scale)]
+
+    def paste_blocks(self, blocks: Array, canvas: Array, scale: int) -> None:
+        """Like `paste`, for an upscaled tile of blocks (h, scale, w, scale, C)."""
+        rows = _scaled(self.rows.keep_start, self.rows.keep_stop, self.rows.start, 1)
+        columns = _scaled(self.columns.keep_start, self.columns.keep_stop, self.columns.start, 1)
+        place(blocks[rows, :, columns], self._target(canvas, scale))
+
+    def _target(self, canvas: Array, scale: int) -> Array:
+        return canvas[_scaled(self.rows.keep_start, self.rows.keep_stop, 0, scale)][
+            :, _scaled(self.columns.keep_start, self.columns.keep_stop, 0, scale)
         ]
 
 

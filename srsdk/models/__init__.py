@@ -26,6 +26,15 @@ DEFAULTS = MappingProxyType(
 `compressed`: JPEG artifacts or noise, but sharp; `realworld`: blurred, noisy and compressed,
 perhaps more than once; `drawing`: comics, charts, screenshots."""
 
+VIDEO = MappingProxyType(
+    {
+        "realtime": MappingProxyType({2: "realtime_x2"}),
+        "balanced": MappingProxyType({2: "gan_x2", 4: "gan_x4"}),
+        "best": MappingProxyType({2: "gan_x2_quality", 4: "gan_x4_quality"}),
+    }
+)
+"""Model names for video by quality and scale. `realtime` keeps up with playback on two cores."""
+
 
 def shipped() -> list[str]:
     """Return the names of the shipped models, sorted."""
@@ -67,6 +76,27 @@ def default(kind: str = "photo", scale: int = 4) -> str:
     return names[0]
 
 
+def for_video(quality: str = "realtime", scale: int = 2) -> str:
+    """Return the name of the shipped model for video.
+
+    Args:
+        quality: `realtime`, `balanced` or `best` (see `VIDEO`).
+        scale: output size over input size.
+
+    Raises:
+        UsageError: an unknown quality, or a scale that it has no model for.
+    """
+    if quality not in VIDEO:
+        raise UsageError(f"quality is {quality!r}, expected one of {', '.join(VIDEO)}")
+    by_scale = VIDEO[quality]
+    if scale not in by_scale:
+        others = [name for name, scales in VIDEO.items() if scale in scales]
+        fix = f"; for {scale} times: {' or '.join(others)}" if others else ""
+        known = ", ".join(map(str, by_scale))
+        raise UsageError(f"no {quality} model enlarges {scale} times, only {known}{fix}")
+    return by_scale[scale]
+
+
 def single() -> tuple[str, ...]:
     """Return the kinds that need a single model."""
     return tuple(
@@ -83,7 +113,7 @@ def find(model: str | os.PathLike[str]) -> Path:
         ModelError: neither a shipped name nor a path to a regular file.
     """
     path = Path(model)
-    if path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(model, os.PathLike):
+    if not is_name(model):
         check_regular(path)
         if path.suffix not in SUFFIXES:
             raise ModelError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
@@ -95,6 +125,12 @@ def find(model: str | os.PathLike[str]) -> Path:
             "file, give its path, such as ./my_model.onnx"
         )
     return FOLDER / f"{model}.onnx"
+
+
+def is_name(model: str | os.PathLike[str]) -> bool:
+    """Return whether `find` takes `model` as the name of a shipped model, not as a path."""
+    path = Path(model)
+    return not (path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(model, os.PathLike))
 
 
 def _float32_names() -> list[str]:

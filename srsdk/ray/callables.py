@@ -63,10 +63,11 @@ class Upscale:
     ) -> None:
         self._output = storage.absolute(output)
         self._ledger = Ledger(self._output)
-        self._model, self._model_sha256 = model, sha256_of(model)
-        if model_sha256 not in ("", self._model_sha256):
+        found = sha256_of(model)
+        self._model, self._model_key = model, key_of(model, options.get("precision", "auto"))
+        if model_sha256 not in ("", found):
             raise ModelError(
-                f"{model} has sha256 {self._model_sha256[:12]} on this machine, expected "
+                f"{model} has sha256 {found[:12]} on this machine, expected "
                 f"{model_sha256[:12]}; install the same version of srsdk on every machine"
             )
         self._up = srsdk.Upscaler(model, **{"optimize": "throughput", **options})
@@ -77,7 +78,7 @@ class Upscale:
         jobs = [
             dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)
         ]
-        key = batch_key([self._model_sha256, [[str(v) for v in job.values()] for job in jobs]])
+        key = batch_key([self._model_key, [[str(v) for v in job.values()] for job in jobs]])
         # Ray repeats a block of several batches as a whole: reuse the batches that are finished
         rows = self._ledger.rows_of(key) or self._compute(key, jobs)
         names = ("source", "target", "status", "seconds", "error")
@@ -148,7 +149,7 @@ class Upscale:
             target_bytes=len(data),
             target_sha256=hashlib.sha256(data).hexdigest(),
             model=self._model,
-            model_sha256=self._model_sha256,
+            model_sha256=self._model_key,
             target_mtime_ns=storage.mtime_ns(target),
         )
 
@@ -217,3 +218,23 @@ def sha256_of(model: str | os.PathLike[str]) -> str:
     """
     with models.find(model).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(model: str | os.PathLike[str], precision: str = "auto") -> str:
+    """Return what the ledger records of a model: two runs with one key give the same pictures.
+
+    It is the SHA-256 of the model file, or, where `precision` may open the INT8 file or changes how
+    the file is computed, of all of that.
+
+    Raises:
+        ModelError: no such model.
+    """
+    path = models.find(model)
+    int8 = path.with_name(f"{path.stem}.int8.onnx")
+    parts = [sha256_of(model)]
+    may_open = precision == "int8" or (precision == "auto" and models.is_name(model))
+    if may_open and int8.is_file():
+        parts.append(sha256_of(int8))
+    if precision in ("bf16", "int8"):
+        parts.append(precision)
+    return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -11,7 +11,7 @@ from typing import Any
 from srsdk.batch import jobs, storage
 from srsdk.batch.ledger import Entry, Ledger
 from srsdk.errors import UsageError
-from srsdk.ray.callables import sha256_of
+from srsdk.ray.callables import key_of
 
 
 @dataclass
@@ -31,15 +31,16 @@ def plan(
     output: str | os.PathLike[str],
     *,
     model: str,
+    precision: str = "auto",
     recursive: bool = False,
     force: bool = False,
     report: Path | None = None,
 ) -> Plan:
     """List the pictures to upscale; skip those that the ledger of `output` records as finished.
 
-    A picture is skipped if source, source size, source time, target and model file are unchanged;
-    a target is compared by size and time, and by its SHA-256 if the time has changed. An existing
-    target that no earlier run started is kept and counts as a failure.
+    A picture is skipped if source, source size, source time, target, model file and `precision`
+    are unchanged; a target is compared by size and time, and by its SHA-256 if the time has
+    changed. An existing target that no earlier run started is kept and counts as a failure.
 
     Raises:
         UsageError: two sources with one target, a target that is a source, or a `report` that is
@@ -52,7 +53,7 @@ def plan(
         raise UsageError(
             f"{storage.public(folder)} is a file name, expected an output folder for --ray"
         )
-    model_sha256 = sha256_of(model)
+    model_key = key_of(model, precision)
     pictures = list(_pictures(sources, folder, recursive, result.problems))
     _check_collisions(pictures, folder, report)
     ledger = Ledger(folder)
@@ -65,7 +66,7 @@ def plan(
         entry = None if force else finished.get(target)
         if error := _unusable(found, folder, unknown):
             result.outcomes.append(_outcome(found, folder, "failed", error))
-        elif entry and _is_finished(ledger, entry, found, there.get(target), model_sha256):
+        elif entry and _is_finished(ledger, entry, found, there.get(target), model_key):
             result.outcomes.append(_outcome(found, folder, "skipped"))
         elif not force and target in there and target not in ours:
             error = f"{target} exists and is not from an earlier run; --force replaces it"
@@ -135,13 +136,13 @@ def _is_finished(
     entry: Entry,
     source: storage.Found,
     target: storage.Found | None,
-    model_sha256: str,
+    model_key: str,
 ) -> bool:
     return (
         target is not None
         and entry.source == storage.public(source.address)
         and (entry.source_bytes, entry.source_mtime_ns) == (source.size_bytes, source.mtime_ns)
-        and entry.model_sha256 == model_sha256
+        and entry.model_sha256 == model_key
         and ledger.is_there(entry, target)
     )
 

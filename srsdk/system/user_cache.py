@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from srsdk.system.durable import DamagedRecord, pack, replacing, unpack
@@ -21,6 +22,8 @@ log = logging.getLogger("srsdk")
 VARIABLE = "SRSDK_CACHE"
 """Environment variable that sets another cache folder; empty: no cache."""
 FIX = f"set {VARIABLE} to another folder, or to nothing for no cache"
+STALE_S = 3600
+"""How much older than the newest file one that was never completed is when it is deleted."""
 
 _said: set[str] = set()
 _lock = threading.Lock()
@@ -85,6 +88,47 @@ def store(path: Path, content: bytes, *, level: int = logging.WARNING) -> bool:
         )
         return False
     return True
+
+
+def trim(folder: Path, suffix: str, max_bytes: int) -> None:
+    """Delete the least recently used files of a cache folder until the rest fits.
+
+    Files that a killed process was writing are deleted, see `STALE_S`. Any number of processes may
+    do so at once. A file that cannot be deleted is logged once.
+
+    Args:
+        folder: the folder.
+        suffix: of the files, with the dot.
+        max_bytes: what the files may hold together.
+    """
+    try:
+        found = sorted(_files(folder, suffix), reverse=True)
+        total = 0
+        for used_s, size, path in found:
+            if path.name.startswith("."):
+                # not the clock, which may be wrong: the caller has just written the newest file
+                is_unwanted = used_s < found[0][0] - STALE_S
+            else:
+                total += size
+                is_unwanted = total > max_bytes
+            if is_unwanted:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        _say_once(
+            logging.WARNING, f"the cache {folder} cannot be trimmed: {error.strerror or error}"
+        )
+
+
+def _files(folder: Path, suffix: str) -> list[tuple[float, int, Path]]:
+    """Return the time of last use, the size and the path of each file."""
+    found = []
+    for path in folder.iterdir():
+        # another process may delete it meanwhile
+        with suppress(FileNotFoundError):
+            if path.suffix == suffix and not path.is_symlink():
+                about = path.stat()
+                found.append((about.st_mtime, about.st_size, path))
+    return found
 
 
 def trouble() -> str:

@@ -62,6 +62,28 @@ def _upscale_any(steps: Sequence[Step], picture: Any, options: PictureOptions, c
     return decode.to_array(_in_budget(steps, pixels, options, call), array)
 
 
+def is_plane(picture: Any) -> bool:
+    """Whether a picture is a gray array of integers, which a network for luma takes as it is."""
+    is_integer = isinstance(picture, np.ndarray) and picture.dtype.name in ("uint8", "uint16")
+    return is_integer and picture.ndim == 2 and picture.size > 0
+
+
+def upscale_plane(step: Step, plane: npt.NDArray[Any], call: Call) -> npt.NDArray[Any]:
+    """Upscale (H, W) with a network for luma; it is never spread to three channels.
+
+    Raises:
+        PictureError: too large, or not enough memory.
+    """
+    with _enough_memory("the picture"):
+        array = decode.from_array(plane)
+        call.budget.check_size(*array.shape)
+        need = array.nbytes * step.scale**2
+        call.budget.check_memory(need, None)
+        with call.budget.reserve(need, call.check, call.abandoned):
+            large: npt.NDArray[Any] = step.run(array[..., None], call)[..., 0]
+            return large
+
+
 def _upscale_path(
     steps: Sequence[Step], path: Path, options: PictureOptions, call: Call
 ) -> npt.NDArray[Any]:

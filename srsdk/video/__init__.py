@@ -1,6 +1,6 @@
 """Video files: upscale the frames, keep everything else.
 
-Uses: errors, scheduling, system, upscaler.
+Uses: errors, inference, scheduling, system, upscaler.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from srsdk.video.encoding import Encoding, FrameConverter, add_encoder
 from srsdk.video.ffmpeg import import_av, reopen, translated, url
 from srsdk.video.parts import Part, Parts
 from srsdk.video.run_files import FORMAT
-from srsdk.video.source import Source
+from srsdk.video.source import Frame, Source
 from srsdk.video.timing import SHIFT_S
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ class PartWriter:
         self._open: tuple[OutputContainer, VideoStream] | None = None
         self._number = self._frames = 0
 
-    def add(self, rgb: npt.NDArray[Any], pts: int, duration: int, index: int) -> None:
-        """Encode the frame with this index; the part that it completes is finished.
+    def add(self, pixels: npt.NDArray[Any], frame: Frame) -> None:
+        """Encode the enlarged `pixels` of a frame; the part that it completes is finished.
 
         Raises:
             OutputError: encoding failed, or the disk is full.
         """
         with self._translated():
-            frame = self._painter.frame(rgb, pts, duration)
-            container, stream = self._open or self._begin(index // self._parts.length)
-            self._mux(container, stream.encode(frame))
+            painted = self._painter.frame(pixels, frame)
+            container, stream = self._open or self._begin(frame.index // self._parts.length)
+            self._mux(container, stream.encode(painted))
         self._frames += 1
         if self._frames == self._parts.length:
             self.finish()

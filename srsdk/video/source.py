@@ -73,14 +73,17 @@ class Source:
 class Frame:
     """One decoded frame."""
 
-    rgb: npt.NDArray[Any]
-    """(H, W, 3) RGB: uint8, or full-range uint16 if the video has more than 8 bits."""
+    pixels: npt.NDArray[Any]
+    """(H, W, 3) RGB: uint8, or full-range uint16 if the video has more than 8 bits; with `chroma`
+    (H, W) luma, uint8, in the video's own range."""
     pts: int
     """Time stamp in ticks of the source's time base; strictly increasing."""
     duration: int
     """Duration in ticks; 0: unknown."""
     index: int
     """Number of the frame in the video, from 0."""
+    chroma: tuple[npt.NDArray[Any], ...] = ()
+    """Both chroma planes, uint8, as large as the video's subsampling makes them; empty: RGB."""
 
 
 def probe(path: Path) -> Source:
@@ -139,18 +142,20 @@ def _none(_: int) -> bool:
     return False
 
 
-def frames(source: Source, is_done: Callable[[int], bool] = _none) -> Generator[Frame, None, None]:
+def frames(
+    source: Source, is_done: Callable[[int], bool] = _none, *, planes: str = ""
+) -> Generator[Frame, None, None]:
     """Decode a video, and convert all frames but those whose index `is_done`.
+
+    Args:
+        source: the video.
+        is_done: whether the frame with an index is not needed.
+        planes: a planar YUV format of 8 bits: frames are luma and chroma in it; empty: RGB.
 
     Raises:
         PictureError: damaged, a time stamp out of range, or the frame size changes.
     """
-    av = import_av()
-    flags = av.video.reformatter.Interpolation
-    # without these flags libswscale is off by up to 2 levels
-    exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
-    reformatter = av.video.reformatter.VideoReformatter()
-    rgb = "rgb24" if source.bits == 8 else "rgb48le"
+    convert = _Planes(source, planes) if planes else _Rgb(source)
     clock = Clock(source.path, source.rate, source.time_base)
     with open_input(source.path) as container:
         stream = next(each for each in container.streams.video if each.index == source.stream)
@@ -163,9 +168,61 @@ def frames(source: Source, is_done: Callable[[int], bool] = _none) -> Generator[
             _check_size(frame, source, index)
             with translated(f"{source.path} is damaged", PictureError):
                 frame.colorspace, frame.color_range = source.colors.matrix, source.colors.range
-                converted = reformatter.reformat(frame, format=rgb, interpolation=exact, threads=1)
-                pixels = np.asarray(converted.to_ndarray())
-            yield Frame(pixels, pts, duration, index)
+                pixels, chroma = convert(frame)
+            yield Frame(pixels, pts, duration, index, chroma)
+
+
+Converted = tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...]]
+"""`pixels` and `chroma` of a `Frame`."""
+
+
+class _Rgb:
+    """Converts decoded frames to RGB."""
+
+    def __init__(self, source: Source) -> None:
+        av = import_av()
+        flags = av.video.reformatter.Interpolation
+        # without these flags libswscale is off by up to 2 levels
+        self._exact = (
+            flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
+        )
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        self._format = "rgb24" if source.bits == 8 else "rgb48le"
+
+    def __call__(self, frame: VideoFrame) -> Converted:
+        converted = self._reformatter.reformat(
+            frame, format=self._format, interpolation=self._exact, threads=1
+        )
+        return np.asarray(converted.to_ndarray()), ()
+
+
+class _Planes:
+    """Hands out the planes of decoded frames, without a copy where the format is already right."""
+
+    def __init__(self, source: Source, form: str) -> None:
+        self._reformatter = import_av().video.reformatter.VideoReformatter()
+        self._format = form
+        self._range = source.colors.range
+        # the obsolete yuvj formats are the same bytes in full range
+        self._same = (form, form.replace("yuv", "yuvj"))
+
+    def __call__(self, frame: VideoFrame) -> Converted:
+        if frame.format.name not in self._same:
+            frame = self._reformatter.reformat(
+                frame,
+                format=self._format,
+                src_color_range=self._range,
+                dst_color_range=self._range,
+                threads=1,
+            )
+        luma, *chroma = (plane_of(plane) for plane in frame.planes)
+        return luma, tuple(chroma)
+
+
+def plane_of(plane: Any) -> npt.NDArray[Any]:
+    """Return a plane of a frame as (H, W) uint8: a view, which keeps the frame in memory."""
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width]
 
 
 def _prepare(stream: VideoStream, path: Path) -> None:

@@ -15,9 +15,6 @@ from itertools import repeat, takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from srsdk.errors import OutputError, UsageError
 from srsdk.scheduling.context import Progress
 from srsdk.scheduling.futures import window
@@ -26,6 +23,7 @@ from srsdk.system.paths import is_same_file
 from srsdk.system.threads import started_pool
 from srsdk.upscaler import Upscaler
 from srsdk.video.encoding import Encoding
+from srsdk.video.incremental import Incremental, Job
 from srsdk.video.muxing import assemble, check_container
 from srsdk.video.part_files import PartWriter
 from srsdk.video.parts import Parts
@@ -48,9 +46,13 @@ class Report:
     frames: int
     """Frames in the target."""
     computed: int
-    """Frames upscaled in this run; the others were repeated, or done by an earlier run."""
+    """Frames upscaled in this run, in whole or in part; the others were repeated, or done by an
+    earlier run."""
     repeated: int
-    """Frames identical to the one before, whose result was reused."""
+    """Frames of which nothing was computed, because they are equal to the one before."""
+    computed_share: float
+    """Share of the pixels of this run's frames that were computed; the rest is equal to the frame
+    before. Up to 1."""
     seconds: float
     """Duration of this run."""
 
@@ -81,7 +83,8 @@ def upscale(
         codec: name of an FFmpeg encoder; None: `libx264`, or `libx265` for more than 8 bits, or
             `libvpx-vp9` in `.webm`.
         crf: constant quality of the encoder, lower is better; None: visually lossless.
-        preset: speed preset of the encoder; None: `fast` or its equivalent.
+        preset: speed preset of the encoder; None: `fast` or its equivalent, and for networks for
+            luma, which take less time than that, `faster`.
         overwrite: replace the target and discard an interrupted run.
         resume: continue an interrupted run.
         progress: called with (frames done, frames in total) after each frame; the total is 0 if
@@ -98,7 +101,10 @@ def upscale(
     about = probe(Path(source))
     if is_same_file(target, about.path):
         raise UsageError(f"{target} would be replaced by its own result")
-    encoding = Encoding.choose(about, target, up.scale, codec=codec, crf=crf, preset=preset)
+    realtime = up.manifest.channels == 1
+    encoding = Encoding.choose(
+        about, target, up.scale, codec=codec, crf=crf, preset=preset, realtime=realtime
+    )
     check_container(target, about, encoding)
     parts = Parts(target, resume_key(about, encoding, up.manifest.to_dict()))
     began_s = time.monotonic()
@@ -108,7 +114,8 @@ def upscale(
         parts.prepare(resume=resume)
         run = _Run(up, about, encoding, parts)
         _finish(run, target, progress, overwrite=overwrite)
-    return Report(target, run.done, run.computed, run.repeated, time.monotonic() - began_s)
+    seconds = time.monotonic() - began_s
+    return Report(target, run.done, run.computed, run.repeated, run.computed_share, seconds)
 
 
 def _finish(run: _Run, target: Path, progress: Progress | None, *, overwrite: bool) -> None:
@@ -133,7 +140,8 @@ class _Run:
         self.done = parts.frames
         self.computed = self.repeated = self._decoded = 0
         self._writer = PartWriter(parts, source, encoding)
-        self._last: tuple[npt.NDArray[Any], Future[Any]] | None = None
+        self._planes = encoding.format if _takes_planes(up, source) else ""
+        self._incremental = Incremental(up, source.height, source.width)
         self._in_flight: deque[Future[Any]] = deque()
         self._stopped = threading.Event()
 
@@ -142,7 +150,7 @@ class _Run:
         with (
             started_pool(1, "srsdk-decode") as decoder,
             started_pool(1, "srsdk-encode") as encoder,
-            closing(frames(self._source, self._is_done)) as decoded,
+            closing(frames(self._source, self._is_done, planes=self._planes)) as decoded,
         ):
             try:
                 self._compute(decoder, decoded, encoder, progress)
@@ -158,6 +166,13 @@ class _Run:
             finally:
                 # a generator cannot be closed while its thread is in it
                 decoder.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def computed_share(self) -> float:
+        """Share of the pixels of this run's frames that were computed, up to 1."""
+        frame_px = self._source.height * self._source.width
+        all_px = (self.computed + self.repeated) * frame_px
+        return self._incremental.computed_px / all_px if all_px else 0.0
 
     def write(self, target: Path, *, overwrite: bool) -> None:
         """Write the whole video."""
@@ -197,8 +212,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         def send(frame: Frame) -> Future[None]:
-            future = self._upscaled(frame.rgb)
-            return encoder.submit(self._encode, frame, future)
+            return encoder.submit(self._encode, frame, self._upscaled(frame))
 
         def fetch(_: None) -> Future[Frame | None]:
             return decoder.submit(next, decoded, None)
@@ -216,25 +230,31 @@ class _Run:
         self._decoded = index + 1
         return self.parts.holds(index)
 
-    def _upscaled(self, rgb: npt.NDArray[Any]) -> Future[Any]:
-        """Submit a frame, or reuse the result of an identical previous one."""
-        if self._last is not None and np.array_equal(self._last[0], rgb):
-            self.repeated += 1
-            return self._last[1]
-        self.computed += 1
-        future = self._up.submit(rgb)
-        self._last = rgb, future
+    def _upscaled(self, frame: Frame) -> Job:
+        """Submit what changed since the previous frame."""
+        job = self._incremental.submit(frame.pixels)
         # drop finished futures, because they hold pixels
         while self._in_flight and self._in_flight[0].done():
             self._in_flight.popleft()
-        self._in_flight.append(future)
-        return future
+        self._in_flight.extend(job.futures())
+        if job.whole is None and not job.parts:
+            self.repeated += 1
+        else:
+            self.computed += 1
+        return job
 
-    def _encode(self, frame: Frame, upscaled: Future[Any]) -> None:
-        rgb = upscaled.result()
+    def _encode(self, frame: Frame, job: Job) -> None:
+        pixels = self._incremental.result(job)
         if self._stopped.is_set():
             raise CancelledError  # an earlier frame may be missing: never write a gap
-        self._writer.add(rgb, frame.pts, frame.duration, frame.index)
+        self._writer.add(pixels, frame)
+
+
+def _takes_planes(up: Upscaler, source: Source) -> bool:
+    """Whether the network enlarges luma of 8 bits, and the video has it: no RGB in between."""
+    # FFmpeg takes gray as full range, whatever the file says
+    has_luma = source.format.startswith(("yuv", "nv1", "nv2"))
+    return up.manifest.channels == 1 and source.bits == 8 and has_luma
 
 
 def _is_frame(frame: Frame | None) -> bool:

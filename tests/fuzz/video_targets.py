@@ -32,8 +32,8 @@ def video(data: bytes) -> None:
         last = None
         with contextlib.closing(source.frames(about)) as decoded:
             for frame in itertools.islice(decoded, MAX_FRAMES):
-                assert frame.rgb.shape == (about.height, about.width, 3)
-                assert frame.rgb.dtype == (np.uint8 if about.bits == 8 else np.uint16)
+                assert frame.pixels.shape == (about.height, about.width, 3)
+                assert frame.pixels.dtype == (np.uint8 if about.bits == 8 else np.uint16)
                 assert last is None or frame.pts > last, "time stamps do not increase"
-                NEAREST.run(frame.rgb, Call())
+                NEAREST.run(frame.pixels, Call())
                 last = frame.pts

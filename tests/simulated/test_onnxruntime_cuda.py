@@ -95,9 +95,10 @@ def test_the_same_picture_as_on_the_cpu(
     with old content.
     """
     picture = make_picture(70, 90)
-    with srsdk.Upscaler(name, device="cpu", backend="onnxruntime", tile=40) as up:
+    path = models.find(name)  # a name alone would open the INT8 file on a CPU
+    with srsdk.Upscaler(path, device="cpu", backend="onnxruntime", tile=40) as up:
         expected = up(picture)
-    up, sessions = open_late(monkeypatch, models.find(name), gpu, tile=40, slots=3)
+    up, sessions = open_late(monkeypatch, path, gpu, tile=40, slots=3)
     with up:
         assert (up.backend, up.device) == ("onnxruntime", "cuda:0")
         for _ in range(2):
@@ -105,6 +106,19 @@ def test_the_same_picture_as_on_the_cpu(
         assert not gpu.made("cuStreamBeginCapture")
         assert sessions[0].options["use_tf32"] == "0"
         assert "gpu_mem_limit" not in sessions[0].options
+
+
+def test_a_name_on_a_gpu_is_its_own_file(gpu: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precision="auto"` chooses the INT8 file on CPUs only, and `int8` is an error on a GPU."""
+
+    def make_session(path: Path, provider: dict[str, str]) -> LateSession:
+        return LateSession(path, provider, gpu)
+
+    monkeypatch.setattr(onnxruntime_cuda, "make_cuda_session", make_session)
+    with srsdk.Upscaler("gan_x2", device="cuda") as up:
+        assert " fp32, onnxruntime on cuda:0" in repr(up)
+    with pytest.raises(srsdk.UsageError, match="opens a file for CPUs, but this runs on a GPU"):
+        srsdk.Upscaler("gan_x2", device="cuda", precision="int8")
 
 
 def test_a_float_model_in_batches(

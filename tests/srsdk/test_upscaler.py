@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import srsdk
-from srsdk import opening
+from srsdk import models, opening
 from srsdk.engines.backends import BACKENDS
 from srsdk.manifest import Manifest
 from tests import networks
@@ -137,16 +137,19 @@ def test_slots_of_forgotten_shapes_are_closed(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 97), (83, 1), (2, 3), (67, 101), (64, 128)])
-def test_tiled_equals_untiled(backend: str, model: str, size: tuple[int, int]) -> None:
+def test_tiled_equals_untiled(
+    backend: str, precision: Literal["fp32", "int8"], model: str, size: tuple[int, int]
+) -> None:
     """Any tile gives the same picture within 1 LSB: single pixels, rows, prime sizes."""
     picture = make_picture(*size)
-    with srsdk.Upscaler(model, backend=backend) as up:
+    with srsdk.Upscaler(model, backend=backend, precision=precision) as up:
         whole = up(picture)
         assert whole.shape == (size[0] * up.scale, size[1] * up.scale, 3)
     for tile in (25, 37, (48, 30)):
-        with srsdk.Upscaler(model, backend=backend, tile=tile) as up:
+        with srsdk.Upscaler(model, backend=backend, precision=precision, tile=tile) as up:
             assert largest_difference(up(picture), whole) <= 1
 
 
@@ -166,7 +169,7 @@ def test_backends_agree(model: str, picture: Picture) -> None:
     """OpenVINO and ONNX Runtime differ by at most 1 LSB, on fewer than 0.1 % of the samples."""
     results = []
     for backend in BACKENDS:
-        with srsdk.Upscaler(model, backend=backend) as up:
+        with srsdk.Upscaler(model, backend=backend, precision="fp32") as up:
             results.append(up(picture))
     assert largest_difference(*results) <= 1
     assert np.mean(results[0] != results[1]) < 1e-3
@@ -176,7 +179,7 @@ def test_backends_agree(model: str, picture: Picture) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_int8_is_near_float(model: str, backend: str, picture: Picture) -> None:
     """INT8 files match the float files as measured at export, on any processor, tiled or not."""
-    with srsdk.Upscaler(model, backend=backend) as up:
+    with srsdk.Upscaler(model, backend=backend, precision="fp32") as up:
         expected = up(picture).astype(float)
     with srsdk.Upscaler(f"{model}.int8", backend=backend) as up:
         assert "int8" in repr(up)
@@ -313,7 +316,8 @@ def test_an_unknown_model_lists_the_shipped_ones(tmp_path: Path) -> None:
 
 def test_repr_shows_the_settings(tmp_path: Path) -> None:
     """Model, scale, precision, backend, device, tile, overlap; and whether they were inferred."""
-    with srsdk.Upscaler("gan_x4", backend="onnxruntime", tile=(64, 96)) as up:
+    options: dict[str, Any] = {"precision": "fp32", "tile": (64, 96)}
+    with srsdk.Upscaler("gan_x4", backend="onnxruntime", **options) as up:
         assert repr(up) == (
             "<Upscaler gan_x4 x4 fp32, onnxruntime on cpu, tile 64x96, overlap 10 px, "
             "3 channels uint8>"
@@ -324,8 +328,8 @@ def test_repr_shows_the_settings(tmp_path: Path) -> None:
 
 
 def test_auto_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The choice is one line in the log, and in `repr`."""
-    with caplog.at_level(logging.INFO, "srsdk"), srsdk.Upscaler("gan_x2") as up:
+    """The choice of a backend is one line in the log, and in `repr`."""
+    with caplog.at_level(logging.INFO, "srsdk"), srsdk.Upscaler(models.find("gan_x2")) as up:
         up(make_picture(8, 8))
         up(make_picture(9, 9))
     assert [record.message for record in caplog.records] == [

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.data.color import with_luma
 from training.data.pictures import Pair
 from training.data.resize import Picture, imresize
 from training.evaluation.metrics import psnr_y, ssim_y
@@ -53,7 +54,7 @@ def network(net: nn.Module) -> Upscale:
     """Return an upscaler that runs `net` on one whole picture, uint8 in and out.
 
     Pictures are mirror-padded to the net's `multiple_px`, as in srsdk. If the net returns a tuple,
-    its first item is the picture.
+    its first item is the picture. If it takes luma only, color is enlarged bicubically.
     """
     multiple = int(getattr(net, "multiple_px", 1))
     device = next(net.parameters()).device
@@ -69,4 +70,6 @@ def network(net: nn.Module) -> Upscale:
         sr: Picture = (y.clamp(0, 1) * 255.0).round().to(torch.uint8).cpu().numpy()
         return sr
 
+    if getattr(net, "colors", 3) == 1:
+        return lambda lr: with_luma(upscale, lr)
     return upscale

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from torch import nn
 from training import networks
 from training.checkpoint import load_weights
 from training.data.batches import degraded
+from training.data.color import with_luma
 from training.data.corruption import jpeg, versions_of
 from training.data.pictures import DataError, Pair, load_pairs
 from training.data.resize import Picture
@@ -85,8 +87,11 @@ def _onnx_model(path: Path) -> Model:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path}: ONNX Runtime cannot read it: {reason}") from error
     entry = session.get_inputs()[0]
-    if entry.type != "tensor(uint8)" or entry.shape[-1] != 3:
-        raise ValueError(f"{path}: input {entry.shape} {entry.type}, expected (N, H, W, 3) uint8")
+    channels = entry.shape[-1]
+    if entry.type != "tensor(uint8)" or channels not in (1, 3):
+        raise ValueError(
+            f"{path}: input {entry.shape} {entry.type}, expected uint8 (N, H, W, 3), or 1 for luma"
+        )
     manifest = json.loads(session.get_modelmeta().custom_metadata_map.get("srsdk.manifest", "{}"))
     multiple = int(manifest.get("multiple_px", 1))
 
@@ -100,10 +105,11 @@ def _onnx_model(path: Path) -> Model:
         height, width = (side * result.shape[0] // padded.shape[0] for side in lr.shape[:2])
         return result[:height, :width]
 
-    scale = upscale(np.zeros((16, 16, 3), np.uint8)).shape[0] // 16
+    scale = upscale(np.zeros((16, 16, channels), np.uint8)).shape[0] // 16
     restores = scale == 1 and manifest.get("family") == "ae"
     damage = NOISE_AND_JPEG if restores else UNDAMAGED
-    return Model(path.stem, scale, upscale, DegradationRecipe(), damage=damage)
+    run = upscale if channels == 3 else partial(with_luma, upscale)
+    return Model(path.stem, scale, run, DegradationRecipe(), damage=damage)
 
 
 def with_input(model: Model, kind: Input) -> Model:

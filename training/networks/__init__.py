@@ -34,6 +34,7 @@ def build(network: NetworkRecipe, scale: int) -> PlainNet:
         scale,
         network.width,
         network.depth,
+        colors=network.colors,
         attention=network.attention,
         reparam=network.reparam,
     )

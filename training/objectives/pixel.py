@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from training import checkpoint, networks, optimizers
+from training.data import color
 from training.data.pictures import Batch
 from training.objectives.terms import Terms, values, weighted
 from training.recipe.schema import Recipe
@@ -34,6 +37,8 @@ class Pixel:
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step on (N, 3, P, P) and (N, 3, P * scale, P * scale)."""
         optimizers.set_learning_rate(self._optimizer, optimizers.learning_rate(self._recipe, step))
+        if self._recipe.network.colors == 1:
+            batch = _luma(batch)
         terms = self._terms(self.network(batch.lr), batch)
         loss = weighted(terms, self._recipe)
         optimizers.descend(self._optimizer, self.network, loss, self._recipe.optimizer.clip_norm)
@@ -52,3 +57,10 @@ class Pixel:
         checkpoint.restore_optimizer(
             self._optimizer, checkpoint.without_prefix("optimizer", tensors)
         )
+
+
+def _luma(batch: Batch) -> Batch:
+    """Return the luma of a batch, (N, 1, H, W); the input in 256 levels, as in a file."""
+    made = {k: color.luma(v) for k, v in vars(batch).items() if isinstance(v, Tensor)}
+    made["lr"] = (made["lr"] * 255.0).round() / 255.0
+    return dataclasses.replace(batch, **made)

@@ -30,12 +30,14 @@ class RecipeError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkRecipe:
-    """The plain network: `3 -> width`, `depth` times `width -> width`, `width -> 3 * scale**2`."""
+    """The plain network: `depth` convolutions `width -> width` between a head and a tail."""
 
     width: int = 32
     """Channels of the body; 32 and 64 suit INT8 tensor layouts."""
     depth: int = 8
     """Number of 3x3 convolutions between head and tail."""
+    colors: int = 3
+    """3: RGB. 1: luma only, for video: color is enlarged by bicubic interpolation."""
     attention: str = "none"
     """Attention after every second convolution of the body: `none`, `se` (squeeze and excitation,
     global) or `span` (parameter-free). Products of feature maps do not survive INT8."""
@@ -168,12 +170,22 @@ def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
         (recipe.data.patch_px >= 8, "data.patch_px", recipe.data.patch_px, "at least 8"),
         (recipe.network.width >= 4, "network.width", recipe.network.width, "at least 4"),
         (recipe.network.depth >= 1, "network.depth", recipe.network.depth, "at least 1"),
+        (_colors_fit(recipe), "network.colors", recipe.network.colors, _COLORS),
         (0 <= recipe.optimizer.ema < 1, "optimizer.ema", recipe.optimizer.ema, "0 <= ema < 1"),
     ]
     for passed, key, got, allowed in [*checks, *_mode_checks(recipe), *_size_checks(recipe)]:
         if not passed:
             raise RecipeError(f"{source}: {key} = {got!r}, allowed: {allowed}")
     return recipe
+
+
+_COLORS = "3, or 1 in family 'gan' with objective 'pixel', mode 'selfsup' or 'paired', no luma term"
+
+
+def _colors_fit(recipe: Recipe) -> bool:
+    luma = recipe.family == "gan" and recipe.objective == "pixel" and recipe.loss.luma == 0
+    paired = recipe.mode in ("selfsup", "paired")
+    return recipe.network.colors == 3 or (recipe.network.colors == 1 and luma and paired)
 
 
 def _size_checks(recipe: Recipe) -> list[Check]:

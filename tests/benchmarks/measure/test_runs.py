@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import srsdk
 from benchmarks import records, workloads
 from benchmarks.cli import main
-from benchmarks.measure import ceilings, cost, scenarios, video, worker
+from benchmarks.measure import ceilings, cost, mixed, scenarios, video, worker
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mlperf_loadgen") is None, reason="needs mlcommons-loadgen"
@@ -49,7 +50,8 @@ def test_what_cannot_run_is_a_row(
     """The others are measured; the code is 1 only if the call names what could not run."""
 
     def call(task: str, config: dict[str, Any]) -> dict[str, Any]:
-        if config.get("model") == "gan_x4":
+        # the file of the name: the name alone would open the INT8 file
+        if config.get("model", "").endswith("gan_x4.onnx"):
             raise worker.WorkerError("this processor has no bfloat16")
         found: dict[str, dict[str, Any]] = {
             "scenario": {"ms": [1.0], "pictures": 1, "seconds": 1.0},
@@ -79,7 +81,7 @@ def test_what_cannot_run_is_a_row(
 def test_a_ceiling_in_a_missing_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is listed as lacking: OpenVINO would measure float32 under its name."""
     monkeypatch.setattr(ceilings, "_has_bf16", lambda: False)
-    monkeypatch.setattr(ceilings, "_product", lambda *_: 1.0)
+    monkeypatch.setattr(ceilings, "_convolution", lambda *_: 1.0)
     monkeypatch.setattr(ceilings, "_copy", lambda _: 1.0)
     found = ceilings.measure(1)
     assert found["flop_per_s"] == {"fp32": 1.0, "int8": 1.0}
@@ -137,9 +139,43 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
         list(records.read(path))
 
 
-def test_video_from_decode_to_encode() -> None:
-    """All frames go through `srsdk.video`; none repeats the one before."""
+@pytest.mark.parametrize("model", ["gan_x2", "realtime_x2"])
+def test_video_from_decode_to_encode(model: str) -> None:
+    """All frames go through `srsdk.video`, with the network and with a bicubic kernel."""
     pytest.importorskip("av")
-    result = video.measure("gan_x2", 3, threads=1)
+    result = video.measure(model, workloads.WORKLOADS["video"], 3, threads=1)
     assert result["computed"] == len(result["ms"]) == 3
+    assert result["computed_share"] == 1
     assert result["fps"] > 0
+    assert result["of_bicubic"] > 0
+
+
+def test_a_screen_recording_changes_in_places() -> None:
+    """Most pixels are those of the frame before, but every frame differs."""
+    shown = list(workloads.frames(workloads.WORKLOADS["screen"], 12))
+    shares = [float((a != b).any(2).mean()) for a, b in itertools.pairwise(shown)]
+    assert min(shares) > 0
+    assert max(shares) < 0.1
+
+
+def test_mixed_sizes_are_like_those_of_a_server() -> None:
+    """The same on every machine; hardly a size occurs twice, some are portrait, some are odd."""
+    sizes = workloads.mixed_sizes()
+    assert sizes == workloads.mixed_sizes()
+    assert sizes != workloads.mixed_sizes(seed=1)
+    assert len(sizes) == workloads.MIXED
+    assert len(set(sizes)) == workloads.MIXED - workloads.MIXED // 6
+    assert any(height > width for height, width in sizes)
+    assert any(height % 2 and width % 2 for height, width in sizes)
+    assert max(map(max, sizes)) <= 1024
+
+
+def test_mixed_and_startup_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One picture of each size in the order of arrival; startup without a cache and with one."""
+    few = {0: [(24, 36), (36, 24), (24, 36)], 1: [(24, 40)]}
+    monkeypatch.setattr(workloads, "mixed_sizes", lambda seed=0: few[seed])
+    found = mixed.measure("gan_x2", backend="openvino")
+    assert (len(found["ms"]), found["pictures"]) == (3, 3)
+    assert found["cpu_ms"] > 0
+    raw = worker.call("startup", {"model": "gan_x2", "workload": "tile", "options": {}})
+    assert {"load_ms", "first_ms", "second_ms", "cold_load_ms", "cold_first_ms"} <= set(raw)

@@ -77,9 +77,13 @@ def results() -> list[Record]:
     peer = {"low_ms": 9.0, "high_ms": 11.0, "ratio": 1.0, "peak_bytes": 2**20}
     shown = {"same_model": True, "trained": True, "width": 640, "height": 360}
     how = {"threads": 2, "rounds": 5}
+    plain = {"options": {"precision": "int8", "instruction_set": ""}}
+    parts = [{"type": "3x3 convolution", "ms": 40.0}, {"type": "Split", "ms": 4.0}]
+    layers = {"layers": parts, "ms": 45.0, "floor_ms": 38.0, "share": 38 / 45}
     found = [
         record("scenario", {**asked, "scenario": "SingleStream"}, {**ms, **work}),
         record("ceilings", {}, {"flop_per_s": {"fp32": 4e11}, "bytes_per_s": 3e10}),
+        record("layers", {**asked, "precision": "int8", **plain}, layers),
         record("stages", asked, {"median_ms": {"execute": 8.0, "encode": 2.0, "wall": 10.0}}),
     ]
     for name, time in (("srsdk", 10.0), ("other", 30.0)):

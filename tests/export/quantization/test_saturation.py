@@ -94,6 +94,15 @@ def test_neighbors_by_hand() -> None:
         [ABSENT, 1],
         [ABSENT, 3],
     ]
+    # one channel, two rows of three taps: 0 1 2 | 3 4 5; column by column: 0 3 | 1 4 | 2 5
+    assert neighbors(1, 6, 3).tolist() == [
+        [ABSENT, 1, 3],
+        [ABSENT, 0, 4],
+        [ABSENT, 3, 5],
+        [ABSENT, 2, 0],
+        [ABSENT, 5, 1],
+        [ABSENT, 4, 2],
+    ]
 
 
 def test_what_a_kernel_does_at_the_bound() -> None:

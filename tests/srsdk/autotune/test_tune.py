@@ -46,7 +46,8 @@ def test_measured_once_and_cached(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [trial.name for trial in first.trials] == ["fp32", "bf16", "int8"]
     assert first.trials[0].parity_db == 99
     assert len(list(cache.glob("tune-*.json"))) == 1
-    assert len(list(cache.iterdir())) == 1
+    # besides what OpenVINO has compiled
+    assert len({path.name for path in cache.iterdir()} - {"openvino"}) == 1
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
@@ -109,7 +110,7 @@ def test_bf16_is_the_float32_file_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -
         assert "fp32 in bf16, openvino" in repr(up)
         asked = up(picture)
     assert np.abs(asked.astype(int) - result).max() <= 1
-    with srsdk.Upscaler("gan_x2", backend="openvino") as up:
+    with srsdk.Upscaler("gan_x2", backend="openvino", precision="fp32") as up:
         assert psnr_db(up(picture), asked) >= trials.MIN_PARITY_DB
 
 
@@ -249,7 +250,7 @@ def test_tile_is_chosen_by_time_per_kept_pixel() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("gan_x2", {"precision": "fp64"}, "expected one of auto, bf16"),
+        ("gan_x2", {"precision": "fp64"}, "expected one of auto, fp32, bf16, int8"),
         ("gan_x2.int8", {"precision": "bf16"}, "is for float32 files, gan_x2.int8.onnx is int8"),
         ("gan_x2", {"precision": "bf16", "backend": "onnxruntime"}, "needs backend openvino"),
         ("gan_x2", {"precision": "bf16", "tune": True}, "omit one of the two"),

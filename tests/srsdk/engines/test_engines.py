@@ -166,7 +166,7 @@ def test_without_another_backend_the_first_refusal_is_raised(
 def test_a_refused_shape_suggests_the_other_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a check at opening, the error of the first tile suggests what to try."""
     monkeypatch.setattr(openvino, "_COMPILES_ALL", True)
-    engine = select.open_engine(models.find("gan_x2"), "openvino", allow_fallback=True)
+    engine = select.open_engine(models.find("gan_x2"), "openvino", allow_fallback=True, cache=False)
     assert engine.backend == "openvino"
     with pytest.raises(srsdk.BackendError, match=r"single'?; try backend='onnxruntime'"):
         engine.slot((1, 20, 30, 3))
@@ -200,3 +200,26 @@ def test_nothing_phones_home(tmp_path: Path, backend: str) -> None:
     result = subprocess.run(call, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert list(home.rglob("*")) == []
+
+
+LATE = """
+import sys
+import srsdk.engines.openvino
+assert "openvino.tools.ovc" not in sys.modules
+import openvino
+try:
+    openvino.nothing
+except AttributeError as error:
+    print(error)
+print(openvino.convert_model.__name__)
+"""
+
+
+def test_the_converter_of_openvino_is_imported_late() -> None:
+    """It takes 20 ms that srsdk has no use for; an application still finds it."""
+    call = [sys.executable, "-c", LATE]
+    result = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [
+        "module 'openvino' has no attribute 'nothing'",
+        "convert_model",
+    ]

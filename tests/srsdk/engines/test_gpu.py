@@ -186,7 +186,7 @@ def test_onnxruntime_on_the_gpu(device: Device) -> None:
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         pytest.skip("needs the GPU build of ONNX Runtime: pip install 'srsdk[cuda]'")
     picture = make_picture(300, 400)
-    with srsdk.Upscaler("gan_x4", device="cpu", backend="onnxruntime") as up:
+    with srsdk.Upscaler("gan_x4", device="cpu", backend="onnxruntime", precision="fp32") as up:
         expected = up(picture)
     with srsdk.Upscaler("gan_x4", device="cuda:0") as up:
         for _ in range(3):
@@ -200,7 +200,7 @@ def test_tensorrt_rtx_on_the_gpu(device: Device, real_engine: Path) -> None:
     except srsdk.EngineMismatch as error:
         pytest.skip(str(error))
     picture = make_picture(200, 150)
-    with srsdk.Upscaler("gan_x2", device="cpu") as up:
+    with srsdk.Upscaler("gan_x2", device="cpu", precision="fp32") as up:
         expected = up(picture)
     with opened as up:
         for _ in range(3):

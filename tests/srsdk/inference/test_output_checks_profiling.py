@@ -11,7 +11,7 @@ import pytest
 
 import srsdk
 from srsdk.engines.backends import BACKENDS
-from srsdk.engines.kernel_cache import cache_file, load, store
+from srsdk.engines.compiled.kernel_cache import cache_file, load, store
 from srsdk.inference.output_checks import EVERY_TILES, MAX_DRIFT, block_drift
 from tests import networks
 from tests.conftest import Picture, make_picture

@@ -93,7 +93,7 @@ def test_a_batch_of_files(photos: Path, tmp_path: Path) -> None:
     for target, entry in finished.items():
         data = (tmp_path / "out" / target).read_bytes()
         assert entry.target_sha256 == hashlib.sha256(data).hexdigest()
-        assert entry.model_sha256 == callables.sha256_of(MODEL)
+        assert entry.model_sha256 == callables.key_of(MODEL)
 
 
 def test_a_finished_batch_is_not_done_again(photos: Path, tmp_path: Path) -> None:

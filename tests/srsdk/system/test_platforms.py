@@ -18,7 +18,7 @@ import srsdk
 from srsdk.autotune import settings
 from srsdk.batch import jobs, storage
 from srsdk.cli.main import main
-from srsdk.engines import kernel_cache
+from srsdk.engines.compiled import kernel_cache
 from srsdk.image import encode
 from srsdk.scheduling import waiting
 from srsdk.system import memory, paths, user_cache

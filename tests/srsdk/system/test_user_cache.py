@@ -170,3 +170,10 @@ def test_doctor_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert check.works
     assert check.found == str(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_folder_that_cannot_be_trimmed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, and nothing fails; a missing folder is such a one."""
+    for _ in range(2):
+        user_cache.trim(tmp_path / "missing", ".blob", 1)
+    assert caplog.text.count("cannot be trimmed") == 1

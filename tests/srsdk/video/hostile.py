@@ -37,6 +37,8 @@ SPECIAL = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 
 
 class _Manifest:
+    channels, multiple_px, radius_px, size_px, family = 3, 1, 0, None, "gan"
+
     def to_dict(self) -> dict[str, Any]:
         return {}
 
@@ -44,7 +46,7 @@ class _Manifest:
 class Nearest:
     """Repeats pixels: only what reads and writes videos is tested, not the model."""
 
-    scale, ahead, manifest = 2, 2, _Manifest()
+    scale, ahead, manifest, device = 2, 2, _Manifest(), "cpu"
 
     def submit(self, rgb: Any) -> Future[Any]:
         """Return a future that is done."""

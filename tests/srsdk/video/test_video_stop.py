@@ -136,7 +136,8 @@ def test_reordered_frames_across_stops(tmp_path: Path) -> None:
 def test_parts_of_another_run_are_not_resumed(source: Path, tmp_path: Path) -> None:
     """Another model, setting or video, or forgotten parts, give an error that names the fix."""
     target = tmp_path / "out.mkv"
-    with srsdk.Upscaler("gan_x2") as up, srsdk.Upscaler("gan_x2.int8") as other:
+    models = srsdk.Upscaler("gan_x2"), srsdk.Upscaler("gan_x2", precision="fp32")
+    with models[0] as up, models[1] as other:
         with pytest.raises(KeyboardInterrupt):
             transcode.upscale(up, source, target, progress=stop_after(9))
         with pytest.raises(srsdk.UsageError, match="--resume"):
@@ -215,3 +216,42 @@ def test_the_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "exists; --force" in capsys.readouterr().err
     assert main(["video", str(tmp_path / "gone.mkv"), str(tmp_path / "a.mkv")]) == 1
     assert capsys.readouterr().err == f"srsdk: {tmp_path / 'gone.mkv'}: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [
+        ([], "realtime_x2 int8; sharper and slower: --quality balanced or best"),
+        (["--scale", "2", "--precision", "fp32"], "realtime_x2 fp32; sharper"),
+        (["--quality", "balanced"], "gan_x2 int8\n"),
+        (["--quality", "best", "--scale", "2"], "gan_x2_quality int8\n"),
+        (["--scale", "4"], "gan_x4 int8\n"),
+        (["--model", "gan_x2"], "gan_x2 int8\n"),
+    ],
+)
+def test_the_model_is_chosen_by_quality(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], model: str
+) -> None:
+    """Without options, the model for real time, and the last line says so."""
+    source = clips.make(tmp_path / "in.mkv", Clip(frames=2, sound=False))
+    assert main(["video", str(source), str(tmp_path / "out.mkv"), *options]) == 0
+    assert f"frames/s with {model}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--quality", "realtime", "--scale", "4"],
+            "enlarges 4 times, only 2; for 4 times: balanced",
+        ),
+        (["--quality", "best", "--model", "gan_x2"], "--model cannot be combined with --quality"),
+        (["--quality", "best", "--kind", "photo"], "--kind cannot be combined with --quality"),
+    ],
+)
+def test_a_quality_that_there_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    """The error says what can be chosen, before the video is read."""
+    assert main(["video", "in.mkv", str(tmp_path / "out.mkv"), *options]) == 2
+    assert message in capsys.readouterr().err
