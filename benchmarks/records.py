@@ -15,7 +15,7 @@ from srsdk.system.processor import UNKNOWN
 SCHEMA = 1
 KINDS = (
     *("scenario", "stages", "startup", "ceilings", "video", "peer", "quality", "compare"),
-    *("restoration", "flicker", "video-peers"),
+    *("restoration", "mixed", "flicker", "video-peers"),
     *("layers", "inflight"),
 )
 RESULTS = Path(__file__).parent / "results"
