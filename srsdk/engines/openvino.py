@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import sys
 import threading
@@ -54,6 +55,9 @@ if not hasattr(ov, "convert_model"):
 MAX_PRIMITIVES = 128
 """Kernels that the form for any size keeps for each stream: those of about ten sizes. With
 OpenVINO's default of 5000, 400 sizes add 210 MB to the process instead of 65 (gan_x4)."""
+
+_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""oneDNN's names of instruction sets without bfloat16."""
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
@@ -109,10 +113,8 @@ class OpenVinoEngine:
     ) -> None:
         self._streams = streams
         self._path = path
-        if precision == "bf16" and "BF16" not in _CORE.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
-            raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): omit bf16")
+        if precision == "bf16":
+            _check_bf16()
         self._config = _config(threads, streams, precision)
         content = compiled_cache.content_of(path, graph) if cache else None
         # what is read must be what the cache file is named after, even if the file changes
@@ -269,6 +271,21 @@ class OpenVinoSlot:
         for index, buffer in enumerate(buffers):
             request.set_output_tensor(index, ov.Tensor(buffer, shared_memory=True))
         return output
+
+
+def _check_bf16() -> None:
+    """Check that OpenVINO can compute in bfloat16.
+
+    Raises:
+        BackendError: the processor cannot, or the user forbids it: OpenVINO 2026.4 would then crash
+            in a model of any size, because it asks the processor and oneDNN asks the variable.
+    """
+    if "BF16" not in _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendError("this processor has no bfloat16 (AVX512_BF16 or AMX): omit bf16")
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        limit = os.environ.get(name, "").upper()
+        if limit in _WITHOUT_BF16:
+            raise BackendError(f"{name}={limit} switches bfloat16 off: unset it, or omit bf16")
 
 
 def _config(threads: int | None, streams: int, precision: str) -> dict[str, Any]:

@@ -142,8 +142,11 @@ def test_auto_falls_back_when_openvino_refuses(
 
 
 @pytest.mark.usefixtures("refusing")
-def test_a_named_backend_that_refuses_is_an_error(tmp_path: Path) -> None:
+def test_a_named_backend_that_refuses_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file is never opened by a backend other than the named one; the error suggests it."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     path = networks.nearest(tmp_path / "n.onnx")
     with pytest.raises(srsdk.ModelError, match=r"single'?; try backend='onnxruntime'") as error:
         srsdk.Upscaler(path, backend="openvino")
@@ -223,3 +226,19 @@ def test_the_converter_of_openvino_is_imported_late() -> None:
         "module 'openvino' has no attribute 'nothing'",
         "convert_model",
     ]
+
+
+def test_bfloat16_that_the_user_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, where the library would crash: it asks the processor, its kernels the variable."""
+    monkeypatch.setattr(openvino, "_CORE", _WithBf16())
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    with pytest.raises(srsdk.BackendError, match="ONEDNN_MAX_CPU_ISA=AVX2 switches bfloat16 off"):
+        openvino.OpenVinoEngine(models.find("gan_x2"), threads=1, precision="bf16")
+
+
+class _WithBf16:
+    """A Core on a processor that has bfloat16."""
+
+    def get_property(self, *_: str) -> list[str]:
+        """Return the capabilities."""
+        return ["FP32", "BF16"]
