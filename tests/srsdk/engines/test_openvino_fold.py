@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -12,6 +14,7 @@ from srsdk.engines.compiled import openvino_fold
 from srsdk.engines.compiled.openvino_tail import outputs_for, without_shuffle
 
 NAME = "realtime_x2.int8"
+X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def read(name: str, *shape: int) -> ov.Model:
@@ -35,7 +38,7 @@ def test_no_bit_changes(shape: tuple[int, ...]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     [expected] = run(read(NAME, *shape), picture)
     model = without_shuffle(read(NAME, *shape))
-    folded = shape[2] % openvino_fold.PIXELS == 0
+    folded = X86 and shape[2] % openvino_fold.PIXELS == 0
     assert model.outputs[0].get_shape()[2] == (16 if folded else 4)
     buffers, output = outputs_for([tuple(model.outputs[0].shape)], shape, "uint8")
     buffers[0][...] = run(model, picture)[0]
@@ -73,8 +76,13 @@ def convolved(**changes: object) -> ov.Node:
 
 def test_the_known_form_is_folded() -> None:
     """Without a change, the constructed graph is like that of a file."""
-    end = convolved()
-    assert openvino_fold.fold(end)
+    assert openvino_fold.fold(convolved()) == X86
+
+
+def test_other_processors_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On ARM64 OpenVINO computes the rewritten convolution wrongly."""
+    monkeypatch.setattr(openvino_fold, "_IS_X86", False)
+    assert not openvino_fold.fold(convolved())
 
 
 @pytest.mark.parametrize(
