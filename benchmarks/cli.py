@@ -19,6 +19,7 @@ from benchmarks.measure.peers import PeersError
 from benchmarks.measure.restoration import RestorationError
 from benchmarks.measure.worker import WorkerError
 from benchmarks.publish import history, models, tables
+from benchmarks.publish.site import gallery
 from benchmarks.records import RecordError
 from srsdk import SrsdkError
 
@@ -71,8 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     gate.add_arguments(commands.add_parser("gate", help="verify that `compare` finds a slowdown"))
     history.add_arguments(commands.add_parser("history", help="write all results to an HTML page"))
-    tables.add_arguments(commands.add_parser("table", help="generate the README's benchmark table"))
-    models.add_arguments(commands.add_parser("models", help="generate the README's model table"))
+    tables.add_arguments(commands.add_parser("table", help="generate the published table of speed"))
+    models.add_arguments(commands.add_parser("models", help="generate the table of shipped models"))
+    gallery.add_arguments(
+        commands.add_parser("gallery", help="generate the crops of the documentation's gallery")
+    )
     check.add_arguments(
         commands.add_parser("gpu-check", help="run all tests and measurements that need a GPU")
     )

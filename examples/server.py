@@ -4,17 +4,16 @@ One Upscaler serves all threads: tiles of all requests share its slots, on a CPU
 curl --data-binary @photo.jpg http://127.0.0.1:8000/ -o large.png
 
 Anybody may send anything: each request has limits, and pages of other sites are refused.
-`srsdk.serving.app` is the same for production.
+`srsdk serve` is the same for production, with forms, options, metrics and a page of its interface.
 """
 
 from __future__ import annotations
 
+import io
 import sys
-import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import srsdk
 
@@ -83,14 +82,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def upscaled(self, body: bytes) -> bytes:
         """Return the PNG file of a picture file."""
-        with tempfile.TemporaryDirectory() as folder:
-            small, large = Path(folder) / "picture", Path(folder) / "large.png"
-            small.write_bytes(body)
-            try:
-                self.up.upscale_file(small, large)
-            except srsdk.SrsdkError as error:
-                raise type(error)(str(error).replace(folder, "")) from error
-            return large.read_bytes()
+        large = io.BytesIO()
+        self.up.upscale_file(body, large, options=srsdk.PictureOptions(format="png"))
+        return large.getvalue()
 
 
 def main(model: str, port: str = "8000") -> None:

@@ -1,6 +1,6 @@
 """Export a network to ONNX files and TensorRT engines.
 
-Example: python -m export weights.safetensors -o gan_x4.onnx
+Example: python -m export weights.safetensors -o models/ --precision fp32,fp16
 
 The graph of every file is compared with the float32 network before it is written.
 
@@ -40,13 +40,19 @@ from export.targets.triton import write_repository
 from training.checkpoint import CheckpointError
 from training.data.pictures import DataError
 from training.recipe.schema import RecipeError
+from training.usage import Parser, show_usage_error
 
 EXIT_FAILED, EXIT_USAGE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
+PROGRAM = "python -m export"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the export and return the exit code; print one sentence on stderr if it fails."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    arguments = parser.parse_args(argv)
     logging.basicConfig(format="export: %(message)s", level=logging.WARNING)
     if argv is None:
         # SIGTERM, which stops containers and services, cleans up as Ctrl-C does
@@ -66,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             staging.published = True  # by an earlier run, if all files were up to date
             write_repository(report.made, arguments.triton, options, force=force)
     except UsageError as error:
-        return _failed(error, EXIT_USAGE)
+        show_usage_error(PROGRAM, str(error))
+        return EXIT_USAGE
     except (GateError, LintError) as error:
         return _failed(error, EXIT_GATE)
     except (ExportError, DataError, RecipeError, CheckpointError, srsdk.SrsdkError) as error:
@@ -159,13 +166,21 @@ def _failed(error: object, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export",
+def _parser() -> Parser:
+    parser = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} SOURCE -o FOLDER [--precision P,...] [--target T,...] [option ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_files(parser)
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="checkpoint of `python -m training`, third-party .pth or .safetensors, or .onnx file",
+    )
+    _add_files(parser.add_argument_group("files"))
+    _add_weights(parser.add_argument_group("weights and manifest"))
     _add_forms(parser.add_argument_group("precisions and targets"))
     _add_data(parser.add_argument_group("pictures and INT8"))
     _add_reports(parser.add_argument_group("reports"))
@@ -175,19 +190,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_files(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
     add(
-        "source",
-        type=Path,
-        help="checkpoint of `python -m training`, third-party .pth or .safetensors, or .onnx file",
-    )
-    add(
         "-o",
         "--output",
-        type=Path,
+        metavar="FOLDER",
         required=True,
-        help="output folder or base name; a file name if there is only one file",
+        help="output folder, created if missing: models/ or models; or a file name, such as "
+        "x.onnx, from which the others are named",
     )
     add("--force", action="store_true", help="replace existing files")
     add("--triton", type=Path, metavar="REPO", help="also write a Triton model repository")
+
+
+def _add_weights(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
     add(
         "--license",
         dest="licence",
@@ -195,7 +210,12 @@ def _add_files(group: argparse._ActionsContainer) -> None:
         default="",
         help="license of the weights, for the manifest",
     )
-    add("--training-data", default="", help="what the weights were trained on, for the manifest")
+    add(
+        "--training-data",
+        metavar="TEXT",
+        default="",
+        help="what the weights were trained on, for the manifest",
+    )
     add(
         "--texture",
         type=float,

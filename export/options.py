@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,30 +125,44 @@ class Artifact:
         return self.flavour in ENGINE_TARGETS
 
 
-def plan(output: Path, name: str, options: Options) -> list[Artifact]:
-    """List the files that an export writes.
+def plan(output: str | Path, name: str, options: Options) -> list[Artifact]:
+    """List the files that an export writes; their folder need not exist.
 
     Args:
-        output: a folder, a base name, or the full name of a single file.
+        output: a folder, which is a name without a suffix or with a slash at its end; or a file
+            name ending in .onnx or .engine, from which those of several files are made.
         name: model name, used if `output` is a folder.
         options: export options.
 
     Raises:
-        ExportError: the folder does not exist, or the suffix does not match the file type.
+        UsageError: another suffix, or one that does not match the file type.
+        ExportError: the folder is a file.
     """
     kinds = _kinds(options)
-    is_folder = output.is_dir()
-    if not (output if is_folder else output.parent).is_dir():
-        raise ExportError(f"{output.parent}: no such folder")
-    suffixes = {".engine" if flavour in ENGINE_TARGETS else ".onnx" for _, flavour in kinds}
-    if not is_folder and output.suffix in (".onnx", ".engine"):
-        if output.suffix not in suffixes:
-            raise ExportError(f"{output}: expected a name that ends in {min(suffixes)}")
+    path = Path(output)
+    if _is_folder(output):
+        base = path / name
+    else:
+        suffixes = {".engine" if flavour in ENGINE_TARGETS else ".onnx" for _, flavour in kinds}
+        if path.suffix not in suffixes:
+            folder = path.with_suffix("") if path.suffix in (".onnx", ".engine") else path
+            raise UsageError(
+                f"{path}: expected a name that ends in {' or '.join(sorted(suffixes))}, or a "
+                f"folder: {folder}/"
+            )
         if len(kinds) == 1:
-            return [Artifact(output, *kinds[0])]
-        output = output.with_suffix("")
-    base = output / name if is_folder else output
+            return [Artifact(path, *kinds[0])]
+        base = path.with_suffix("")
+    for folder in (base.parent, *base.parent.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ExportError(f"{folder} is a file, expected a folder")
     return [Artifact(_named(base, kind, options.boundary), *kind) for kind in kinds]
+
+
+def _is_folder(output: str | Path) -> bool:
+    """Whether a name is that of a folder, which may not exist yet."""
+    path = Path(output)
+    return path.is_dir() or not path.suffix or str(output).endswith(("/", os.sep))
 
 
 def parse_profiles(

@@ -19,6 +19,7 @@ import numpy as np
 
 from srsdk.engines.select import choose_backend, open_engine
 from srsdk.errors import SrsdkError
+from training.usage import Parser
 
 WARM_UP_RUNS = 3
 
@@ -96,7 +97,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export.paired", description=__doc__)
+    parser = Parser(prog="python -m export.paired", description=__doc__)
     parser.add_argument(
         "files",
         nargs="+",

@@ -31,7 +31,7 @@ from training.data.pictures import find_pictures
 
 def export(
     source_path: Path,
-    output: Path,
+    output: str | Path,
     options: Options,
     *,
     force: bool = False,
@@ -43,7 +43,7 @@ def export(
 
     Args:
         source_path: a checkpoint, third-party weights, or an ONNX file.
-        output: a folder, a base name, or the full name of a single file.
+        output: a folder, which is created, or a file name; see `export.options.plan`.
         options: export options.
         force: replace existing files.
         staging: tells the caller whether the files were published before an interrupt.
@@ -115,7 +115,7 @@ def _up_to_date(artifacts: Sequence[Artifact], key: str) -> list[Made]:
 
 
 def _has_its_hash(engine: Path) -> bool:
-    """Return whether the hash file, without which the runtime refuses an engine, belongs to it."""
+    """Return whether the hash file, which the runtime checks, belongs to the engine."""
     note = hash_file(engine)
     return note.is_file() and note.read_bytes() == _hash_line(engine, engine.name).encode()
 

@@ -7,12 +7,13 @@ cannot be read, 3 a file is worse.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from training.usage import Parser
 
 GROWTH = 0.05
 """Allowed growth of a file, as a share of its size."""
@@ -24,7 +25,7 @@ LOSS_DB = 0.01
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare two reports."""
-    parser = argparse.ArgumentParser(prog="python -m export.regress", description=__doc__)
+    parser = Parser(prog="python -m export.regress", description=__doc__)
     parser.add_argument("report", type=Path, metavar="REPORT.json", help="the new report")
     parser.add_argument("baseline", type=Path, metavar="BASELINE.json", help="the earlier report")
     arguments = parser.parse_args(argv)

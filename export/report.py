@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from export.quantization.mixed_precision import Tuning
 from export.record import Made, Report
+from srsdk.manifest import Manifest
 
 
 def table(report: Report) -> str:
@@ -11,8 +12,7 @@ def table(report: Report) -> str:
     width = max(len(made.artifact.path.name) for made in report.made)
     lines = [_line(made, width) for made in report.made]
     first = report.made[0].manifest
-    seen = " (measured: it sees the whole picture)" if first.radius_measured else ""
-    lines.append(f"x{first.scale}, receptive-field radius {first.radius_px} px{seen}")
+    lines.append(f"x{first.scale}, {_overlap(first)}")
     if first.texture is not None:
         lines.append(f"texture {first.texture:g} (0 is the parent, 1 the source)")
     if report.calibration is not None:
@@ -33,6 +33,21 @@ def table(report: Report) -> str:
     if report.seconds:
         lines.append(f"{report.seconds:.1f} s")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _overlap(manifest: Manifest) -> str:
+    """Return how far tiles must overlap, and how that is known."""
+    if not manifest.radius_measured:
+        return f"receptive-field radius {manifest.radius_px} px"
+    if manifest.size_px is not None:
+        return (
+            f"tiles overlap by {manifest.radius_px} px (assumed: the receptive field of a network "
+            "with one input size cannot be measured)"
+        )
+    return (
+        f"receptive-field radius {manifest.radius_px} px (measured: pixels further away change "
+        "none by more than 1 level)"
+    )
 
 
 def _tuning(tuning: Tuning) -> str:

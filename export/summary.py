@@ -7,12 +7,13 @@ The exit code is 1 if a report cannot be read.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from training.usage import Parser
 
 COLUMNS = ("model", "precision", "target", "size", "build", "parity", "INT8 loses", "CPU, ms")
 TARGETS = {
@@ -26,7 +27,7 @@ TARGETS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m export.summary", description=__doc__)
+    parser = Parser(prog="python -m export.summary", description=__doc__)
     parser.add_argument(
         "reports", nargs="+", type=Path, metavar="REPORT.json", help="saved output of --json"
     )

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from srsdk import models
 from srsdk.budget import Budget
 from srsdk.chain import Chain, Restorer
 from srsdk.errors import (
@@ -25,14 +26,18 @@ from srsdk.errors import (
     UsageError,
 )
 from srsdk.manifest import Manifest
-from srsdk.options import PictureOptions
+from srsdk.models.catalog import ModelInfo, list_models
+from srsdk.options import PictureOptions, UpscalerOptions
 from srsdk.sampler import Hypotheses, Sampler
 from srsdk.upscaler import Upscaler
+from srsdk.upscaling.background import Picture
+from srsdk.upscaling.base import BaseUpscaler
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "BaseUpscaler",
     "Budget",
     "Chain",
     "DeadlineExceeded",
@@ -43,8 +48,10 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ModelError",
+    "ModelInfo",
     "OutOfMemoryError",
     "OutputError",
+    "Picture",
     "PictureError",
     "PictureOptions",
     "Restorer",
@@ -52,6 +59,9 @@ __all__ = [
     "SelfTestError",
     "SrsdkError",
     "Upscaler",
+    "UpscalerOptions",
     "UsageError",
     "__version__",
+    "list_models",
+    "models",
 ]

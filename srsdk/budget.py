@@ -16,15 +16,18 @@ from srsdk.system import memory_limits
 CHECK_S = 0.05
 """Interval at which a waiting call checks for cancellation and its deadline."""
 INTERRUPTIBLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
-"""Usual formats whose decoders let other threads run, for servers: deadlines hold."""
+"""Usual formats whose decoders let other threads run, for servers: deadlines hold.
+
+Those of HEIF and JXL do so too, but have been read by strangers' files for fewer years: a server
+that wants them says so, as in `formats=(*INTERRUPTIBLE, "HEIF")`."""
 PAGES = 10_000
 """Frames or pages of one file, unless a budget says otherwise."""
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "HEIF", "PPM", "TGA"),
-    *("ICO", "PSD", "QOI", "DDS", "PCX", "SGI"),
+    *("ICO", "PSD", "QOI", "DDS", "PCX", "SGI", "JXL"),
 )
-"""Formats that are decoded, by Pillow's names; HEIF where a plugin has registered it. Never those
-that run a program (EPS starts Ghostscript), ask the system (WMF) or need another library."""
+"""Formats that are decoded, by Pillow's names; HEIF needs `srsdk[heif]`, JXL `srsdk[jxl]`. Never
+those that run a program (EPS starts Ghostscript) or ask the system (WMF)."""
 
 
 class Budget:
@@ -59,8 +62,8 @@ class Budget:
         for name, value in (("memory_bytes", memory_bytes), ("pixels", pixels), ("pages", pages)):
             _check_limit(name, value, int)
         _check_limit("seconds", seconds, (int, float))
-        unknown = [name for name in formats if name not in FORMATS]
-        if unknown or isinstance(formats, str):
+        listed = () if isinstance(formats, str) or not isinstance(formats, Sequence) else formats
+        if not listed or any(name not in FORMATS for name in listed):
             raise UsageError(f"formats is {formats!r}, expected some of {', '.join(FORMATS)}")
         self.formats = tuple(formats)
         self.memory_bytes, self.pixels, self.seconds, self.pages = (

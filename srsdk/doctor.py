@@ -16,6 +16,7 @@ from srsdk import models
 from srsdk.engines.backends import BACKENDS, installed
 from srsdk.engines.cuda.device import Device
 from srsdk.errors import ModelError, SelfTestError, SrsdkError
+from srsdk.options import Backend
 from srsdk.system import user_cache
 from srsdk.system.processor import processor
 
@@ -73,7 +74,7 @@ def can_upscale(checks: list[Check]) -> bool:
     return any(check.works for check in checks if check.name.startswith("backend "))
 
 
-def _backend(name: str) -> Check:
+def _backend(name: Backend) -> Check:
     title = f"backend {name}"
     if not installed(name):
         return Check(title, False, "not installed", "pip install 'srsdk[cpu]'")
@@ -103,7 +104,7 @@ def _self_tests() -> list[Check]:
     return [check for check in found if check is not None]
 
 
-def _self_test(backend: str) -> Check | None:
+def _self_test(backend: Backend) -> Check | None:
     title = f"self-test {backend}"
     passed: list[tuple[float, str]] = []
     wrong, not_run = [], []
@@ -144,7 +145,7 @@ def _cache() -> Check:
     return Check("cache", False, found, f"export {user_cache.VARIABLE}=FOLDER")
 
 
-def _refusal(model: str, backend: str) -> str:
+def _refusal(model: str, backend: Backend) -> str:
     """Upscale a picture; return why the backend cannot open the file here, or ""."""
     try:
         # the self-test check covers whether the result is right

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from srsdk.autotune.settings import Precision, Settings, choose_settings, streams_of
+from srsdk import models
+from srsdk.autotune.settings import Settings, choose_settings, streams_of
 from srsdk.engines.devices import choose_gpus
 from srsdk.engines.foreign import infer_manifest
 from srsdk.engines.protocol import MAX_SLOTS_EACH, Engine
@@ -21,6 +22,7 @@ from srsdk.inference.precision import Float32Form
 from srsdk.inference.self_test import check_once
 from srsdk.inference.texture import mix
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.options import Optimize, Precision
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ class Tiling:
         )
 
 
+def check_flags(**flags: object) -> None:
+    """Refuse what is neither True nor False: `health="no"` would mean yes.
+
+    Raises:
+        UsageError: names the argument.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} is {value!r}, expected True or False")
+
+
 @dataclass(frozen=True)
 class Placement:
     """Which backend and devices run a model, and what they may use."""
@@ -79,7 +92,7 @@ class Placement:
         devices: Sequence[int] | None,
         backend: str,
         threads: int | None,
-        optimize: Literal["latency", "throughput"],
+        optimize: Optimize,
         max_memory: int | str | None,
     ) -> Placement:
         """Choose backend and devices for a model file; the arguments are those of `Upscaler`.
@@ -127,6 +140,7 @@ def open_model(
     tiling: Tiling,
     *,
     is_named: bool,
+    scale: int | None,
     precision: Precision,
     tune: bool,
     texture: float | None,
@@ -137,6 +151,7 @@ def open_model(
     """Open a model file; `precision` and the arguments after it are those of `Upscaler`.
 
     `is_named`: the user gave a shipped name, so that `auto` may open its INT8 file instead.
+    `scale`: what the model's must be; None: any.
 
     Raises:
         UsageError: arguments that contradict each other or the file.
@@ -145,6 +160,7 @@ def open_model(
         BackendError: no memory, no GPU, or a library that does not load.
     """
     _check_precision(precision, tune, texture, placement)
+    _check_scale(path, scale)
     settings = choose_settings(
         path,
         precision,
@@ -154,6 +170,7 @@ def open_model(
         # without its self-test nothing shows that INT8 is right on this machine, and a pass that
         # is remembered may not decide it: the same call would give another picture tomorrow
         may_replace=is_named and self_test and texture is None and not placement.gpus,
+        on_gpu=bool(placement.gpus),
     )
     opened = partial(
         _open,
@@ -177,10 +194,29 @@ def _check_precision(
 ) -> None:
     if tune and placement.gpus:
         raise UsageError("tune chooses among ways of the CPU, but this runs on a GPU")
-    if precision == "int8" and placement.gpus:
-        raise UsageError("precision 'int8' opens a file for CPUs, but this runs on a GPU")
-    if precision == "int8" and texture is not None:
-        raise UsageError("texture mixes float32 files: omit precision 'int8', or open NAME_texture")
+    if precision in ("int8", "fp16") and texture is not None:
+        raise UsageError(
+            f"texture mixes float32 files: omit precision={precision!r}, or open NAME_texture"
+        )
+
+
+def _check_scale(path: Path, scale: int | None) -> None:
+    """Refuse a scale that the model does not have, and name what has it.
+
+    Raises:
+        UsageError: another scale.
+    """
+    if scale is not None and (not isinstance(scale, int) or isinstance(scale, bool)):
+        raise UsageError(f"scale is {scale!r}, expected a whole number such as 4, or None")
+    manifest = read_manifest(path) if scale is not None else None
+    if manifest is None or manifest.scale == scale:
+        return
+    stem = manifest.name.replace(f"_x{manifest.scale}", f"_x{scale}")
+    other = f"open {stem!r}, or " if stem in models.shipped() and stem != manifest.name else ""
+    raise UsageError(
+        f"{manifest.name} enlarges {manifest.scale} times, got scale={scale!r}: {other}pass "
+        f"options=srsdk.PictureOptions(scale={scale!r}) with each picture"
+    )
 
 
 def _open(

@@ -1,20 +1,47 @@
-"""Options of one picture: output size, alpha, encoding and memory limit."""
+"""Options of an `Upscaler`, and of one picture: output size, alpha, encoding, memory limit."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
+from srsdk.budget import Budget
 from srsdk.errors import UsageError
 
+Backend = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+Optimize = Literal["latency", "throughput"]
+Order = Literal["rgb", "bgr"]
 Fit = Literal["contain", "cover", "fill"]
 AlphaBy = Literal["model", "lanczos"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "keep"]
 
 
+class UpscalerOptions(TypedDict, total=False):
+    """The keyword arguments of `Upscaler` but `scale`, for functions that pass them on."""
+
+    device: str
+    devices: Sequence[int] | None
+    backend: Backend
+    tile: int | tuple[int, int] | Literal["auto"]
+    slots: int | Literal["auto"]
+    batch: int | Literal["auto"]
+    threads: int | None
+    optimize: Optimize
+    max_memory: int | str | None
+    precision: Precision
+    tune: bool
+    texture: float | None
+    health: bool
+    self_test: bool
+    cache: bool
+    budget: Budget | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """Output size, treatment of alpha, encoding and memory limit of one picture.
+    """Output size, channel order, treatment of alpha, encoding and memory limit of one picture.
 
     Raises:
         UsageError: a value is out of the range of its field.
@@ -37,6 +64,12 @@ class PictureOptions:
     in a JPEG; `lossless`: WebP. None: 95, AVIF 90."""
     subsampling: Subsampling | None = None
     """Chroma subsampling in JPEG and AVIF. None: 4:4:4, no subsampling."""
+    format: str | None = None
+    """Format of a target that is an open file: `png`, `jpeg`, `webp`, `avif`, `tiff`, `gif` or
+    another of Pillow's. None: the suffix of the target's path."""
+    order: Order = "rgb"
+    """Order of the color channels in arrays, given and returned: `bgr` is that of OpenCV. Files and
+    PIL images have an order of their own."""
     max_memory_bytes: int | None = None
     """Memory that one picture may use. None: four fifths of the memory available now."""
 
@@ -52,6 +85,9 @@ class PictureOptions:
                 raise UsageError(f"{name} is {value!r}, expected a positive whole number")
         _choice("fit", self.fit, get_args(Fit))
         _choice("alpha", self.alpha, get_args(AlphaBy))
+        _choice("order", self.order, get_args(Order))
+        if self.format is not None and not isinstance(self.format, str):
+            raise UsageError(f"format is {self.format!r}, expected a name such as 'png'")
         if self.subsampling is not None:
             _choice("subsampling", self.subsampling, get_args(Subsampling))
         if _is_int(self.quality) and not 1 <= int(self.quality or 0) <= 100:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,14 @@ from PIL import Image
 from srsdk.errors import ModelError, PictureError, UsageError
 from srsdk.image import decode
 from srsdk.image.arrays import Array
+from srsdk.image.streams import is_encoded, source_of
 from srsdk.inference.noise import Sample
+from srsdk.options import UpscalerOptions
 from srsdk.scheduling.abandon import within
 from srsdk.scheduling.context import Call, Progress
 from srsdk.system import memory_limits
 from srsdk.upscaler import Upscaler
+from srsdk.upscaling.background import Picture
 from srsdk.upscaling.steps import Report
 
 
@@ -44,8 +46,14 @@ class Sampler(Upscaler):
         ModelError: the model has no noise input.
     """
 
-    def __init__(self, model: str | os.PathLike[str], **options: Any) -> None:
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        scale: int | None = None,
+        **options: Unpack[UpscalerOptions],
+    ) -> None:
+        super().__init__(model, scale=scale, **options)
         if not self._engine.signature.latent:
             name = self.manifest.name
             self.close()
@@ -53,7 +61,7 @@ class Sampler(Upscaler):
 
     def sample(
         self,
-        picture: npt.NDArray[Any] | Image.Image | str | os.PathLike[str],
+        picture: Picture,
         samples: int = 1,
         *,
         seed: int = 0,
@@ -65,7 +73,7 @@ class Sampler(Upscaler):
         """Draw samples for a picture, and its mean.
 
         Args:
-            picture: (H, W, 3) RGB array, a PIL image or a path; without alpha.
+            picture: (H, W, 3) RGB array, a PIL image or a picture file; without alpha.
             samples: number of samples, 0 or more.
             seed: the same seed, picture and model give the same samples, whatever the tile size.
             temperature: factor on the noise, 0 to 1; lower is closer to the mean.
@@ -79,7 +87,7 @@ class Sampler(Upscaler):
             BackendError, DeadlineExceeded: as for an `Upscaler` call.
         """
         _check(samples, seed, temperature)
-        call = self._begin(progress, timeout)
+        call = self._begin(None, progress, timeout)
         rgb = _color(picture, call)
         height, width = (side * self.scale for side in rgb.shape[:2])
         need = memory_limits.of_result(height, width, rgb.dtype, has_alpha=False) * (samples + 1)
@@ -111,9 +119,10 @@ class Sampler(Upscaler):
 
 def _color(picture: Any, call: Call) -> Array:
     if isinstance(picture, Image.Image):
-        pixels = within(call, lambda: decode.from_image(picture))
-    elif isinstance(picture, (str, os.PathLike)):
-        pixels = within(call, lambda: decode.read(Path(picture), budget=call.budget))
+        pixels = within(call, lambda: decode.from_pillow(picture))
+    elif is_encoded(picture):
+        source = source_of(picture)
+        pixels = within(call, lambda: decode.read(source, budget=call.budget))
     else:
         pixels = decode.from_bands(decode.from_array(picture))
     if pixels.alpha is not None:

@@ -6,8 +6,10 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
-from typing import Any, Literal, NoReturn, Self, overload
+from typing import Any, Literal, NoReturn, Protocol, Unpack, overload
+
+import numpy.typing as npt
+from PIL import Image
 
 from srsdk import models
 from srsdk.budget import DEFAULT, Budget
@@ -15,27 +17,41 @@ from srsdk.engines.cuda.arrays import is_on_gpu
 from srsdk.errors import UsageError
 from srsdk.formats.probe import Agreement
 from srsdk.image import decode
+from srsdk.image.arrays import Array
+from srsdk.image.streams import Encoded
 from srsdk.inference.planner import MemoryPlan, positive
 from srsdk.inference.profiling import CallTimings
 from srsdk.inference.self_test import require
 from srsdk.manifest import Manifest
-from srsdk.opening import Placement, Tiling, open_model
-from srsdk.options import PictureOptions
+from srsdk.opening import Placement, Tiling, check_flags, open_model
+from srsdk.options import Backend, Optimize, PictureOptions, Precision
 from srsdk.scheduling import callbacks
-from srsdk.scheduling.concurrency import SPARE_WORKERS, Array, Concurrent, File, Kind
 from srsdk.scheduling.context import Call, Progress
 from srsdk.scheduling.futures import Workers
 from srsdk.upscaling import files
+from srsdk.upscaling.background import CallOptions, D, Picture
+from srsdk.upscaling.base import BaseUpscaler
 from srsdk.upscaling.steps import Step
 
+SPARE_WORKERS = 2
+"""Threads in addition to one per slot: they decode and convert while the slots compute."""
 
-class Upscaler(Concurrent):
+
+class OnGpu(Protocol):
+    """An array of another library in the memory of a GPU."""
+
+    @property
+    def __cuda_array_interface__(self) -> Any: ...
+
+
+class Upscaler(BaseUpscaler):
     """A model, opened once, that upscales any number of pictures of any size.
 
     Args:
         model: the name of a shipped model (`"gan_x4"`, `"gan_x2"`) or the path of an `.onnx` or
             `.engine` file, which is then the file that runs; for a file without a manifest, its
             properties are inferred from the graph.
+        scale: the scale that the model must have, as a check; a call's `options` resize the result.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a GPU.
         devices: numbers of several GPUs that share the work; instead of `device`.
         backend: `"auto"`, `"openvino"`, `"onnxruntime"` or `"tensorrt"`. A named backend is used
@@ -55,7 +71,8 @@ class Upscaler(Concurrent):
             same weights, 2 to 4 times as fast at up to 0.03 dB less, if it passes its self-test
             here (so not with `self_test=False`) and without `texture`; else the file's own.
             `repr()` shows it. Pictures with more than 8 bits are computed in float32. `"fp32"`:
-            the float32 file. `"int8"`: the INT8 file, or an error. `"bf16"`: OpenVINO computes a
+            the float32 file. `"fp16"`, `"int8"`: that file of the same weights beside it, or an
+            error. `"bf16"`: OpenVINO computes a
             float32 file in bfloat16, about twice as fast on processors that have it.
         tune: use what a short trial on this machine found fastest (`srsdk tune`): bfloat16, the
             INT8 file beside this one, the tile size. It takes a few seconds on first use and is
@@ -86,16 +103,17 @@ class Upscaler(Concurrent):
         self,
         model: str | os.PathLike[str],
         *,
+        scale: int | None = None,
         device: str = "auto",
         devices: Sequence[int] | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
         batch: int | Literal["auto"] = "auto",
         threads: int | None = None,
-        optimize: Literal["latency", "throughput"] = "latency",
+        optimize: Optimize = "latency",
         max_memory: int | str | None = None,
-        precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        precision: Precision = "auto",
         tune: bool = False,
         texture: float | None = None,
         health: bool = True,
@@ -104,6 +122,9 @@ class Upscaler(Concurrent):
         budget: Budget | None = None,
     ) -> None:
         tiling = Tiling.of(tile, slots, batch)
+        check_flags(tune=tune, health=health, self_test=self_test, cache=cache)
+        if budget is not None and not isinstance(budget, Budget):
+            raise UsageError(f"budget is {budget!r}, expected srsdk.Budget(...)")
         self.budget = budget or DEFAULT
         path = models.find(model)
         placement = Placement.of(
@@ -121,6 +142,7 @@ class Upscaler(Concurrent):
             placement,
             tiling,
             is_named=models.is_name(model),
+            scale=scale,
             precision=precision,
             tune=tune,
             texture=texture,
@@ -136,11 +158,6 @@ class Upscaler(Concurrent):
     def manifest(self) -> Manifest:
         """The model file's metadata; inferred from the graph for a file without any."""
         return self._opened.manifest
-
-    @property
-    def scale(self) -> int:
-        """Output size over input size."""
-        return self.manifest.scale
 
     @property
     def backend(self) -> str:
@@ -159,33 +176,41 @@ class Upscaler(Concurrent):
         return Step(m.name, m.scale, m.radius_px, m.multiple_px, self._enlarge, count)
 
     @overload
-    def __call__(
-        self, picture: Kind, *, options: PictureOptions | None = None,
-        progress: Progress | None = None, timeout: float | None = None,
-    ) -> Kind: ...  # fmt: skip
+    def __call__(self, picture: Image.Image, **call: Unpack[CallOptions]) -> Image.Image: ...
     @overload
     def __call__(
-        self, picture: File, *, options: PictureOptions | None = None,
-        progress: Progress | None = None, timeout: float | None = None,
-    ) -> Array: ...  # fmt: skip
+        self, picture: npt.NDArray[D], *, out: npt.NDArray[D], **call: Unpack[CallOptions]
+    ) -> npt.NDArray[D]: ...
+    @overload
+    def __call__(self, picture: npt.NDArray[D], **call: Unpack[CallOptions]) -> npt.NDArray[D]: ...
+    @overload
+    def __call__(self, picture: Encoded, **call: Unpack[CallOptions]) -> Array: ...
+    @overload
+    def __call__(self, picture: Picture, **call: Unpack[CallOptions]) -> Array | Image.Image: ...
     @overload
     def __call__(
-        self, picture: Any, *, options: PictureOptions | None = None, out: Any = None,
-        stream: Any = None, progress: Progress | None = None, timeout: float | None = None,
-    ) -> Any: ...  # fmt: skip
+        self, picture: OnGpu, *, out: Any = None, stream: Any = None, **call: Unpack[CallOptions]
+    ) -> Any: ...
 
     def __call__(
-        self, picture: Any, *, options: PictureOptions | None = None, out: Any = None,
-        stream: Any = None, progress: Progress | None = None, timeout: float | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        picture: Any,
+        *,
+        options: PictureOptions | None = None,
+        out: Any = None,
+        stream: Any = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """Upscale one picture.
 
         Args:
             picture: (H, W, 3) RGB array, or (H, W) gray, or (H, W, 4) with alpha, of uint8, uint16
-                or float32 (0..1); a PIL image; or a path. Where the model runs on a GPU, also an
+                or float32 (0..1); a PIL image; or a picture file: its path, its bytes, or an open
+                binary file, which is read from its start. Where the model runs on a GPU, also an
                 uint8 array of another library on that GPU (torch, CuPy, Numba, JAX, PyCUDA), which
                 never leaves it.
-            options: the size of the result, and how alpha is treated.
+            options: size of the result, order of the channels, and how alpha is treated.
             out: for an array (H, W, 3), one of the same library to write the result into.
             stream: for an array on a GPU, the caller's stream: the picture is read after the work
                 on it, and later work on it sees the result. None: the default stream.
@@ -193,54 +218,29 @@ class Upscaler(Concurrent):
             timeout: seconds; checked before each tile.
 
         Returns:
-            (H * scale, W * scale, C) array of the same dtype and C; for a path C is 3, as deep as
-            the file; for a PIL image one with gray and alpha as they were. `out` where it was
-            given; for an array on a GPU a `GPUArray` for a `GPUArray`, else an object that every
-            library takes by DLPack or `__cuda_array_interface__`.
+            As for `BaseUpscaler`; `out` where it was given; for an array on a GPU a `GPUArray` for
+            a `GPUArray`, else an object that every library takes by DLPack or
+            `__cuda_array_interface__`.
 
         Raises:
             PictureError: not a picture that can be upscaled.
+            UsageError: an argument that can never work.
             HealthError: the result cannot be right.
             BackendError: the backend failed, or the Upscaler is closed or of another process.
             DeadlineExceeded: `timeout` has passed.
         """
-        call = self._begin(progress, timeout)
-        if out is None and stream is None and not is_on_gpu(picture):
-            if options is None and files.is_plane(picture) and self.manifest.channels == 1:
-                return files.upscale_plane(self.step, picture, call)
-            return files.upscale_any((self.step,), picture, options, call)
+        call = self._begin(options, progress, timeout)
+        if out is None and stream is None:
+            return self._serve(picture, options, call)
         if options is not None:
             raise UsageError(
-                "options= goes without out= and stream=, for pictures that are on the host"
+                "options= cannot be combined with out= or stream=, which are for plain arrays"
             )
         if is_on_gpu(picture):
             return self._pipeline.upscale_on_gpu(picture, out, stream, call)
         if stream is not None:
-            raise UsageError("stream= goes with an array that is on a GPU")
+            raise UsageError("stream= is for an array on a GPU, this one is not: omit stream=")
         return self._enlarge(decode.from_array(picture, color=True), call, out)
-
-    def upscale_file(
-        self,
-        source: str | os.PathLike[str],
-        target: str | os.PathLike[str],
-        *,
-        options: PictureOptions | None = None,
-        overwrite: bool = False,
-        progress: Progress | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        """Upscale a picture file into another, in the format that its suffix names.
-
-        docs/pictures.md lists the metadata that is kept. The target appears whole or not at all.
-
-        Raises:
-            PictureError: the source is missing, damaged, unsupported or too large.
-            OutputError: the target exists (unless `overwrite`) or cannot be written.
-            BackendError, DeadlineExceeded: as for a call.
-        """
-        call = self._begin(progress, timeout)
-        paths = Path(source), Path(target)
-        files.upscale_file((self.step,), *paths, options=options, overwrite=overwrite, call=call)
 
     def plan(self, height: int, width: int) -> MemoryPlan:
         """Return the tiles and the memory that a picture of (height, width) needs.
@@ -255,7 +255,8 @@ class Upscaler(Concurrent):
         """Compute the model file's test picture here and compare it with the float32 network.
 
         Returns:
-            How close the result is; None: the file has no test picture, or was mixed with another.
+            How close the result is, or None where the file has no test picture or was mixed with
+            another.
 
         Raises:
             SelfTestError: the results here differ from those that the manifest promises.
@@ -268,6 +269,7 @@ class Upscaler(Concurrent):
     def profile(self) -> AbstractContextManager[list[CallTimings]]:
         """Collect the timings of the calls within a `with` block, of all threads.
 
+        Examples:
         >>> with up.profile() as calls:     # doctest: +SKIP
         ...     up(picture)
         >>> calls[0].execute_ms             # doctest: +SKIP
@@ -290,12 +292,6 @@ class Upscaler(Concurrent):
             last_first.callback(self._pipeline.close)
             last_first.callback(self._workers.close)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         m, opened = self.manifest, self._opened
         tile = "auto" if self._tile is None else f"{self._tile[0]}x{self._tile[1]}"
@@ -315,12 +311,22 @@ class Upscaler(Concurrent):
             "(ProcessPoolExecutor: in its `initializer`), or use threads: one Upscaler serves many"
         )
 
-    def _serve(self, picture: Any, call: Call) -> Any:
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return (self.step,)
+
+    @property
+    def _owners(self) -> tuple[Workers, ...]:
+        return (self._workers,)
+
+    def _serve(self, picture: Any, options: PictureOptions | None, call: Call) -> Any:
         if is_on_gpu(picture):
+            if options is not None:
+                raise UsageError("options= is for pictures on the host, this array is on a GPU")
             return self._pipeline.upscale_on_gpu(picture, None, None, call)
-        if files.is_plane(picture) and self.manifest.channels == 1:
+        if options is None and files.is_plane(picture) and self.manifest.channels == 1:
             return files.upscale_plane(self.step, picture, call)
-        return files.upscale_any((self.step,), picture, None, call)
+        return super()._serve(picture, options, call)
 
     def _enlarge(self, rgb: Any, call: Call, out: Any = None) -> Any:
         return self._pipeline.upscale(rgb, call, out)

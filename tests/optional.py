@@ -10,13 +10,21 @@ import pytest
 EXTRAS = {
     "av": "video",
     "cuda": "rtx",
+    "fastapi": "http",
+    "fastapi_offline": "http",
     "matplotlib": "bench",
     "networkx": "export",
     "onnx": "export",
     "onnxscript": "export",
+    "prometheus_client": "http",
+    "python_multipart": "http",
+    "pillow_heif": "heif",
+    "pylibjxl": "jxl",
     "pyvips": "vips",
     "safetensors": "train",
+    "shtab": "cli",
     "torch": "train",
+    "uvicorn": "http",
 }
 """The extra that installs each library. Any other missing module is an error."""
 

@@ -20,16 +20,16 @@ PACKAGES = ("srsdk", "export", "training", "benchmarks")
 MAX_MODULES = 15
 """In one folder."""
 SURFACE = {
-    "srsdk": "budget chain errors manifest options sampler upscaler",
+    "srsdk": "budget chain errors manifest models options sampler upscaler upscaling",
     "srsdk.budget": "errors system",
     "srsdk.chain": "errors models options scheduling upscaler upscaling",
-    "srsdk.doctor": "engines errors models srsdk system",
+    "srsdk.doctor": "engines errors models options srsdk system",
     "srsdk.errors": "",
     "srsdk.manifest": "errors formats",
-    "srsdk.options": "errors",
-    "srsdk.sampler": "errors image inference scheduling system upscaler upscaling",
+    "srsdk.options": "budget errors",
+    "srsdk.sampler": "errors image inference options scheduling system upscaler upscaling",
     "srsdk.serve": "serving",
-    "srsdk.opening": "autotune engines errors formats inference manifest",
+    "srsdk.opening": "autotune engines errors formats inference manifest models options",
     "srsdk.upscaler": (
         "budget engines errors formats image inference manifest models opening options scheduling "
         "upscaling"
@@ -49,8 +49,12 @@ LIBRARIES = {
     "pycuda": "srsdk/engines/cuda/",
     "pyvips": "srsdk/image/ srsdk/upscaling/",
     "av": "srsdk/video/",
-    "fastapi": "srsdk/serving/",
-    "gradio": "srsdk/serving/",
+    **dict.fromkeys(("pillow_heif", "pi_heif", "pylibjxl"), "srsdk/image/plugins/"),
+    "shtab": "srsdk/cli/",
+    **dict.fromkeys(
+        ("fastapi", "fastapi_offline", "gradio", "prometheus_client", "pydantic"), "srsdk/serving/"
+    ),
+    **dict.fromkeys(("python_multipart", "starlette", "uvicorn"), "srsdk/serving/"),
 }
 """Of the runtime: where each library may be imported."""
 

@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests import networks
 from tests.conftest import make_picture
-from tests.srsdk.test_sampler import vae
 
 
 def test_the_python_of_pictures_runs(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs with small stand-ins for the two models that the page exports first."""
+    """It runs as it is, one block after the other."""
     monkeypatch.chdir(tmp_path)
-    networks.identity(tmp_path / "ae_x1.onnx")
-    vae(tmp_path / "vae_x4.onnx")
     Image.fromarray(make_picture(270, 480)).save(tmp_path / "photo.jpg")
     text = (repository / "docs" / "pictures.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)

@@ -92,6 +92,7 @@ def test_public_surface() -> None:
     assert srsdk.__all__ == sorted(srsdk.__all__)
     assert set(srsdk.__all__) == {
         "BackendError",
+        "BaseUpscaler",
         "Budget",
         "Chain",
         "DeadlineExceeded",
@@ -102,8 +103,10 @@ def test_public_surface() -> None:
         "Manifest",
         "ManifestError",
         "ModelError",
+        "ModelInfo",
         "OutOfMemoryError",
         "OutputError",
+        "Picture",
         "PictureError",
         "PictureOptions",
         "Restorer",
@@ -111,8 +114,11 @@ def test_public_surface() -> None:
         "SelfTestError",
         "SrsdkError",
         "Upscaler",
+        "UpscalerOptions",
         "UsageError",
         "__version__",
+        "list_models",
+        "models",
     }
     for name in srsdk.__all__:
         assert getattr(srsdk, name) is not None

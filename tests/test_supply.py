@@ -144,6 +144,7 @@ def test_users_get_ranges(repository: Path) -> None:
     """No dependency is pinned; only engines limit TensorRT to one minor version."""
     table = project(repository)
     asked = [*table["dependencies"], *chain(*table["optional-dependencies"].values())]
+    asked = [name.partition(";")[0] for name in asked]
     assert [name for name in asked if "==" in name] == []
     bounded = {re.split("[<>]", name)[0] for name in asked if "<" in name}
     assert bounded == {"tensorrt", "tensorrt-rtx", "tensorrt-lean-cu13"}
@@ -162,7 +163,7 @@ def test_our_own_versions_are_exact(repository: Path) -> None:
     assert required(repository, "dev") <= set(pinned)
     assert list(pinned) == sorted(pinned)
     for name, version in pinned.items():
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", f"{name}=={version}"), name
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*(\.post[0-9]+)?", f"{name}=={version}"), name
     call = 'pip install -q -c constraints.txt -e ".[dev]"'
     for path in ("README.md", ".ci/run"):
         assert call in (repository / path).read_text(encoding="utf-8"), path
@@ -179,6 +180,19 @@ def test_hashes_are_of_the_constrained_versions(repository: Path, extra: str) ->
     }
 
 
+def check_texts(wheel: zipfile.ZipFile, address: str) -> None:
+    """Check that each model has its card, and that no link of the README is relative."""
+    names = wheel.namelist()
+    models = {Path(name).name.partition(".")[0] for name in names if name.endswith(".onnx")}
+    cards = {Path(name).stem for name in names if name.startswith("srsdk/models/cards/")}
+    assert cards == models
+    (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    text = wheel.read(metadata).decode()
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    assert links
+    assert all(link.startswith((address, "https://", "#")) for link in links), links
+
+
 def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
     """Two builds, from copies made at different times, have the same bytes."""
     pytest.importorskip("hatchling", reason="pip install 'srsdk[bench]'")
@@ -188,8 +202,10 @@ def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
         shutil.copytree(
             repository / "srsdk", folder / "srsdk", ignore=shutil.ignore_patterns("__pycache__")
         )
-        (folder / ".ci").mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE", ".ci/srsdk.cdx.json"):
+        cards = [path.relative_to(repository) for path in repository.glob("training/weights/*.md")]
+        own = ("pyproject.toml", "README.md", "LICENSE", ".ci/srsdk.cdx.json", ".ci/build.py")
+        for name in map(str, (*own, *cards)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(repository / name, folder / name)
         for path in folder.rglob("*.py"):
             os.utime(path, (mode, mode))
@@ -201,6 +217,7 @@ def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             (carried,) = (name for name in archive.namelist() if "/sboms/" in name)
             assert carried.endswith(".dist-info/sboms/srsdk.cdx.json")
+            check_texts(archive, project(repository)["urls"]["Repository"])
         hashes.append(hashlib.sha256(wheel.read_bytes()).hexdigest())
     assert hashes[0] == hashes[1]
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from training import networks
 from training.checkpoint import load_weights
-from training.commands import exit_code
 from training.data.corruption import TEST_QUALITY, TEST_SIGMA, add_noise, jpeg
 from training.data.pictures import Pair, load_pairs
 from training.data.resize import Picture
@@ -29,6 +28,7 @@ from training.evaluation.evaluate import bicubic, network, score
 from training.evaluation.metrics import PEAK, psnr_y
 from training.networks.vae import CONFIDENT_WITHIN, ConditionalVae
 from training.recipe.schema import recipe_from_dict
+from training.usage import Parser, exit_code
 
 Floats = npt.NDArray[np.float64]
 
@@ -167,7 +167,7 @@ def load(weights: Path) -> nn.Module:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 1 after a one-line error."""
-    parser = argparse.ArgumentParser(prog="python -m training.assess", description=__doc__)
+    parser = Parser(prog="python -m training.assess", description=__doc__)
     parser.add_argument("weights", type=Path, help="weights of family ae (x1) or vae")
     parser.add_argument(
         "--data",
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a sheet of crops")
     arguments = parser.parse_args(argv)
-    return exit_code("assess", lambda: _run(arguments))
+    return exit_code(parser.prog, lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from training import networks
 from training.checkpoint import load_weights
-from training.commands import exit_code
 from training.data.pictures import Patches, load_pairs
 from training.data.resize import Picture
 from training.evaluation.compression import rate_distortion
 from training.networks.small import Decoder, FlatAutoencoder, FlatVae, Small, interpolate
 from training.objectives.small import hide
 from training.recipe.schema import Recipe, recipe_from_dict
+from training.usage import Parser, exit_code
 
 COUNT = 1000
 """Number of patches to measure."""
@@ -124,7 +124,7 @@ def load(weights: Path) -> tuple[Small, Recipe]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 1 after a one-line error."""
-    parser = argparse.ArgumentParser(prog="python -m training.assess_small", description=__doc__)
+    parser = Parser(prog="python -m training.assess_small", description=__doc__)
     parser.add_argument("weights", type=Path, help="weights of a recipe with small.on = true")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of test pictures"
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a sheet of pictures")
     arguments = parser.parse_args(argv)
-    return exit_code("assess", lambda: _run(arguments))
+    return exit_code(parser.prog, lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:

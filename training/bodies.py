@@ -19,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.checkpoint import CheckpointError
 from training.data import batches
-from training.data.pictures import DataError
-from training.loop import TrainingError, train
+from training.loop import train
 from training.networks.layers import balanced_conv3, bf16_if, conv3, repeat_kernel
 from training.objectives import Pixel
 from training.recipe.schema import RecipeError, read_recipe
+from training.usage import Parser, exit_code
 
 SCALE = 4
 COLORS = 3
@@ -202,7 +201,7 @@ BODIES: dict[str, Callable[[], Body]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train one architecture; return 0, or 1 after a one-line error."""
-    parser = argparse.ArgumentParser(prog="python -m training.bodies", description=__doc__)
+    parser = Parser(prog="python -m training.bodies", description=__doc__)
     parser.add_argument("body", choices=BODIES, metavar="NAME", help=f"one of {', '.join(BODIES)}")
     parser.add_argument(
         "recipe", type=Path, help="TOML file, such as training/recipes/equal_work_x4.toml"
@@ -226,20 +225,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+    return exit_code(parser.prog, lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    try:
-        recipe = read_recipe(arguments.recipe)
-        if (recipe.family, recipe.objective, recipe.scale) != ("gan", "pixel", SCALE):
-            raise RecipeError(f"{arguments.recipe}: expected the pixel stage of family gan, x4")
-        supply = batches.build(recipe, batches.Folders(arguments.data, cache=arguments.cache))
-        torch.manual_seed(recipe.seed)
-        objective = Pixel(recipe, BODIES[arguments.body]())
-        train(recipe, supply.source, arguments.out, holdout=supply.holdout, objective=objective)
-    except (CheckpointError, DataError, RecipeError, TrainingError, OSError) as error:
-        sys.stderr.write(f"bodies: {error}\n")
-        return 1
-    return 0
+    recipe = read_recipe(arguments.recipe)
+    if (recipe.family, recipe.objective, recipe.scale) != ("gan", "pixel", SCALE):
+        raise RecipeError(f"{arguments.recipe}: expected the pixel stage of family gan, x4")
+    supply = batches.build(recipe, batches.Folders(arguments.data, cache=arguments.cache))
+    torch.manual_seed(recipe.seed)
+    objective = Pixel(recipe, BODIES[arguments.body]())
+    train(recipe, supply.source, arguments.out, holdout=supply.holdout, objective=objective)
 
 
 if __name__ == "__main__":

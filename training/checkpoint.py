@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,7 +44,11 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     metadata = {"schema": SCHEMA, "facts": json.dumps(facts)}
     try:
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        # safetensors makes a file of its own, that nobody else can read, whatever the umask says
+        temporary.chmod(mode)
         publish(temporary, path)
     except SafetensorError as error:
         # safetensors reports a full disk as its own error

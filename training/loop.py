@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from training import checkpoint, distributed, early_checks, networks, objectives
 from training.data import corruption
 from training.data.pictures import Batch, Pair, Patches, Source
 from training.evaluation.evaluate import Score, network, score
+from training.networks.layers import bf16_is_fast
 from training.objectives import Objective
 from training.recipe.schema import Recipe, recipe_from_dict
 from training.tensorboard import Board
@@ -82,7 +83,7 @@ def train(
     torch.manual_seed(recipe.seed)
     if objective is None:
         with device:
-            objective = objectives.build(recipe)
+            objective = objectives.build(_on_device(recipe, device))
     source = _damaged_source(source, recipe)
     if recipe.small.on:
         holdout = ()  # its pictures have any size, these networks accept one
@@ -120,6 +121,14 @@ def train(
     if distributed.is_first():
         checkpoint.save(out / WEIGHTS, ema.state_dict(), facts)
     return out / WEIGHTS
+
+
+def _on_device(recipe: Recipe, device: torch.device) -> Recipe:
+    """Return the recipe as the device computes it; checkpoints keep the recipe as it was read."""
+    if not recipe.bf16 or bf16_is_fast(device):
+        return recipe
+    log.info("bf16 = true: this processor would compute bfloat16 slowly; float32 is used")
+    return replace(recipe, bf16=False)
 
 
 def _damaged_source(source: Source | Sequence[Pair], recipe: Recipe) -> Source:

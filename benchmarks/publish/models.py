@@ -40,15 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write",
         type=Path,
         nargs="?",
-        const=ROOT / "README.md",
+        const=ROOT / "docs" / "models.md",
         metavar="FILE",
-        help="replace the table in FILE (README.md) instead of printing it",
+        help="replace the table in FILE (docs/models.md) instead of printing it",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables, or write them between the markers of a file (README.md).
+    """Print the tables, or write them between the markers of a file.
 
     Raises:
         RecordError: a file without markers, or a shipped model that `PURPOSE` lacks.

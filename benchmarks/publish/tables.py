@@ -30,15 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write",
         type=Path,
         nargs="?",
-        const=ROOT / "README.md",
+        const=ROOT / "docs" / "performance.md",
         metavar="FILE",
-        help="replace the table in FILE (README.md) instead of printing it",
+        help="replace the table in FILE (docs/performance.md) instead of printing it",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table of peers, or write it between the markers of a file (README.md).
+    """Print the table of peers, or write it between the markers of a file.
 
     Raises:
         RecordError: no results of peers, or a file without markers.
@@ -66,7 +66,7 @@ def replaced(document: str, text: str, name: str, *, begin: str = BEGIN) -> str:
 
 
 def published(found: Sequence[Record]) -> str:
-    """Return the README's text: for each picture size the date, machine, command and table.
+    """Return the published text: for each picture size the date, machine, command and table.
 
     Raises:
         RecordError: no results of peers.

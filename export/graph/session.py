@@ -10,9 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from export.errors import ExportError
+from export.graph.onnx_errors import sentence
 from export.protocol import Batch, Run
 
-ERRORS_ONLY = 3
+FATAL_ONLY = 4
+"""Level of ONNX Runtime's log: its errors are raised, not printed too."""
 
 
 def open_session(model: onnx.ModelProto) -> Any:
@@ -25,7 +27,7 @@ def open_session(model: onnx.ModelProto) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if _is_signed(model.graph):
         # a file for GPUs: integer kernels of CPUs without VNNI would saturate on it
@@ -36,8 +38,7 @@ def open_session(model: onnx.ModelProto) -> Any:
         )
     except Exception as error:
         # ONNX Runtime's exceptions share no base class but `Exception`
-        reason = " ".join(str(error).split())
-        raise ExportError(f"ONNX Runtime rejects the graph: {reason}") from error
+        raise ExportError(f"ONNX Runtime rejects the graph: {sentence(error)}") from error
 
 
 def session_run(model: onnx.ModelProto) -> Run:

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from export.errors import ExportError
+from export.graph.onnx_errors import AGAIN, sentence
 from export.graph.onnx_file import OPSET
 from export.graph.receptive_field import measured_radius
 from export.graph.rewrite import rename, to_half, unwrap, wrap
@@ -65,8 +66,7 @@ def open_onnx(path: Path) -> OnnxSource:
         raise
     except Exception as error:
         # onnx, its version converter and ONNX Runtime have no common base class of errors
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ExportError(f"{path} cannot be used: {reason}") from error
+        raise ExportError(f"{path} cannot be used: {sentence(error)}") from error
 
 
 def _opened(path: Path) -> OnnxSource:
@@ -108,7 +108,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     except ModelError as error:
         raise ExportError(str(error)) from error
     except (DecodeError, OSError, ValueError) as error:
-        raise ExportError(f"{path} is not an ONNX file, or is truncated: {error}") from error
+        raise ExportError(f"{path} cannot be read: {sentence(error)}") from error
     if not model.graph.node:
         raise ExportError(f"{path} is not an ONNX file: it has no graph")
     folder = path.resolve().parent
@@ -116,7 +116,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         onnx.load_external_data_for_model(model, str(folder))
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ExportError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        raise ExportError(f"{path} is damaged: {sentence(error)}") from error
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -151,16 +151,20 @@ def _is_uint8(model: onnx.ModelProto) -> bool:
 
 def _upgraded(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    newest = onnx.defs.onnx_opset_version()
+    if version > newest:
+        raise ExportError(
+            f"{path} has opset {version}, and the installed onnx knows up to {newest}; {AGAIN}"
+        )
     if version < OPSET:
         try:
             # float16 scales of Q/DQ need opset 19
             model = onnx.version_converter.convert_version(model, OPSET)
         except Exception as error:
             # the converter raises RuntimeError and its own ConvertError, which is private
-            reason = " ".join(str(error).split())[:200]
             raise ExportError(
-                f"{path}: opset {version} cannot be converted to {OPSET}: {reason}; "
-                f"export it again with opset {OPSET}"
+                f"{path}: opset {version} cannot be converted to {OPSET}: {sentence(error)}; "
+                f"{AGAIN}"
             ) from error
     model.ir_version = max(model.ir_version, 10)
     return model
@@ -169,21 +173,33 @@ def _upgraded(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
 def _axes(path: Path, model: onnx.ModelProto) -> tuple[str, int, tuple[int, int] | None]:
     """Return layout, channels, and the fixed size or None if any size works."""
     if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+        inputs, outputs = (
+            f"{len(values)} ({', '.join(value.name for value in values[:4])})"
+            for values in (model.graph.input, model.graph.output)
+        )
         raise ExportError(
-            f"{path} is not an image network: {len(model.graph.input)} inputs and "
-            f"{len(model.graph.output)} outputs, expected one of each"
+            f"{path} is not an image network: inputs {inputs}, outputs {outputs}, expected one of "
+            "each"
         )
     tensor = model.graph.input[0].type.tensor_type
     dims = [d.dim_value or None for d in tensor.shape.dim]
+    shown = ", ".join(str(d.dim_value or d.dim_param or "?") for d in tensor.shape.dim)
     if tensor.elem_type != TensorProto.FLOAT or len(dims) != 4:
         kind = TensorProto.DataType.Name(tensor.elem_type)
-        raise ExportError(f"{path} takes {kind} {dims}, expected FLOAT with four dimensions")
+        raise ExportError(
+            f"{path}: input {model.graph.input[0].name!r} is {kind} ({shown}), expected FLOAT with "
+            "four dimensions; export the model again in float32 (--precision fp16 and int8 convert "
+            "it here)"
+        )
     for layout, channel, picture in (("NCHW", 1, (2, 3)), ("NHWC", 3, (1, 2))):
         if dims[channel] in (1, 3):
             height, width = (dims[axis] for axis in picture)
             size = (height, width) if height and width else None
             return layout, int(dims[channel] or 0), size
-    raise ExportError(f"{path} takes {dims}, expected 1 or 3 channels, NCHW or NHWC")
+    raise ExportError(
+        f"{path}: input {model.graph.input[0].name!r} is ({shown}), expected 1 or 3 channels, NCHW "
+        "or NHWC; export the model again with a fixed number of channels"
+    )
 
 
 def _scale(
@@ -203,12 +219,14 @@ def _scale(
             f"{MAX_TRIAL_PX:,} pixels"
         )
     shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
-    session = open_session(model)
+    try:
+        session = open_session(model)
+    except ExportError as error:
+        raise ExportError(f"{path} cannot be used: {error}") from error
     try:
         (result,) = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ExportError(f"{path}: a trial run on {shape} failed: {reason}") from error
+        raise ExportError(f"{path}: a trial run on {shape} failed: {sentence(error)}") from error
     axes = (2, 3) if layout == "NCHW" else (1, 2)
     scale = result.shape[axes[0]] // height if result.ndim == 4 else 0
     wanted = tuple(side * scale if axis in axes else side for axis, side in enumerate(shape))
@@ -224,7 +242,10 @@ def _radius(model: onnx.ModelProto, facts: Facts) -> int:
     if facts.size_px:
         # the radius of a fixed-size network cannot be measured; its tiles have that size anyway
         return min(32, min(facts.size_px) // 4)
-    return measured_radius(session_run(model), facts.scale, facts.channels)
+    try:
+        return measured_radius(session_run(model), facts.scale, facts.channels)
+    except ExportError as error:
+        raise ExportError(f"{facts.name}.onnx: {error}") from error
 
 
 def _own_manifest(path: Path, model: onnx.ModelProto) -> Manifest | None:

@@ -9,18 +9,22 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from srsdk.system.durable import sync, sync_folder
+from srsdk.system.durable import make_folder, sync, sync_folder
 
 
 class Staging:
-    """Write to temporary names beside the final ones; `with` removes unpublished files."""
+    """Write to temporary names beside the final ones; `with` removes unpublished files.
+
+    Missing folders are created, and removed again if nothing is published.
+    """
 
     def __init__(self) -> None:
         self._staged: dict[Path, Path] = {}
+        self._made: list[Path] = []
         self.published = False
         """Whether the files have their final names; true before an interrupt can be raised."""
 
@@ -30,6 +34,7 @@ class Staging:
         A file is named before what belongs to it, such as its hash: `publish` renames it last, so
         that it never stands alone.
         """
+        self._make_folder(final.parent)
         temporary = final.with_name(f".{final.stem}.{os.getpid()}.tmp{final.suffix}")
         self._staged[final] = temporary
         return temporary
@@ -47,6 +52,7 @@ class Staging:
             for folder in {final.parent for final in self._staged}:
                 sync_folder(folder)
             self._staged.clear()
+            self._made.clear()
             self.published = True
 
     def __enter__(self) -> Staging:
@@ -60,6 +66,14 @@ class Staging:
     ) -> None:
         for temporary in self._staged.values():
             temporary.unlink(missing_ok=True)
+        for folder in self._made:
+            with suppress(OSError):  # somebody else has put a file there
+                folder.rmdir()
+
+    def _make_folder(self, folder: Path) -> None:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        make_folder(folder)
+        self._made += missing
 
 
 @contextmanager

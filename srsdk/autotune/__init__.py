@@ -1,4 +1,4 @@
 """Find the fastest way to run a model on this machine with timed trials, and cache the choice.
 
-Uses: engines, errors, formats, image, inference, manifest, system.
+Uses: engines, errors, formats, image, inference, manifest, options, system.
 """

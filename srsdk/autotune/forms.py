@@ -1,4 +1,4 @@
-"""Find the INT8 form of a float32 file."""
+"""Find the file of the same weights in another precision, beside a model file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,40 @@ def int8_file(path: Path) -> Path | None:
     Raises:
         ModelError: one of the two files is damaged.
     """
-    beside = path.with_name(f"{path.stem}.int8.onnx")
-    if path.suffix == PLAN_SUFFIX or not beside.is_file():
+    if path.suffix == PLAN_SUFFIX:
+        return None
+    return sibling(path, "int8", on_gpu=False)
+
+
+def sibling(path: Path, precision: str, *, on_gpu: bool) -> Path | None:
+    """Return the file of the same weights in `fp16` or `int8`; None: there is none beside it.
+
+    Raises:
+        ModelError: one of the two files is damaged.
+    """
+    beside = path.with_name(sibling_name(path, precision, on_gpu=on_gpu))
+    if not beside.is_file():
         return None
     own, other = read_manifest(path), read_manifest(beside)
     # the weights must match: another model could have this name by chance
-    return beside if own is not None and other is not None and _is_int8_of(other, own) else None
+    matches = own is not None and other is not None and _is_form_of(other, own)
+    return beside if matches and _fits(other, precision, on_gpu) else None
 
 
-def _is_int8_of(other: Manifest, own: Manifest) -> bool:
-    forms = own.precision == "fp32" and other.precision == "int8" and other.flavour != "gpu"
+def sibling_name(path: Path, precision: str, *, on_gpu: bool) -> str:
+    """Return the name of the file of the same weights in `fp16` or `int8`."""
+    if path.suffix == PLAN_SUFFIX:
+        return f"{path.stem.removesuffix('.fp32')}.{precision}{PLAN_SUFFIX}"
+    gpu = ".gpu" if on_gpu and precision == "int8" else ""
+    return f"{path.stem}.{precision}{gpu}.onnx"
+
+
+def _is_form_of(other: Manifest, own: Manifest) -> bool:
     same = other.weights_sha256 == own.weights_sha256 and other.scale == own.scale
-    return forms and same and bool(own.weights_sha256)
+    return own.precision == "fp32" and same and bool(own.weights_sha256)
+
+
+def _fits(other: Manifest | None, precision: str, on_gpu: bool) -> bool:
+    if other is None or other.precision != precision:
+        return False
+    return on_gpu or other.flavour != "gpu"

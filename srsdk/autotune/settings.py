@@ -6,19 +6,19 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from srsdk.autotune.forms import int8_file
+from srsdk.autotune.forms import int8_file, sibling, sibling_name
 from srsdk.errors import ModelError, SelfTestError, UsageError
 from srsdk.formats.tensorrt_plan import PLAN_SUFFIX
 from srsdk.inference.planner import TILE_BUDGETS_PX
 from srsdk.manifest import read_manifest
+from srsdk.options import Precision
 from srsdk.system.processor import processor
 
 log = logging.getLogger("srsdk")
 
-Precision = Literal["auto", "fp32", "bf16", "int8"]
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def choose_settings(
     backend: str,
     threads: int | None,
     may_replace: bool = False,
+    on_gpu: bool = False,
 ) -> Settings:
     """Choose the settings to run a file with, tuning them if `tune` is set.
 
@@ -64,6 +65,7 @@ def choose_settings(
         backend: the backend that runs the file.
         threads: CPU threads of the backend; None: its own choice.
         may_replace: `auto` may choose the INT8 file of the same weights.
+        on_gpu: the file runs on a GPU, for which INT8 has a file of its own.
 
     Raises:
         UsageError: an unknown precision, one that the file does not have, or a precision together
@@ -79,8 +81,8 @@ def choose_settings(
         return _tuned(path, backend, threads)
     if precision == "auto":
         return _auto(path) if may_replace else Settings(path)
-    if precision == "int8":
-        return Settings(_required_int8(path))
+    if precision in ("fp16", "int8"):
+        return Settings(_required(path, precision, on_gpu))
     _require_float32(path, precision)
     return Settings(path, "bf16", suffix=" in bf16") if precision == "bf16" else Settings(path)
 
@@ -101,18 +103,20 @@ def _auto(path: Path) -> Settings:
     return Settings(int8, suffix=suffix, float32_path=path)
 
 
-def _required_int8(path: Path) -> Path:
-    manifest = None if path.suffix == PLAN_SUFFIX else read_manifest(path)
-    if manifest is not None and manifest.precision == "int8":
+def _required(path: Path, precision: str, on_gpu: bool) -> Path:
+    manifest = read_manifest(path)
+    if manifest is not None and manifest.precision == precision:
         return path
-    int8 = int8_file(path)
-    if int8 is None:
+    found = sibling(path, precision, on_gpu=on_gpu)
+    if found is None:
+        name = sibling_name(path, precision, on_gpu=on_gpu)
         raise UsageError(
-            f"precision 'int8' needs {path.stem}.int8.onnx of the same weights next to {path.name}:"
-            " `srsdk models` lists those that are shipped, python -m export SOURCE -o FOLDER "
-            "--precision fp32,int8 builds both files"
+            f"precision={precision!r} needs {name} of the same weights beside {path.name}, which "
+            "is not there: srsdk.list_models() names the precisions that are shipped, and from a "
+            f"checkout of srsdk, python -m export SOURCE -o FOLDER --precision fp32,{precision} "
+            "builds both files"
         )
-    return int8
+    return found
 
 
 def _require_float32(path: Path, precision: str) -> None:
@@ -120,7 +124,7 @@ def _require_float32(path: Path, precision: str) -> None:
     # an INT8 file with bfloat16 between its layers measured 14 levels off
     if path.suffix == PLAN_SUFFIX or (manifest is not None and manifest.precision != "fp32"):
         have = "an engine" if manifest is None else manifest.precision
-        raise UsageError(f"precision {precision!r} is for float32 files, {path.name} is {have}")
+        raise UsageError(f"precision={precision!r} is for float32 files, {path.name} is {have}")
 
 
 def _tuned(path: Path, backend: str, threads: int | None) -> Settings:

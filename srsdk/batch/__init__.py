@@ -1,4 +1,4 @@
 """Batch processing: match sources to targets, skip finished ones, run several at a time.
 
-Uses: errors, scheduling, system.
+Uses: budget, errors, image, scheduling, system.
 """

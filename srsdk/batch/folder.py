@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -61,8 +61,8 @@ def run(
         threads: number of jobs to run at the same time.
         skip: skip jobs whose target exists.
         progress: called with (tiles done, tiles in total) of a picture, from any of the threads.
-        late: called when the generator is closed early, with the outcomes of the jobs that had
-            finished while one before them had not.
+        late: called when the generator is closed early, with the outcomes of all jobs that have
+            ended and were not taken: the one that was yielded last may be among them.
 
     Raises:
         BackendError: the system refuses to start the threads.
@@ -87,14 +87,28 @@ def run(
 
     try:
         for index in window(begin, range(len(jobs)), threads):
-            yield ended.pop(index)
+            yield ended[index]
+            # only now is it taken: Ctrl-C may come while the consumer has it in hand
+            del ended[index]
     finally:
         stopped.set()
+        _wait_for(pool)
+        if ended:
+            late([ended[index] for index in sorted(ended)])
+
+
+def _wait_for(pool: ThreadPoolExecutor) -> None:
+    """Wait for the running jobs, even if Ctrl-C is pressed again: they stop within one tile."""
+    pressed: KeyboardInterrupt | None = None
+    while True:
         try:
             pool.shutdown(wait=True, cancel_futures=True)
-        finally:
-            if ended:
-                late([ended[index] for index in sorted(ended)])
+        except KeyboardInterrupt as again:
+            pressed = again
+        else:
+            break
+    if pressed is not None:
+        raise pressed
 
 
 def _outcome(job: Job, work: Work, report: Progress, *, skip: bool) -> Outcome:
@@ -109,6 +123,8 @@ def _outcome(job: Job, work: Work, report: Progress, *, skip: bool) -> Outcome:
             # another run has written it meanwhile
             return Outcome(job, "skipped", time.monotonic() - began_s)
         text = str(error)
+        if str(job.source) not in text and str(job.target) not in text:
+            text = f"{job.source}: {text}"
     except OSError as error:
         # such as a folder that may not be entered
         text = f"{error.filename or job.source}: {error.strerror or error}"

@@ -10,10 +10,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from srsdk.batch import unread
+from srsdk.batch.naming import Naming, format_of, is_readable
 from srsdk.batch.walking import Walk
 from srsdk.errors import OutputError, UsageError
 from srsdk.system import durable
 from srsdk.system.paths import folded, ignores_case
+
+DEFAULT_NAMING = Naming()
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,17 @@ class Plan:
     """A message for each file or folder that counts as failed."""
     notes: list[str] = field(default_factory=list)
     """A message for each link that is not followed; it does not count."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Number of files in folders that are not read, by suffix in lower case."""
     into_folder: bool = True
-    """Whether the output is a folder; existing files in it are skipped."""
+    """Whether there may be several results; existing files are skipped, not an error."""
 
 
 def plan(
     sources: Sequence[Path],
-    output: Path,
+    output: Path | None,
     *,
+    naming: Naming = DEFAULT_NAMING,
     recursive: bool = False,
     compare: bool = False,
     report: Path | None = None,
@@ -51,7 +58,9 @@ def plan(
 
     Args:
         sources: files and folders.
-        output: a picture file, for a single source, or a folder, which is created.
+        output: a picture file, for a single source, or a folder, which is created; None: beside
+            each source.
+        naming: how results are named where `output` is not a file.
         recursive: include subfolders and keep the folder structure.
         compare: write a comparison beside each result.
         report: a file that the run appends to, which must be none of the others.
@@ -62,28 +71,36 @@ def plan(
         OutputError: the output folder cannot be created.
     """
     result = Plan()
-    if is_picture_name(output) and not os.path.isdir(output):
+    folders: dict[Path, None] = {}
+    if output is None:
+        result.into_folder = len(sources) > 1 or os.path.isdir(sources[0])
+    if output is not None and is_picture_name(output) and not os.path.isdir(output):
         if len(sources) > 1 or os.path.isdir(sources[0]):
             raise UsageError(
                 f"{output} is one file, but several pictures were given; name a folder"
             )
         result.into_folder = False
-        result.jobs.append(Job(sources[0], output))
+        if error := _unreadable(sources[0]):
+            result.problems.append(error)
+        else:
+            result.jobs.append(Job(sources[0], output))
     else:
         for source in sources:
-            result.jobs += _jobs(source, output, recursive, result)
+            found = list(_jobs(source, output, naming, recursive, result))
+            result.jobs += found
+            if found and (output is not None or os.path.isdir(source)):
+                folders[output or naming.beside(source)] = None
     if compare:
         result.jobs = with_comparisons(result.jobs)
     check_collisions(result.jobs, report)
-    if result.into_folder and result.jobs:
-        make_folder(output)
+    for folder in folders:
+        make_folder(folder)
     return result
 
 
 def is_picture_name(path: Path) -> bool:
     """Return whether the suffix names a picture format that Pillow can write."""
-    Image.init()
-    return Image.EXTENSION.get(path.suffix.lower()) in Image.SAVE
+    return format_of(path) in Image.SAVE
 
 
 def make_folder(folder: Path) -> None:
@@ -114,34 +131,42 @@ def with_comparisons(jobs: Iterable[Job]) -> list[Job]:
     return named
 
 
-def _jobs(source: Path, output: Path, recursive: bool, result: Plan) -> Iterator[Job]:
+def _jobs(
+    source: Path, output: Path | None, naming: Naming, recursive: bool, result: Plan
+) -> Iterator[Job]:
     if not os.path.isdir(source):
         if error := _unreadable(source):
             result.problems.append(error)
+        elif output is None:
+            yield Job(source, naming.beside(source))
         else:
-            yield Job(source, output / source.name)
+            yield Job(source, naming.in_folder(output, Path(source.name)))
         return
-    walk = Walk(source, lambda name: is_picture_name(Path(name)), recursive, output)
+    folder = output or naming.beside(source)
+    walk = Walk(source, lambda name: is_readable(Path(name)), recursive, folder)
     count = 0
     for file, _ in walk:
         count += 1
-        yield Job(file, output / file.relative_to(source))
+        yield Job(file, naming.in_folder(folder, file.relative_to(source)))
     result.problems += walk.problems.values()
     result.notes += walk.notes
+    result.unread += walk.unwanted
     if not count and not walk.problems:
         hint = "" if recursive else " (-r includes subfolders)"
         result.problems.append(f"{source}: no pictures in this folder{hint}")
 
 
 def _unreadable(source: Path) -> str:
-    """Return why it cannot even be told whether a source is a file or a folder, or ""."""
+    """Return why a source cannot be a picture, or not even be looked at, or ""."""
     try:
         source.stat()
     except FileNotFoundError:
         return ""  # decoding says so
     except OSError as error:
         return f"{source} cannot be read: {error.strerror}"
-    return ""
+    # Pillow would take the thumbnail of a camera raw file for the picture
+    advice = unread.advice(source.suffix)
+    return f"{source}: {advice}" if advice else ""
 
 
 def check_collisions(jobs: Sequence[Job], report: Path | None = None) -> None:
@@ -205,9 +230,9 @@ class _Files:
             return
         path, other, role = (job.target, job, "result") if own else self._written[found or ""]
         if role == "report":
-            raise UsageError(f"{path} is both a source and the report; choose another --report")
+            raise UsageError(f"{path} is both a source and the report; choose another report=")
         what = f"its own {role}" if other is job else f"the {role} of {other and other.source}"
-        raise UsageError(f"{source} would be replaced by {what}; choose another -o")
+        raise UsageError(f"{source} would be replaced by {what}; choose another output=")
 
     def _place(self, path: Path) -> str:
         """Return where a file lies, with the links of its folders resolved."""
@@ -239,5 +264,5 @@ def _written_twice(
         f"the {role} of {job.source}" if job else f"the {role}"
         for role, job in ((old_role, old_job), (role, job))
     ]
-    fix = "choose another --report" if job is None else "rename a source or leave out --compare"
+    fix = "choose another report=" if job is None else "rename a source or leave out compare=True"
     return f"{path} would be both {uses[0]} and {uses[1]}{why}; {fix}"

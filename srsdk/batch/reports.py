@@ -137,7 +137,7 @@ def _read_tail(path: Path) -> bytes:
     if not _is_report(tail, is_whole=size <= TAIL_BYTES):
         raise OutputError(
             f"{path} is not a report of srsdk, expected a new file, an empty one or a report to "
-            "append to; choose another --report"
+            "append to; choose another report="
         )
     return tail
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ class Walk:
     """A message for each folder and file that could not be read."""
     notes: list[str] = field(default_factory=list)
     """A message for each link that is not followed."""
+    unwanted: Counter[str] = field(default_factory=Counter)
+    """Number of files that were not wanted, by suffix in lower case."""
 
     def __iter__(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield the regular files in order, those of a folder before those of its subfolders.
@@ -45,7 +48,9 @@ class Walk:
                     below.append(path)
                 elif kind == "link":
                     self.notes.append(f"{path} is a link to a folder, which is not followed")
-                elif self.wanted(name) and (facts := self._facts(path)) is not None:
+                elif not self.wanted(name):
+                    self.unwanted[path.suffix.lower()] += 1
+                elif (facts := self._facts(path)) is not None:
                     yield path, facts
             if self.recursive:
                 pending += reversed(below)

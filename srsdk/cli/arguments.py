@@ -10,6 +10,7 @@ from typing import Literal
 import srsdk
 from srsdk import models
 from srsdk.autotune.settings import PRECISIONS
+from srsdk.cli.parser import nearest
 from srsdk.engines.backends import ALL_BACKENDS
 from srsdk.errors import UsageError
 
@@ -20,9 +21,15 @@ EXIT_FAILED = 1
 """Exit code after a reported failure."""
 
 
-def add_model_arguments(command: argparse.ArgumentParser, scale: str = "4") -> None:
+STREAM = "-"
+"""Standard input or output, where a path is expected; a file of this name is `./-`."""
+
+Container = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_model_arguments(command: Container, scale: str = "4") -> None:
     """Add the options that select one model and how to run it; `scale`: the default, for help."""
-    command.add_argument("--model", help=MODEL_HELP)
+    command.add_argument("--model", type=known_model, help=MODEL_HELP)
     command.add_argument(
         "--scale",
         type=int,
@@ -37,7 +44,7 @@ def add_model_arguments(command: argparse.ArgumentParser, scale: str = "4") -> N
     add_running_arguments(command)
 
 
-def add_running_arguments(command: argparse.ArgumentParser) -> None:
+def add_running_arguments(command: Container) -> None:
     """Add the options for device, backend, precision, tile size and threads."""
     command.add_argument(
         "--tile",
@@ -98,8 +105,19 @@ def open_model(
 
 
 def path_or_url(text: str) -> Path | str:
-    """Parse a path or a storage URL; a `Path` would collapse the slashes of a URL."""
-    return text if "://" in text else Path(text)
+    """Parse a path, `-` or a storage URL; a `Path` would collapse the slashes of a URL."""
+    return text if "://" in text or text == STREAM else Path(text)
+
+
+def known_model(text: str) -> str:
+    """Parse the name of a shipped model, or a path."""
+    if models.is_name(text) and text not in (known := models.shipped()):
+        hint = nearest(text, known) or ";"
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a shipped model{hint} `srsdk models` lists them; for a file, give "
+            "its path, such as ./my_model.onnx"
+        )
+    return text
 
 
 def tile(text: str) -> int | tuple[int, int] | str:

@@ -11,16 +11,17 @@ from typing import Any
 import srsdk
 from srsdk import models
 from srsdk.autotune.forms import int8_file
-from srsdk.cli.arguments import MODEL_HELP
+from srsdk.cli.arguments import MODEL_HELP, known_model
 from srsdk.errors import ModelError
 from srsdk.formats.tensorrt_plan import PLAN_SUFFIX, read_plan_header
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.models.catalog import PURPOSES
 from srsdk.system.text import plain
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Declare the options of `srsdk info`."""
-    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument("model", type=known_model, metavar="MODEL", help=MODEL_HELP)
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -31,12 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     if manifest is None:
         if path.suffix == PLAN_SUFFIX:
             raise ModelError(
-                f"{path} carries no manifest; build the engine with `python -m export`"
+                f"{path} carries no manifest; from a checkout of srsdk, `python -m export` builds "
+                "engines that do"
             )
         with srsdk.Upscaler(path) as up:
             manifest = up.manifest
     values = {"file": str(path), "bytes": path.stat().st_size, **manifest.to_dict()}
-    int8 = int8_file(path) if models.is_name(arguments.model) else None
+    is_shipped = models.is_name(arguments.model)
+    if is_shipped:
+        values["purpose"] = PURPOSES.get(path.stem.partition(".")[0], "")
+    int8 = int8_file(path) if is_shipped else None
     if int8 is not None:
         values["auto_on_cpu"] = int8.name
     header = read_plan_header(path) if path.suffix == PLAN_SUFFIX else None

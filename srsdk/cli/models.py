@@ -5,13 +5,31 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from srsdk import models
+from srsdk.cli.terminal import one_line
+from srsdk.cli.wording import for_command_line
 from srsdk.errors import ModelError
 from srsdk.manifest import Manifest, read_manifest
-from srsdk.system.text import plain
+from srsdk.models.catalog import PURPOSES, ModelInfo, list_models
+
+WIDTH = 100
+"""Columns of the list."""
+GROUPS: Mapping[str, Callable[[ModelInfo], bool]] = {
+    "restoration": lambda model: model.scale == 1,
+    "video": lambda model: "video" in model.purpose,
+    "drawings": lambda model: "comics" in model.purpose,
+    "photographs": lambda _: True,
+}
+"""What models are for; a model belongs to the first group that it fits."""
+ORDER = ("photographs", "drawings", "video", "restoration")
+
+
+OWN_TERMS = "the training pictures keep their own terms"
+"""In the license of weights that learned partly from pictures on non-commercial terms."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -24,70 +42,137 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder of model files (default: the shipped models)",
     )
-    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--all", action="store_true", help="one line for each file, with its precision and size"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, one object for each file")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the models of a folder with their scores, sizes and licenses."""
-    if not arguments.folder.is_dir():
-        raise ModelError(f"{arguments.folder}: no such folder")
-    # reading a named pipe would block forever
-    files = [
-        path
-        for path in sorted(arguments.folder.iterdir())
-        if path.suffix in models.SUFFIXES and path.is_file()
-    ]
-    if not files:
-        raise ModelError(f"{arguments.folder} contains no model files")
-    known = [(path, read_manifest(path)) for path in files]
-    if arguments.json:
-        listed = [
-            {
-                **(manifest.to_dict() if manifest else {}),
-                "model": path.stem,
-                "bytes": path.stat().st_size,
-            }
-            for path, manifest in known
-        ]
-        sys.stdout.write(json.dumps(listed, indent=2) + "\n")
+    """List models with what they are for, or the files of a folder."""
+    is_shipped = arguments.folder == models.FOLDER
+    if is_shipped and not arguments.all and not arguments.json:
+        lines = [*_models(list_models()), "", *_choices(), "", *_hints()]
     else:
-        sys.stdout.write(_shown(_list(known)))
-        if arguments.folder == models.FOLDER:
-            sys.stdout.write("".join(_kinds()))
+        known = _files(arguments.folder)
+        if arguments.json:
+            listed = [_described(path, manifest, is_shipped) for path, manifest in known]
+            sys.stdout.write(json.dumps(listed, indent=2) + "\n")
+            return 0
+        lines = list(_table(known))
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
     return 0
 
 
-def _list(known: list[tuple[Path, Manifest | None]]) -> str:
+def _files(folder: Path) -> list[tuple[Path, Manifest | None]]:
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    # reading a named pipe would block forever
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in models.SUFFIXES and path.is_file()
+    ]
+    if not files:
+        raise ModelError(f"{folder} contains no model files")
+    return [(path, read_manifest(path)) for path in files]
+
+
+def _models(known: Sequence[ModelInfo]) -> Iterator[str]:
+    """Yield one line for each model, grouped by what they are for and by scale."""
+    groups: dict[tuple[int, int], list[ModelInfo]] = {}
+    for model in known:
+        group = next(name for name, fits in GROUPS.items() if fits(model))
+        groups.setdefault((ORDER.index(group), -model.scale), []).append(model)
+    rows = {model.name: _row(model) for model in known}
+    head = ("MODEL", "FOR", "PRECISIONS", "PSNR-Y, Set5")
+    widths = [max(len(row[at]) for row in (head, *rows.values())) for at in range(4)]
+    yield _line(head, widths)
+    for (group_index, scale), members in sorted(groups.items()):
+        yield f"{ORDER[group_index]}, x{-scale}"
+        yield from (_line(rows[model.name], widths) for model in members)
+
+
+def _row(model: ModelInfo) -> tuple[str, ...]:
+    # the heading of the group says "photographs"
+    about = for_command_line(model.purpose).removeprefix("photographs, ")
+    about = about.removeprefix("photographs; ").removesuffix(" photographs")
+    precisions = " ".join(name for name in model.precisions if name != "int8.gpu")
+    return model.name, about, precisions, _score(model.psnr_y_db)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+
+
+def _score(scores: Mapping[str, float]) -> str:
+    """Return the score on the first set in dB; for one that is not Set5 as it is, with which."""
+    for name, value in scores.items():
+        condition = name.removeprefix("Set5").strip()
+        return f"{value:.2f}" + (f" ({condition})" if condition else "")
+    return ""
+
+
+def _choices() -> Iterator[str]:
+    for kind, by_scale in models.DEFAULTS.items():
+        names = " or ".join(" + ".join(chain) for chain in by_scale.values())
+        yield f"for --kind {kind}: {names}"
+    for quality, names_by_scale in models.VIDEO.items():
+        yield f"for video --quality {quality}: {' or '.join(names_by_scale.values())}"
+
+
+def _hints() -> Iterator[str]:
+    by_license: dict[str, list[str]] = {}
+    for model in list_models():
+        by_license.setdefault(_short(model.license), []).append(model.name)
+    for name, members in by_license.items():
+        which = "all weights" if len(by_license) == 1 else ", ".join(members)
+        yield from _wrapped(f"license of {which}: {name}")
+    free = [model.name for model in list_models() if OWN_TERMS not in model.license]
+    yield f"learned only from pictures that may be used commercially: {', '.join(free) or 'none'}"
+    yield "what the others were learned from, and on what terms: srsdk info NAME"
+    yield "every file with its size: srsdk models --all"
+
+
+def _short(license_text: str) -> str:
+    """Return the SPDX identifier at the start of a license text."""
+    return (license_text.split() or ["not stated"])[0].rstrip(";,")
+
+
+def _table(known: Iterable[tuple[Path, Manifest | None]]) -> Iterator[str]:
+    """Yield one line for each file, then the licenses."""
     rows = [("MODEL", "SCALE", "PRECISION", "KIB", "PSNR-Y, dB")]
-    by_licence: dict[str, list[str]] = {}
+    by_license: dict[str, list[str]] = {}
     for path, manifest in known:
         kib = f"{path.stat().st_size / 1024:.0f}"
         if manifest is None:
-            rows.append((path.name, "?", "?", kib, "carries no manifest"))
+            rows.append((one_line(path.name), "?", "?", kib, "carries no manifest"))
             continue
         scores = ", ".join(
             f"{name} {score['psnr_y_db']:.2f}"
             for name, score in manifest.scores.items()
             if "psnr_y_db" in score
         )
-        rows.append((path.stem, f"x{manifest.scale}", manifest.precision, kib, scores))
-        by_licence.setdefault(manifest.licence or "not stated", []).append(path.stem)
+        name = one_line(path.stem)
+        rows.append((name, f"x{manifest.scale}", manifest.precision, kib, one_line(scores)))
+        names = by_license.setdefault(one_line(manifest.licence) or "not stated", [])
+        if (model := name.partition(".")[0]) not in names:
+            names.append(model)
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(
-            [*(f"{cell:<{width}}" for cell, width in zip(row[:4], widths, strict=True)), row[4]]
-        )
-        for row in rows
-    ]
-    lines += [f"license of {', '.join(names)}: {licence}" for licence, names in by_licence.items()]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row[:4], widths, strict=True)]
+        line = "  ".join([*cells, row[4]])
+        yield line if len(line) <= WIDTH else f"{line[: WIDTH - 5].rpartition(',')[0]}, ..."
+    for text, names in by_license.items():
+        yield from _wrapped(f"license of {', '.join(names)}: {text}")
 
 
-def _kinds() -> Iterator[str]:
-    for kind, by_scale in models.DEFAULTS.items():
-        names = " or ".join(" + ".join(chain) for chain in by_scale.values())
-        yield f"for --kind {kind}: {names}\n"
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
 
 
-def _shown(lines: str) -> str:
-    return "".join(f"{plain(line)}\n" for line in lines.split("\n")[:-1])
+def _described(path: Path, manifest: Manifest | None, is_shipped: bool) -> dict[str, object]:
+    values: dict[str, object] = {**(manifest.to_dict() if manifest else {}), "model": path.stem}
+    if is_shipped:
+        values["purpose"] = PURPOSES.get(path.stem.partition(".")[0], "")
+    return {**values, "bytes": path.stat().st_size}

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import sys
 import time
 from collections.abc import Iterator
 
+from srsdk.cli.wording import for_command_line
 from srsdk.scheduling.context import Progress
 from srsdk.system.text import plain
+
+log = logging.getLogger("srsdk")
 
 EVERY_S = 10.0
 """Interval between progress lines when there is no bar, as in a log file."""
 
 
+def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    """Choose what is shown: with `verbose` also what srsdk decides, with `quiet` only errors."""
+    if verbose or quiet:
+        log.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+def is_quiet() -> bool:
+    """Return whether only errors are shown."""
+    return not log.isEnabledFor(logging.WARNING)
+
+
 def say(text: str) -> None:
-    """Write a message to the error stream as one line, even if a library put breaks into it."""
-    line = f"srsdk: {plain(' '.join(text.split()))}\n"
+    """Write a message to the error stream as one line, unless only errors are shown."""
+    if not is_quiet():
+        write(f"srsdk: {one_line(text)}")
+
+
+def fail(text: str) -> None:
+    """Write an error to the error stream as one line that names options, not API arguments."""
+    write(f"srsdk: {one_line(for_command_line(text))}")
+
+
+def one_line(text: str) -> str:
+    """Return a message without breaks, which libraries put in, and without control characters."""
+    return plain(" ".join(text.split()))
+
+
+def write(text: str) -> None:
+    """Write a line to the error stream, above the progress bar if there is one."""
+    line = f"{text}\n"
     if has_bar():
         from tqdm import tqdm
 
@@ -40,6 +71,9 @@ def progress(name: str, unit: str, *, lines: bool = True) -> Iterator[Progress |
         unit: what is counted, in the singular.
         lines: write a line every ten seconds if there is no bar.
     """
+    if is_quiet():
+        yield None
+        return
     if not has_bar():
         yield Lines(name, unit) if lines else None
         return

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from srsdk import models
 from srsdk.autotune.cache import Choice
 from srsdk.autotune.trials import tuned
-from srsdk.cli.arguments import MODEL_HELP
+from srsdk.cli.arguments import MODEL_HELP, known_model
 from srsdk.engines.backends import BACKENDS
 from srsdk.system.user_cache import folder
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Declare the options of `srsdk tune`."""
-    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument("model", type=known_model, metavar="MODEL", help=MODEL_HELP)
     command.add_argument(
         "--backend",
         choices=("auto", *BACKENDS),

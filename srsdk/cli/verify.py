@@ -1,42 +1,89 @@
-"""`srsdk verify MODEL --sha256 HEX`: verify the SHA-256 of a model file."""
+"""`srsdk verify`: verify the SHA-256 of shipped models, or of any model file.
+
+The hashes of the shipped models are in `srsdk/models/SHA256SUMS`, in the format of `sha256sum`.
+In a checkout, `cd srsdk/models && sha256sum *.onnx > SHA256SUMS` writes it.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import sys
 from pathlib import Path
 
 from srsdk import models
-from srsdk.cli.arguments import MODEL_HELP
+from srsdk.cli.arguments import EXIT_FAILED, MODEL_HELP, known_model
+from srsdk.cli.terminal import fail
 from srsdk.errors import ModelError, UsageError
 from srsdk.formats.tensorrt_plan import hash_file
 from srsdk.manifest import read_manifest
+from srsdk.system.durable import digest_of
 from srsdk.system.text import plain
+
+SUMS = "SHA256SUMS"
+"""Of the shipped models, beside them."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Declare the options of `srsdk verify`."""
-    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument(
+        "model",
+        nargs="?",
+        type=known_model,
+        metavar="MODEL",
+        help=f"{MODEL_HELP} (default: all shipped models)",
+    )
+    command.add_argument("--all", action="store_true", help="verify all shipped models")
     command.add_argument(
         "--sha256",
         metavar="HEX",
-        help="expected SHA-256 (default: read from MODEL.sha256 next to the file)",
+        help="expected SHA-256 (default: for a shipped model, that of srsdk/models/SHA256SUMS; for "
+        "a file, read from MODEL.sha256 next to it)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the file's hash in the format of `sha256sum` if it is the expected one.
+    """Print hashes in the format of `sha256sum` if they are the expected ones.
 
     Raises:
         UsageError: no expected hash, or not a SHA-256.
         ModelError: no such file, another hash, or an invalid manifest.
     """
+    if arguments.model is None:
+        if arguments.sha256 is not None:
+            raise UsageError("--sha256 needs a MODEL")
+        return _verify_shipped(models.FOLDER)
+    if arguments.all:
+        raise UsageError("--all takes no MODEL")
     path = models.find(arguments.model)
-    expected = checked(arguments.sha256) if arguments.sha256 is not None else _adjacent_hash(path)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if arguments.sha256 is not None:
+        expected = checked(arguments.sha256)
+    elif models.is_name(arguments.model):
+        expected = _expected(path, shipped_hashes(models.FOLDER))
+    else:
+        expected = _adjacent_hash(path)
+    _verify(path, expected)
+    return 0
+
+
+def _verify_shipped(folder: Path) -> int:
+    """Verify all shipped models; each that is wrong or missing costs one line."""
+    known = shipped_hashes(folder)
+    code = 0
+    for name in sorted({*known, *(path.name for path in folder.glob("*.onnx"))}):
+        try:
+            _verify(folder / name, _expected(folder / name, known))
+        except ModelError as error:
+            fail(str(error))
+            code = EXIT_FAILED
+    return code
+
+
+def _verify(path: Path, expected: str) -> None:
+    try:
+        found = digest_of(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     if found != expected:
         raise ModelError(
             f"{path} has SHA-256 {found}, expected {expected}; download it again from the source "
@@ -44,7 +91,25 @@ def run(arguments: argparse.Namespace) -> int:
         )
     read_manifest(path)
     sys.stdout.write(f"{found}  {plain(str(path))}\n")
-    return 0
+
+
+def shipped_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the model files in a folder, by file name.
+
+    Raises:
+        ModelError: the list is missing or damaged.
+    """
+    try:
+        lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / SUMS} cannot be read: install srsdk again") from error
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _expected(path: Path, known: dict[str, str]) -> str:
+    if path.name not in known:
+        raise ModelError(f"{path} is not one of the models that {SUMS} lists")
+    return known[path.name]
 
 
 def checked(text: str) -> str:

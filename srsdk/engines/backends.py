@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from typing import Literal
 
-BACKENDS = ("openvino", "onnxruntime")
-"""CPU backends, in the order in which `auto` tries them: OpenVINO measured faster (README)."""
+BACKENDS: tuple[Literal["openvino", "onnxruntime"], ...] = ("openvino", "onnxruntime")
+"""CPU backends, in the order in which `auto` tries them: OpenVINO measured faster
+(docs/performance.md)."""
 ALL_BACKENDS = (*BACKENDS, "tensorrt")
 FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean")
 """Packages of the backend `tensorrt`."""
@@ -35,4 +37,4 @@ def library_version(backend: str) -> str:
 def advice(backend: str) -> str:
     """Return what to try when a backend refuses a file."""
     other = next(name for name in BACKENDS if name != backend)
-    return f"try backend={other!r} (--backend {other})"
+    return f"try backend={other!r}"

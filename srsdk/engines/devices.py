@@ -21,6 +21,8 @@ def choose_gpus(device: str, devices: Sequence[int] | None, *, is_engine: bool) 
     """
     if devices is not None:
         return _checked(device, devices)
+    if not isinstance(device, str):
+        raise UsageError(f"device is {device!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:1'")
     name, _, number = device.partition(":")
     if name == "cuda" and (not number or number.isdecimal()) and device != "cuda:":
         return (int(number or 0),)
@@ -62,7 +64,7 @@ def _shows_a_gpu() -> bool:
 def _checked(device: str, devices: Sequence[int]) -> tuple[int, ...]:
     if device != "auto":
         raise UsageError(f"device={device!r} and devices={devices!r} cannot be combined")
-    found = tuple(devices)
+    found = tuple(devices) if isinstance(devices, Sequence) else ()
     whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in found)
     if not found or not whole or len(set(found)) != len(found):
         raise UsageError(f"devices is {devices!r}, expected different GPU numbers, such as [0, 1]")

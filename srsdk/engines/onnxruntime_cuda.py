@@ -144,7 +144,8 @@ def check_nodes(op_types: dict[str, list[str]]) -> None:
     if fallen_back:
         raise BackendError(
             f"ONNX Runtime {ort.__version__} runs {', '.join(fallen_back)} of this model on the "
-            "CPU, expected the GPU: export it again with python -m export, or use device='cpu'"
+            "CPU, expected the GPU: export it again with python -m export in a checkout of "
+            "srsdk, or use device='cpu'"
         )
     if elsewhere:
         counts = ", ".join(f"{op} ({n})" for op, n in sorted(Counter(elsewhere).items()))

@@ -74,7 +74,8 @@ def _flavour(path: Path, manifest: Manifest | None, header: PlanHeader | None) -
     if manifest.flavour not in FLAVOURS:
         raise EngineMismatch(
             f"{path}: its manifest has flavour {manifest.flavour!r}, expected "
-            f"{' or '.join(FLAVOURS)}: python -m export SOURCE -o {path.parent} --target rtx"
+            f"{' or '.join(FLAVOURS)}: in a checkout of srsdk, python -m export SOURCE "
+            f"-o {path.parent} --target rtx"
         )
     return manifest.flavour
 
@@ -282,7 +283,8 @@ def _rebuild_command(path: Path, manifest: Manifest | None, flavour: str) -> str
     sizes = f" --profiles {profiles}" if profiles else ""
     compatible = " --version-compatible" if _is_compatible(manifest) else ""
     return (
-        f"python -m export SOURCE -o {path.parent} --precision {manifest.precision} "
+        f"in a checkout of srsdk, python -m export SOURCE -o {path.parent} "
+        f"--precision {manifest.precision} "
         f"--target {flavour}{compatible}{sizes} --force"
     )
 

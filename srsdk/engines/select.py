@@ -26,8 +26,8 @@ def choose_backend(backend: str, *, on_gpu: bool = False, is_engine: bool = Fals
     if is_engine or backend == "tensorrt":
         if not is_engine:
             raise UsageError(
-                "backend tensorrt takes .engine files: python -m export SOURCE -o FOLDER "
-                "--precision fp16 --target rtx"
+                "backend tensorrt takes .engine files; to build one, in a checkout of srsdk: "
+                "python -m export SOURCE -o FOLDER --precision fp16 --target rtx"
             )
         if backend not in ("auto", "tensorrt"):
             raise UsageError(f"an .engine file needs backend 'tensorrt', got {backend!r}")
@@ -89,7 +89,7 @@ def open_engine(
         BackendError: no GPU, or the GPU libraries cannot be loaded.
     """
     if precision != "auto" and (gpus or backend != "openvino"):
-        raise UsageError(f"precision {precision!r} needs backend openvino, got {backend}")
+        raise UsageError(f"precision={precision!r} needs backend='openvino', got {backend!r}")
     if gpus:
         return _open_on_gpus(path, backend, gpus, max_memory, graph)
     from srsdk.engines.cpu import open_on_cpu

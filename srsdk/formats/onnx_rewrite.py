@@ -209,5 +209,5 @@ def _bytes(value: Value) -> bytes:
 def _other_form(reason: str) -> ModelError:
     return ModelError(
         f"this model has 8-bit input and output and cannot be converted to float32: {reason}; "
-        "export one with `python -m export WEIGHTS -o OUT --boundary float32`"
+        "export one in a checkout of srsdk: `python -m export WEIGHTS -o OUT --boundary float32`"
     )

@@ -72,11 +72,11 @@ def compare(
 def _check_target(a: Path, b: Path, target: Path, *, is_page: bool, overwrite: bool) -> None:
     for path in (a, b):
         if is_same_file(path, target):
-            raise UsageError(f"{path} would be replaced by the comparison; choose another -o")
+            raise UsageError(f"{path} would be replaced by the comparison; choose another output")
     if not is_page:
         decode.check_target(target, overwrite=overwrite)
     elif (target.exists() or target.is_symlink()) and not overwrite:
-        raise OutputError(f"{target} exists; --force (API: overwrite=True) replaces it")
+        raise OutputError(f"{target} exists; overwrite=True replaces it")
 
 
 def check_source(source: Path, scale: int, options: PictureOptions) -> None:
@@ -96,7 +96,7 @@ def check_source(source: Path, scale: int, options: PictureOptions) -> None:
     if limit is not None and height * width > 2 * limit:
         raise PictureError(
             f"{source}: the result has {height * width:,} pixels, at most {2 * limit:,} can be "
-            "compared; leave out --compare or raise the limit with --max-pixels"
+            "compared; raise the limit: PIL.Image.MAX_IMAGE_PIXELS"
         )
     _check_memory(source, height * width * SHEET_BYTES, options.max_memory_bytes)
 

@@ -15,10 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from srsdk import budget as budgets
 from srsdk.budget import Budget
 from srsdk.errors import PictureError, SrsdkError
-from srsdk.image import headers, vips
+from srsdk.image import headers, plugins, vips
 from srsdk.image.encode import check_target, write
 from srsdk.image.metadata import carried_of, orientation
 from srsdk.image.pixels import Pixels, from_array, from_bands, from_image, to_array, to_image
+from srsdk.image.streams import Memory, Source
 
 __all__ = [
     "Header",
@@ -27,11 +28,13 @@ __all__ = [
     "from_array",
     "from_bands",
     "from_image",
+    "from_pillow",
     "opened",
     "probe",
     "read",
     "to_array",
     "to_image",
+    "to_pillow",
     "write",
 ]
 
@@ -44,10 +47,7 @@ DECODED_BYTES = 8
 """Memory per pixel and byte of depth: Pillow stores a color pixel in 4, the array is a copy."""
 
 _SEVERAL = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
-_RAISE_LIMIT = (
-    "If you trust this file, raise the limit with --max-pixels (in an application: "
-    "PIL.Image.MAX_IMAGE_PIXELS)"
-)
+_RAISE_LIMIT = "If you trust this file, raise the limit: PIL.Image.MAX_IMAGE_PIXELS"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Header:
 
 
 def probe(
-    path: Path, *, limit_bytes: int | None = None, budget: Budget = budgets.DEFAULT
+    path: Source, *, limit_bytes: int | None = None, budget: Budget = budgets.DEFAULT
 ) -> Header:
     """Read a file's header without decoding its pixels.
 
@@ -101,7 +101,7 @@ def probe(
         return header
 
 
-def _header(path: Path, check_memory: Callable[[int], None], budget: Budget) -> Header:
+def _header(path: Source, check_memory: Callable[[int], None], budget: Budget) -> Header:
     def check(height: int, width: int) -> None:
         budget.check_size(height, width)
         check_memory(height * width * DECODED_BYTES)
@@ -132,7 +132,9 @@ def _header(path: Path, check_memory: Callable[[int], None], budget: Budget) -> 
         )
 
 
-def read(path: Path, *, limit_bytes: int | None = None, budget: Budget = budgets.DEFAULT) -> Pixels:
+def read(
+    path: Source, *, limit_bytes: int | None = None, budget: Budget = budgets.DEFAULT
+) -> Pixels:
     """Decode one file and apply its EXIF orientation.
 
     Args:
@@ -155,6 +157,53 @@ def read(path: Path, *, limit_bytes: int | None = None, budget: Budget = budgets
         return _decoded(image, path)
 
 
+def from_pillow(image: Image.Image) -> Pixels:
+    """Decode a Pillow image that may not have been loaded, and apply its EXIF orientation.
+
+    Raises:
+        PictureError: damaged, closed, or of an unsupported mode.
+    """
+    name = str(getattr(image, "filename", "") or "the picture")
+    try:
+        image.load()
+        turned = orientation(image, None)
+        upright = ImageOps.exif_transpose(image) if turned > 1 else image
+        pixels = from_image(upright)
+        carried = carried_of(upright)
+        return replace(pixels, carried=replace(carried, icc=pixels.carried.icc or carried.icc))
+    except SrsdkError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"{name} is too large: {error} {_RAISE_LIMIT}") from error
+    except Exception as error:
+        # on damaged files Pillow's decoders raise exceptions of many types
+        raise PictureError(f"{name} is damaged or cannot be read: {error}") from error
+
+
+def to_pillow(pixels: Pixels, like: Image.Image) -> Image.Image:
+    """Return a result as a Pillow image with the metadata of its source, in `info`.
+
+    As after Pillow's own `resize`: `save(..., exif=image.getexif(), icc_profile=..., dpi=...)`
+    writes it.
+
+    Raises:
+        PictureError: colors of more than 8 bits, which no Pillow image can hold.
+    """
+    image = to_image(pixels)
+    carried = pixels.carried.resized(pixels.width, pixels.height)
+    image.info = {key: value for key, value in like.info.items() if key not in _REPLACED}
+    kept = {"icc_profile": carried.icc, "exif": carried.exif, "xmp": carried.xmp}
+    image.info.update({key: value for key, value in kept.items() if value})
+    return image
+
+
+_REPLACED = (
+    *("icc_profile", "exif", "xmp", "transparency"),
+    *("XML:com.adobe.xmp", "Raw profile type exif"),
+)
+"""What a Pillow image's `info` no longer holds in this form after upscaling."""
+
+
 def decoded_bytes(header: Header) -> int:
     """Return the memory that decoding a file's first picture takes."""
     return header.height * header.width * DECODED_BYTES * np.dtype(header.dtype).itemsize
@@ -164,7 +213,7 @@ class _UnknownToPillow(PictureError):  # noqa: N818 - a kind of PictureError, fo
     pass
 
 
-def _header_by_vips(path: Path) -> Header:
+def _header_by_vips(path: Source) -> Header:
     """Read the header of a TIFF whose pixels Pillow does not support, such as RGB floats.
 
     Raises:
@@ -182,7 +231,7 @@ def _header_by_vips(path: Path) -> Header:
 
 @contextmanager
 def opened(
-    path: Path, check: Callable[[], None] | None = None, formats: Sequence[str] = budgets.FORMATS
+    path: Source, check: Callable[[], None] | None = None, formats: Sequence[str] = budgets.FORMATS
 ) -> Iterator[Image.Image]:
     """Open a file with Pillow; translate every error raised while it is open to `PictureError`.
 
@@ -192,15 +241,17 @@ def opened(
         formats: those to decode, by Pillow's names.
     """
     try:
-        _check_regular(path)
+        if isinstance(path, Path) and (irregular := _irregularity(path)):
+            raise _Irregular(irregular)
         if check is not None:
             check()
-        with Image.open(path, formats=_registered(formats)) as image:
+        file = path.open() if isinstance(path, Memory) else path
+        with Image.open(file, formats=_registered(path, formats)) as image:
             yield image
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
-    except _Irregular:
-        raise
+    except _Irregular as error:
+        raise PictureError(str(error)) from None
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from error
     except (SrsdkError, CancelledError):
@@ -217,24 +268,28 @@ def opened(
         raise PictureError(f"{path} is damaged or cannot be read: {error}") from error
 
 
-class _Irregular(PictureError):  # noqa: N818 - a kind of PictureError, for this file only
+class _Irregular(Exception):  # noqa: N818 - for this file only
     pass
 
 
-def _registered(formats: Sequence[str]) -> list[str]:
+def _registered(path: Source, formats: Sequence[str]) -> list[str]:
     Image.init()
+    with path.open("rb") as file:
+        plugins.prepare(file, formats)
     return [name for name in formats if name in Image.OPEN]
 
 
-def _check_regular(path: Path) -> None:
+def _irregularity(path: Path) -> str:
+    """Return why a path is no file to decode, or ""."""
     if path.is_dir():
-        raise _Irregular(f"{path} is a folder, expected a picture file")
+        return f"{path} is a folder, expected a picture file"
     if path.exists() and not path.is_file():
         # opening a pipe without a writer blocks forever
-        raise _Irregular(f"{path} is not a regular file, expected a picture file")
+        return f"{path} is not a regular file, expected a picture file"
+    return ""
 
 
-def _decoded(image: Image.Image, path: Path) -> Pixels:
+def _decoded(image: Image.Image, path: Source) -> Pixels:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     pixels = from_image(image)

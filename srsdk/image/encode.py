@@ -20,6 +20,7 @@ from srsdk.image import vips
 from srsdk.image.arrays import WHITE
 from srsdk.image.metadata import Carried, pillow_options, warn_of_loss
 from srsdk.image.pixels import Pixels, to_depth, to_image
+from srsdk.image.streams import Place, Sink
 from srsdk.options import PictureOptions
 from srsdk.system import durable
 from srsdk.system.paths import bad_name
@@ -39,11 +40,11 @@ MAX_SIDE_PX = {
 NO_ALPHA = ("JPEG", "MPO", "PCX", "EPS", "PPM")
 
 
-Encoder = Callable[[Path], None]
-"""Encodes a picture into the file of that name."""
+Encoder = Callable[[Path | io.BytesIO], None]
+"""Encodes a picture into the file of that name, or into memory."""
 
 
-def fitted(pixels: Pixels, target: Path) -> Pixels:
+def fitted(pixels: Pixels, target: Place) -> Pixels:
     """Return a picture as the target's format can hold it: no alpha, and metadata that fits.
 
     Called before any work: what is lost is logged, and what cannot be lost is an error.
@@ -57,7 +58,7 @@ def fitted(pixels: Pixels, target: Path) -> Pixels:
     return replace(pixels, carried=fitted_metadata(pixels.carried, target))
 
 
-def fitted_metadata(carried: Carried, target: Path) -> Carried:
+def fitted_metadata(carried: Carried, target: Place) -> Carried:
     """Return the metadata that the target's format can hold, and log what it cannot.
 
     Each kind of metadata is written beside one pixel. A JPEG file holds at most 64 KB of each, and
@@ -101,7 +102,7 @@ def _refusal(carried: Carried, kind: str) -> str:
     return ""
 
 
-def encoder_of(pixels: Pixels, target: Path, options: PictureOptions | None = None) -> Encoder:
+def encoder_of(pixels: Pixels, target: Place, options: PictureOptions | None = None) -> Encoder:
     """Return a function that encodes a result that `fitted` prepared, for `replacing`.
 
     Raises:
@@ -116,10 +117,10 @@ def encoder_of(pixels: Pixels, target: Path, options: PictureOptions | None = No
         saved = pillow_options(carried, kind) | save_options(
             kind, options or PictureOptions(), carried
         )
-        return lambda temporary: image.save(temporary, **saved)
+        return lambda temporary: image.save(temporary, format=kind, **saved)
     vips.load(f"{target} needs {bands.dtype} colors, which Pillow cannot write")
 
-    def encode(temporary: Path) -> None:
+    def encode(temporary: Path | io.BytesIO) -> None:
         with vips.translated(str(target), OutputError):
             vips.write(vips.from_bands(bands), temporary, kind, carried, {})
 
@@ -137,17 +138,29 @@ def write(image: Image.Image, target: Path, carried: dict[str, Any]) -> None:
         image.save(temporary, **options)
 
 
-def check_target(target: Path, *, overwrite: bool, options: PictureOptions | None = None) -> None:
+def check_target(target: Place, *, overwrite: bool, options: PictureOptions | None = None) -> None:
     """Reject a target that cannot be written, before any work.
 
     Raises:
         OutputError: unknown format, no such folder, not writable, or the target exists.
         UsageError: an option that the format does not support.
     """
+    if isinstance(target, Path):
+        _check_path(target, overwrite=overwrite)
+    if options is not None and options.quality == "lossless":
+        lossy = format_of(target)
+        if lossy in ("JPEG", "AVIF", "JPEG2000"):
+            raise UsageError(f"{target}: {lossy} is lossy; use .webp, .png or .tiff")
+
+
+def _check_path(target: Path, *, overwrite: bool) -> None:
     Image.init()
     suffix = target.suffix.lower()
     if Image.EXTENSION.get(suffix) not in Image.SAVE:
-        raise OutputError(f"{target}: {suffix or 'no suffix'!r} is not a writable picture format")
+        raise OutputError(
+            f"{target}: {suffix or 'no suffix'!r} is not a writable picture format; use .png, "
+            ".jpg, .webp, .avif or .tiff"
+        )
     if why := bad_name(target.name):
         raise OutputError(f"{target} cannot be written: {why}")
     try:
@@ -155,10 +168,6 @@ def check_target(target: Path, *, overwrite: bool, options: PictureOptions | Non
     except (OSError, ValueError) as error:
         # the name is too long or contains a null character
         raise OutputError(f"{target} cannot be written: {error}") from error
-    if options is not None and options.quality == "lossless":
-        lossy = format_of(target)
-        if lossy in ("JPEG", "AVIF", "JPEG2000"):
-            raise UsageError(f"{target}: {lossy} is lossy; use .webp, .png or .tiff")
 
 
 def _check_location(target: Path, *, overwrite: bool) -> None:
@@ -176,10 +185,10 @@ def _check_location(target: Path, *, overwrite: bool) -> None:
 
 def exists(target: Path) -> TargetExistsError:
     """Return the error for a target that may not be replaced."""
-    return TargetExistsError(f"{target} exists; --force (API: overwrite=True) replaces it")
+    return TargetExistsError(f"{target} exists; overwrite=True replaces it")
 
 
-def check_size(target: Path, height: int, width: int) -> None:
+def check_size(target: Place, height: int, width: int) -> None:
     """Reject a result that is larger than its format can hold, before any work.
 
     Raises:
@@ -194,7 +203,7 @@ def check_size(target: Path, height: int, width: int) -> None:
         )
 
 
-def without_alpha(pixels: Pixels, target: Path) -> Pixels:
+def without_alpha(pixels: Pixels, target: Place) -> Pixels:
     """Drop an opaque alpha, for a format without alpha.
 
     Raises:
@@ -205,7 +214,7 @@ def without_alpha(pixels: Pixels, target: Path) -> Pixels:
     raise transparent(target)
 
 
-def transparent(target: Path) -> OutputError:
+def transparent(target: Place) -> OutputError:
     """Return the error for a picture with transparent parts and a format without alpha."""
     return OutputError(
         f"{target}: the picture has transparent parts, which {format_of(target)} cannot hold; "
@@ -213,8 +222,10 @@ def transparent(target: Path) -> OutputError:
     )
 
 
-def format_of(target: Path) -> str:
-    """Return the format for the suffix, by Pillow's name."""
+def format_of(target: Place) -> str:
+    """Return the format of a target, by Pillow's name; a path has it in its suffix."""
+    if isinstance(target, Sink):
+        return target.kind
     Image.init()
     return Image.EXTENSION[target.suffix.lower()]
 
@@ -250,18 +261,38 @@ def replacing(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
         TargetExistsError: the target has appeared meanwhile and may not be replaced.
         OutputError: the disk is full, or the format cannot hold the picture.
     """
-    try:
-        with durable.replacing(target, overwrite=overwrite) as temporary:
+    with _translated(target):
+        try:
+            with durable.replacing(target, overwrite=overwrite) as temporary:
+                yield temporary
+        except FileExistsError as error:
+            raise exists(target) from error
+
+
+@contextmanager
+def writing(target: Place, *, overwrite: bool = True) -> Iterator[Path | io.BytesIO]:
+    """As `replacing`; for an open file, yield memory, and write all of it on success."""
+    if isinstance(target, Path):
+        with replacing(target, overwrite=overwrite) as temporary:
             yield temporary
+        return
+    with _translated(target):
+        encoded = io.BytesIO()
+        yield encoded
+        target.file.write(encoded.getbuffer())
+
+
+@contextmanager
+def _translated(target: Place) -> Iterator[None]:
+    try:
+        yield
     except SrsdkError:
         raise  # a deadline is an OSError too, and frames are computed while they are written
-    except FileExistsError as error:
-        raise exists(target) from error
     except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
 
 
-def _reduce_depth(pixels: Pixels, target: Path, kind: str) -> Pixels:
+def _reduce_depth(pixels: Pixels, target: Place, kind: str) -> Pixels:
     """Reduce the depth to what the format can hold, with a warning."""
     dtype = pixels.rgb.dtype
     if dtype == np.uint8 or (kind == "TIFF") or (kind == "PNG" and dtype == np.uint16):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from srsdk.errors import PictureError
+from srsdk.image.streams import Source
 
 Size = tuple[int, int]
 """Height, width."""
@@ -27,7 +27,7 @@ _HEAD_BYTES = 1 << 20
 
 
 def check_early(
-    path: Path, check: Callable[[int, int], None], check_memory: Callable[[int], None]
+    path: Source, check: Callable[[int, int], None], check_memory: Callable[[int], None]
 ) -> None:
     """Check what Pillow allocates while it opens a file.
 
@@ -42,12 +42,19 @@ def check_early(
     with path.open("rb") as file:
         head = file.read(30)
         if head[8:12] == b"WEBP" or head[4:8] == b"ftyp":
-            check_memory(os.fstat(file.fileno()).st_size)
+            check_memory(_size(file))
         if head.startswith(ICON):
             for height, width in icon_sizes(file):
                 check(height, width)
         elif head[:4] == b"RIFF" and head[8:12] == b"WEBP" and (size := _webp_size(head)):
             check(*size)
+
+
+def _size(file: BinaryIO) -> int:
+    before = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(before)
+    return size
 
 
 def icon_sizes(file: BinaryIO) -> list[Size]:
@@ -94,7 +101,7 @@ def _three(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def check_jpeg(path: Path) -> None:
+def check_jpeg(path: Source) -> None:
     """Refuse a JPEG file that is too short for its pixels.
 
     Huffman coding takes at least one bit for each block of 8x8 pixels, so a file of 461 bytes that
@@ -105,7 +112,7 @@ def check_jpeg(path: Path) -> None:
     """
     with path.open("rb") as file:
         found = _jpeg_frame(file.read(_HEAD_BYTES))
-        size = os.fstat(file.fileno()).st_size
+        size = _size(file)
     if found is None or found[0] not in _HUFFMAN:
         return
     height, width = found[1]

@@ -9,10 +9,11 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
+
+from srsdk.image.streams import Place, Source
 
 log = logging.getLogger("srsdk")
 
@@ -81,7 +82,7 @@ def upright(exif: bytes | None, xmp: bytes | None) -> tuple[bytes | None, bytes 
     return exif, _upright_xmp(xmp)
 
 
-def carried_of(image: Image.Image, path: Path | None = None) -> Carried:
+def carried_of(image: Image.Image, path: Source | None = None) -> Carried:
     """Collect the metadata of a Pillow image whose orientation has been applied.
 
     Args:
@@ -165,7 +166,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
     return b"".join((struct.pack(">I", len(data)), name, data, struct.pack(">I", checksum)))
 
 
-def warn_of_loss(carried: Carried, target: Path, kind: str) -> None:
+def warn_of_loss(carried: Carried, target: Place, kind: str) -> None:
     """Warn about metadata that the target's format cannot hold."""
     holds = {
         "ICC profile": (carried.icc, ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "JPEG2000")),
@@ -212,7 +213,7 @@ def _jpeg_tables(image: Image.Image) -> dict[str, Any]:
     return {"qtables": dict(tables), "subsampling": sampling if sampling >= 0 else 0}
 
 
-def png_chunks_of(path: Path, names: tuple[bytes, ...]) -> Iterator[Chunk]:
+def png_chunks_of(path: Source, names: tuple[bytes, ...]) -> Iterator[Chunk]:
     """Yield the chunks with these names, skipping the pixels."""
     with path.open("rb") as file:
         if file.read(8) != _PNG_SIGNATURE:
@@ -225,9 +226,9 @@ def png_chunks_of(path: Path, names: tuple[bytes, ...]) -> Iterator[Chunk]:
             file.seek(length + 4, os.SEEK_CUR)
 
 
-def orientation(image: Image.Image, path: Path) -> int:
+def orientation(image: Image.Image, path: Source | None) -> int:
     """Return the EXIF orientation before the pixels are decoded; 1: upright."""
-    if image.format != "PNG":
+    if image.format != "PNG" or path is None:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     # Pillow would decode all pixels of a PNG to read the chunks after them
     exif = Image.Exif()

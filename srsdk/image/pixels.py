@@ -55,23 +55,55 @@ def from_array(array: object, *, color: bool = False) -> Array:
     """Validate a picture array, with `color` (H, W, 3); return it in native byte order.
 
     Raises:
-        PictureError: not (H, W), (H, W, 3) or (H, W, 4), of another dtype, or empty.
+        PictureError: not (H, W) or (H, W, 1 to 4), of another dtype, or empty.
     """
-    expected = "expected a path, a PIL image or a (H, W, 3) uint8 array"
     if not isinstance(array, np.ndarray):
-        raise PictureError(f"got {type(array).__name__}, {expected}")
+        raise PictureError(_no_array(array))
     if array.dtype.name not in DTYPES:
-        raise PictureError(f"got an array of {array.dtype}, expected {', '.join(DTYPES)}")
+        fixes = {"float64": ".astype(numpy.float32)", "bool": ".astype(numpy.uint8) * 255"}
+        fix = fixes.get(array.dtype.name)
+        raise PictureError(
+            f"got an array of {array.dtype}, expected {', '.join(DTYPES)}"
+            + (f": pass picture{fix}" if fix else "")
+        )
     if color and (array.ndim != 3 or array.shape[2] != 3):
         raise PictureError(f"got an array of shape {array.shape}, expected (H, W, 3)")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
+        fix = ""
+        if array.ndim == 3 and array.shape[0] in (3, 4):
+            fix = ": numpy.moveaxis(array, 0, -1) puts the channels last"
+        elif array.ndim == 4:
+            fix = ": pass each picture of the batch alone, or all of them to batch()"
         raise PictureError(
             f"got an array of shape {array.shape}, expected (H, W, 3), (H, W) for gray or "
-            "(H, W, 4) with alpha"
+            f"(H, W, 4) with alpha{fix}"
         )
     if 0 in array.shape:
         raise PictureError(f"got an empty array of shape {array.shape}")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _no_array(picture: object) -> str:
+    """Return the message for an object that is no picture."""
+    kind = type(picture)
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
+    expected = "expected a path, bytes, an open file, a PIL image or a (H, W, 3) uint8 array"
+    shape = getattr(picture, "shape", None)
+    if callable(getattr(picture, "numpy", None)) and shape is not None:
+        # such as a torch.Tensor that is not on a GPU; networks' tensors have the channels first
+        first = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
+        call = ".permute(1, 2, 0).numpy()" if first else ".numpy()"
+        return f"got a {name} of shape {tuple(shape)}, {expected}: pass picture{call}"
+    if hasattr(picture, "__array__"):
+        return f"got {name}, {expected}: pass numpy.asarray(picture)"
+    return f"got {name}, {expected}"
+
+
+def swapped(array: Array) -> Array:
+    """Return RGB(A) as BGR(A), or the other way round; gray as it is."""
+    if array.ndim == 2 or array.shape[2] < 3:
+        return array
+    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[2]]])
 
 
 def from_bands(array: Array, carried: Carried | None = None) -> Pixels:
@@ -85,9 +117,8 @@ def from_bands(array: Array, carried: Carried | None = None) -> Pixels:
 
 def to_array(pixels: Pixels, like: Array) -> Array:
     """Return a result in the form of the input array, `like`."""
-    if like.ndim == 2:
-        return to_gray(pixels.rgb)
-    return pixels.rgb if pixels.alpha is None else np.dstack([pixels.rgb, pixels.alpha])
+    bands = pixels.bands()
+    return bands[..., 0] if like.ndim == 2 else bands
 
 
 def from_image(image: Image.Image) -> Pixels:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from srsdk.image.arrays import Array
 from srsdk.image.color import srgb_profile
 from srsdk.image.metadata import Carried, png_chunks
 from srsdk.image.metadata import upright as upright_tags
+from srsdk.image.streams import Memory, Source
 
 log = logging.getLogger("srsdk")
 
@@ -63,7 +65,7 @@ def translated(what: str, kind: type[SrsdkError] = PictureError) -> Iterator[Non
         raise kind(f"{what}: {'; '.join(lines[-2:]) or error!r}") from error
 
 
-def read(path: Path) -> tuple[Array, Carried]:
+def read(path: Source) -> tuple[Array, Carried]:
     """Decode a whole file, upright, to (H, W, C) of 1 to 4 channels at its own depth.
 
     Raises:
@@ -78,7 +80,7 @@ def read(path: Path) -> tuple[Array, Carried]:
     return (array[..., None] if array.ndim == 2 else array), carried
 
 
-def open_rows(path: Path) -> Any:
+def open_rows(path: Source) -> Any:
     """Open a file to be read from top to bottom, upright; damage raises when it is reached.
 
     Raises:
@@ -89,7 +91,7 @@ def open_rows(path: Path) -> Any:
         return upright(_open(vips, path))
 
 
-def _open(vips: Any, path: Path) -> Any:
+def _open(vips: Any, path: Source) -> Any:
     with path.open("rb") as file:
         head = file.read(4)
     # a loader by name: left to itself, libvips may choose one that runs other programs
@@ -99,18 +101,21 @@ def _open(vips: Any, path: Path) -> Any:
             f"{path} is not a PNG, TIFF or JPEG file, the only ones read with more than 8 bits"
         )
     # a source, because in file names libvips parses options at the end and requires UTF-8
-    source = vips.Source.new_from_file(os.fsencode(path))
+    if isinstance(path, Memory):
+        source = vips.Source.new_from_memory(path.data)
+    else:
+        source = vips.Source.new_from_file(os.fsencode(path))
     # by default libvips fills missing pixels with black, without an error
     return getattr(vips.Image, loader)(source, access="sequential", fail_on="error")
 
 
-def is_tiff(path: Path) -> bool:
+def is_tiff(path: Source) -> bool:
     """Return whether a file starts like TIFF or BigTIFF, in either byte order."""
     with path.open("rb") as file:
         return file.read(4) in _TIFF
 
 
-def shape_of(path: Path) -> tuple[tuple[int, int, int], str]:
+def shape_of(path: Source) -> tuple[tuple[int, int, int], str]:
     """Return (height, width, channels) and dtype of a file, upright, without decoding it.
 
     Raises:
@@ -195,33 +200,39 @@ def interpretation(bands: int, dtype: np.dtype[Any]) -> str:
     return "b-w" if bands < 3 else "srgb"
 
 
-def write(image: Any, target: Path, kind: str, carried: Carried, quality: dict[str, Any]) -> None:
+def write(
+    image: Any, target: Path | io.BytesIO, kind: str, carried: Carried, quality: dict[str, Any]
+) -> None:
     """Encode a libvips image, row by row if the format allows.
 
     Args:
         image: the image; it may be computed while it is written.
-        target: the file.
+        target: the file; in memory only PNG and TIFF.
         kind: `PNG`, `TIFF` or `JPEG`.
         carried: the metadata.
         quality: `Q` and `subsample_mode` of a JPEG.
     """
     image = _with_metadata(image, carried)
     if kind == "PNG":
-        with target.open("wb") as file:
+        with nullcontext(target) if isinstance(target, io.BytesIO) else target.open("wb") as file:
             # nearly as small as with all filters, in half the time
             image.pngsave_target(_png_target(file, carried), keep="none", filter="up")
     elif kind == "TIFF":
         if carried.exif:
             log.warning("%s: libvips cannot write EXIF to TIFF files; it is dropped", target)
-        image.tiffsave(
-            os.fsencode(target),
-            compression="deflate",
-            predictor="float" if image.format == "float" else "horizontal",
+        saved = {
+            "compression": "deflate",
+            "predictor": "float" if image.format == "float" else "horizontal",
             # classic TIFF files are limited to 4 GB
-            bigtiff=image.width * image.height * image.bands >= 1 << 31,
-            keep="icc:xmp",
-        )
+            "bigtiff": image.width * image.height * image.bands >= 1 << 31,
+            "keep": "icc:xmp",
+        }
+        if isinstance(target, io.BytesIO):
+            target.write(image.tiffsave_buffer(**saved))
+        else:
+            image.tiffsave(os.fsencode(target), **saved)
     else:
+        assert isinstance(target, Path)
         image.jpegsave(os.fsencode(target), keep="icc:exif:xmp", **quality)
 
 

@@ -100,7 +100,7 @@ class DevicePipeline:
         if (m.dtype, m.layout) != ("uint8", "NHWC"):
             raise PictureError(
                 f"an array on a GPU needs a uint8 NHWC model, {m.name} is {m.dtype} {m.layout}: "
-                "export it with python -m export, or pass a numpy array"
+                "export it with python -m export in a checkout of srsdk, or pass a numpy array"
             )
         return engine
 

@@ -77,7 +77,8 @@ class Float32Form:
         if self._path.suffix != ".onnx":
             raise PictureError(
                 f"the picture has more than 8 bits a channel, but {self._path} accepts 8: use the "
-                ".onnx file, or an engine built by `python -m export --boundary float32`"
+                ".onnx file, or an engine built in a checkout of srsdk by `python -m export SOURCE "
+                "--boundary float32`"
             )
         graph = with_float_boundary(self._graph or self._path.read_bytes())
         return self._open_graph(graph)

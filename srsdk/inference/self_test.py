@@ -79,7 +79,7 @@ def require(
             f"{path.name} gives wrong results on this machine: {worst}, expected "
             f"{probe.min_psnr_db:g} dB or more and {probe.max_lsb} levels or fewer, with "
             f"{engine.backend} on {engine.device} ({processor()}); srsdk doctor shows which "
-            "backend passes, and python -m export rebuilds the file"
+            "backend passes, and python -m export, in a checkout of srsdk, rebuilds the file"
         )
     return worst
 

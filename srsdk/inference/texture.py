@@ -37,8 +37,9 @@ def mix(
     twin = path.with_name(f"{path.stem}{SUFFIX}.onnx")
     if path.suffix != ".onnx" or not twin.is_file():
         raise ModelError(
-            f"{path.name} has no textured twin {twin.name} next to it; mix one from weights with "
-            f"`python -m export TEXTURED --texture {texture:g} --parent WEIGHTS -o OUT.onnx`"
+            f"{path.name} has no textured twin {twin.name} next to it; mix one from weights, in "
+            f"a checkout of srsdk, with `python -m export TEXTURED --texture {texture:g} "
+            "--parent WEIGHTS -o OUT.onnx`"
         )
     graph = mixed(path.read_bytes(), twin.read_bytes(), float(texture))
     if manifest is None:

@@ -1,10 +1,11 @@
 """Shipped models: find a model file by name, by path, or by kind of picture.
 
-Uses: errors, formats.
+Uses: errors, formats, manifest.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +54,8 @@ def chain(kind: str = "photo", scale: int = 4) -> tuple[str, ...]:
     Raises:
         UsageError: an unknown kind, or a scale that no model of this kind has.
     """
+    if not isinstance(scale, int):
+        raise UsageError(f"scale is {scale!r}, expected a whole number such as 4")
     if kind not in DEFAULTS:
         raise UsageError(f"kind is {kind!r}, expected one of {', '.join(DEFAULTS)}")
     by_scale = DEFAULTS[kind]
@@ -112,15 +115,25 @@ def find(model: str | os.PathLike[str]) -> Path:
     Raises:
         ModelError: neither a shipped name nor a path to a regular file.
     """
+    if not isinstance(model, (str, os.PathLike)):
+        raise UsageError(
+            f"model is {model!r}, expected a name such as 'gan_x4' or the path of a model file"
+        )
     path = Path(model)
     if not is_name(model):
+        if "://" in str(model):
+            raise ModelError(f"{model} is a URL, and srsdk opens none: download it, pass its path")
+        if path.name == str(model) and path.stem in shipped() and not path.exists():
+            raise ModelError(f"{model}: no such file; the shipped model is {path.stem!r}")
         check_regular(path)
         if path.suffix not in SUFFIXES:
             raise ModelError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
         return path
     if model not in shipped():
+        near = difflib.get_close_matches(str(model).lower().replace("-", "_"), shipped(), 1)
+        meant = f", did you mean {near[0]!r}?" if near else ";"
         raise ModelError(
-            f"{str(model)!r} is not a shipped model; available: "
+            f"{str(model)!r} is not a shipped model{meant} available: "
             f"{', '.join(_float32_names()) or 'none'} (srsdk models lists every precision); for a "
             "file, give its path, such as ./my_model.onnx"
         )

@@ -230,11 +230,12 @@ def key_of(model: str | os.PathLike[str], precision: str = "auto") -> str:
         ModelError: no such model.
     """
     path = models.find(model)
-    int8 = path.with_name(f"{path.stem}.int8.onnx")
+    form = "fp16" if precision == "fp16" else "int8"
+    beside = path.with_name(f"{path.stem}.{form}.onnx")
     parts = [sha256_of(model)]
-    may_open = precision == "int8" or (precision == "auto" and models.is_name(model))
-    if may_open and int8.is_file():
-        parts.append(sha256_of(int8))
-    if precision in ("bf16", "int8"):
+    may_open = precision in ("fp16", "int8") or (precision == "auto" and models.is_name(model))
+    if may_open and beside.is_file():
+        parts.append(sha256_of(beside))
+    if precision in ("bf16", "fp16", "int8"):
         parts.append(precision)
     return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -69,7 +69,7 @@ def plan(
         elif entry and _is_finished(ledger, entry, found, there.get(target), model_key):
             result.outcomes.append(_outcome(found, folder, "skipped"))
         elif not force and target in there and target not in ours:
-            error = f"{target} exists and is not from an earlier run; --force replaces it"
+            error = f"{target} exists and is not from an earlier run; force=True replaces it"
             result.outcomes.append(_outcome(found, folder, "failed", error))
         else:
             row = {"source": found.address, "target": target}

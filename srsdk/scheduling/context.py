@@ -35,7 +35,7 @@ class Call:
         timeout: float | None = None,
         budget: Budget | None = None,
     ) -> None:
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not _is_positive(timeout):
             raise UsageError(f"timeout is {timeout!r}, expected seconds above 0, or None")
         self.budget = budget or budgets.DEFAULT
         self.abandoned: list[Future[Any]] = []
@@ -88,3 +88,7 @@ class Call:
         """Call the caller's `progress`, if there is one."""
         if self._progress is not None:
             self._progress(done, total)
+
+
+def _is_positive(seconds: object) -> bool:
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0

@@ -1,28 +1,64 @@
-"""Turn the body of one request into the upscaled picture, or into a status and a sentence."""
+"""Turn one uploaded picture into the upscaled one, or into a status and a sentence."""
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from srsdk.budget import INTERRUPTIBLE, Budget
-from srsdk.errors import DeadlineExceeded, OutputError, PictureError, SrsdkError
+from srsdk.errors import DeadlineExceeded, OutputError, PictureError, SrsdkError, UsageError
+from srsdk.image import decode
+from srsdk.image.resize import goal
+from srsdk.image.streams import source_of
+from srsdk.options import PictureOptions
+from srsdk.scheduling.abandon import within
+from srsdk.scheduling.context import Call
 from srsdk.serving.asgi import Answer, refusal
 
 TIMEOUT_S = 60.0
 """Longest time for one picture, with waiting, decoding and encoding."""
 MAX_PIXELS = 40_000_000
 MAX_FRAMES = 1000
-SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
+MIN_S = 1e-6
+"""A timeout for a picture whose time is already over."""
+KINDS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+"""Formats of results, and their media types."""
+GONE = refusal(499, "the client has disconnected")
 
 
-def default_budget() -> Budget:
+def default_budget(pixels: int = MAX_PIXELS, seconds: float = TIMEOUT_S) -> Budget:
     """Return the limits on pictures from strangers; memory is that of the process."""
-    return Budget(pixels=MAX_PIXELS, seconds=TIMEOUT_S, pages=MAX_FRAMES, formats=INTERRUPTIBLE)
+    return Budget(pixels=pixels, seconds=seconds, pages=MAX_FRAMES, formats=INTERRUPTIBLE)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One picture to answer."""
+
+    picture: bytes
+    """A picture file."""
+    options: PictureOptions
+    """With the format of the result."""
+    seconds: float
+    """From `began_s` to the encoded result."""
+    began_s: float = field(default_factory=time.monotonic)
+    """In `time.monotonic()`."""
+    gone: threading.Event = field(default_factory=threading.Event)
+    """Set when the client no longer waits; the work then stops soon."""
+
+    @property
+    def left_s(self) -> float:
+        """Time that is left."""
+        return self.seconds - (time.monotonic() - self.began_s)
+
+    @property
+    def late(self) -> Answer:
+        """The answer when its time is over."""
+        advice = "try a smaller picture or the server's --timeout"
+        return refusal(504, f"the picture was not finished within {self.seconds:g} s; {advice}")
 
 
 class Pictures:
@@ -35,59 +71,59 @@ class Pictures:
     def __init__(self, up: Any) -> None:
         self._up = up
 
-    def answer(
-        self, body: bytes, headers: Mapping[str, str], gone: threading.Event | None = None
-    ) -> Answer:
-        """Return the upscaled picture of a body.
-
-        Args:
-            body: a picture file.
-            headers: of the request, by names in lower case; `accept` chooses the format.
-            gone: set when the client no longer waits; the work then stops soon.
-        """
-        if headers.get("content-type", "").lower().lstrip().startswith("multipart/"):
-            sentence = (
-                "expected the picture file as body, got a form: curl --data-binary @photo.jpg"
-            )
-            return refusal(415, sentence)
-        kind = kind_of(headers.get("accept", ""))
+    def answer(self, work: Work) -> Answer:
+        """Return the upscaled picture, or the sentence that says why there is none."""
         try:
-            return Answer(200, self._upscaled(body, SUFFIXES[kind], gone), kind)
+            return self._upscaled(work)
         except _Gone:
-            return refusal(499, "the client has disconnected")
+            return GONE
+        except DeadlineExceeded:
+            return work.late
         except SrsdkError as error:
             return refusal(status_of(error), str(error))
 
-    def _upscaled(self, body: bytes, suffix: str, gone: threading.Event | None) -> bytes:
+    def _upscaled(self, work: Work) -> Answer:
         def check(_done: int = 0, _total: int = 0) -> None:
-            if gone is not None and gone.is_set():
+            if work.gone.is_set():
                 raise _Gone
 
         check()
-        with tempfile.TemporaryDirectory(prefix="srsdk-", ignore_cleanup_errors=True) as folder:
-            # Pillow detects the format from the content, not from the name
-            small, large = Path(folder) / "picture", Path(folder) / f"large{suffix}"
-            small.write_bytes(body)
-            try:
-                self._up.upscale_file(small, large, progress=check)
-            except SrsdkError as error:
-                text = str(error).replace(f"{folder}{os.sep}", "")
-                # the cause tells whether the disk or the request is to blame
-                raise type(error)(text) from error.__cause__
-            return large.read_bytes()
+        pixels, large = self._checked_size(work), io.BytesIO()
+        limits = {"progress": check, "timeout": max(MIN_S, work.left_s)}
+        self._up.upscale_file(work.picture, large, options=work.options, **limits)
+        return Answer(200, large.getvalue(), KINDS[str(work.options.format)], pixels=pixels)
+
+    def _checked_size(self, work: Work) -> tuple[int, int]:
+        """Return the pixels of picture and result, which a requested size must not make too many.
+
+        Without one, the result has no more than the limit on pictures allows.
+        """
+        budget, scale = self._up.budget, self._up.scale
+        call = Call(timeout=max(MIN_S, work.left_s), budget=budget)
+        header = within(call, lambda: decode.probe(source_of(work.picture), budget=budget))
+        height, width = goal(work.options, header.height, header.width, scale).size
+        source_px, result_px = header.height * header.width, height * width
+        limit_px = (budget.pixels or source_px) * scale**2
+        if result_px > limit_px:
+            raise PictureError(
+                f"the result would have {result_px:,} pixels ({width}x{height}), at most "
+                f"{limit_px:,} are allowed"
+            )
+        return source_px * header.frames, result_px * header.frames
 
 
 class _Gone(Exception):  # noqa: N818 - no error: it ends the work for a client that has gone
     pass
 
 
-def kind_of(accept: str) -> str:
-    """Return the first supported media type in an Accept header that it does not exclude."""
+def format_of(accept: str) -> str:
+    """Return the first supported format in an Accept header that it does not exclude."""
+    formats = {kind: name for name, kind in KINDS.items()}
     for part in accept.split(","):
         kind, *parameters = (each.strip().lower() for each in part.split(";"))
-        if kind in SUFFIXES and not any(_is_zero(each) for each in parameters):
-            return kind
-    return "image/png"
+        if kind in formats and not any(_is_zero(each) for each in parameters):
+            return formats[kind]
+    return "png"
 
 
 def _is_zero(parameter: str) -> bool:
@@ -97,9 +133,8 @@ def _is_zero(parameter: str) -> bool:
 
 def status_of(error: SrsdkError) -> int:
     """Return the HTTP status of an error: 4xx where another request would do."""
-    if isinstance(error, DeadlineExceeded):
-        return 504
     if isinstance(error, OutputError):
         # such as WebP, which ends at 16,383 pixels; on a full disk there is a cause
         return 500 if isinstance(error.__cause__, OSError) else 422
-    return 422 if isinstance(error, PictureError) else 500
+    # a wrong use of the API by this service would show in its tests; requests choose the options
+    return 422 if isinstance(error, (PictureError, UsageError)) else 500

@@ -1,170 +1,42 @@
-"""HTTP service of one process, as an ASGI application for any server.
+"""HTTP service of one process, as an ASGI application: `srsdk serve`, or any server.
 
 uvicorn --factory srsdk.serving.app:make_app
 
-POST /            upscale the picture file in the body; the result is a PNG or the first
-                  supported format of `Accept`: image/png, image/jpeg, image/webp
-GET  /healthz     200 if a test picture can be upscaled, otherwise 503
-GET  /info        metadata of the model
+POST /            upscale one picture: the raw body, or the file of a form
+GET  /healthz     200 if pictures can be upscaled, otherwise 503 (liveness)
+GET  /readyz      200 if the next picture would be accepted, otherwise 503 (readiness)
+GET  /info        metadata of the model, and the limits
+GET  /metrics     counts for Prometheus
+GET  /docs        the interface, to read and to try; /openapi.json for programs
 """
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import os
-import threading
 from collections.abc import Awaitable, Callable, Collection
-from concurrent.futures import Future
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Annotated, Any
 
 import srsdk
-from srsdk.errors import SrsdkError
-from srsdk.serving.answers import TIMEOUT_S, Pictures, default_budget
-from srsdk.serving.asgi import (
-    Answer,
-    Disconnected,
-    Receive,
-    Refused,
-    Scope,
-    Send,
-    json_answer,
-    refusal,
-    send_answer,
-)
-from srsdk.serving.bodies import Incoming
-from srsdk.serving.guard import Rules
-from srsdk.system.threads import started_pool
+from srsdk.errors import BackendError, SrsdkError
+from srsdk.serving.answers import Work, default_budget
+from srsdk.serving.asgi import Answer, json_answer, refusal
+from srsdk.serving.limits import Limits
 
-MAX_ONGOING = 32
-"""Requests in work in one process; more are refused with 503, which bounds memory for bodies."""
+try:
+    import fastapi
+    from fastapi.exceptions import RequestValidationError
+    from fastapi_offline import FastAPIOffline
+    from starlette.exceptions import HTTPException
+    from starlette.responses import RedirectResponse, Response
 
-Work: TypeAlias = tuple[bytes, dict[str, str], threading.Event]
-"""Body, headers, and what is set when the client has gone."""
-GONE = refusal(499, "the client has disconnected")
-
-
-class Service:
-    """The requests of one Upscaler.
-
-    Args:
-        up: the Upscaler; `close` closes it.
-        hosts: see `make_app`.
-        origins: see `make_app`.
-        submit: how a picture gets its answer; None: in a thread of a pool.
-
-    Raises:
-        SrsdkError: the first picture cannot be upscaled, or no thread can be started.
-    """
-
-    def __init__(
-        self,
-        up: Any,
-        *,
-        hosts: Collection[str] | None = None,
-        origins: Collection[str] = (),
-        submit: Callable[[Work], Awaitable[Answer]] | None = None,
-    ) -> None:
-        self._up, self._pictures = up, Pictures(up)
-        self._submit = submit or self.work
-        self._rules = Rules(hosts=hosts, origins=origins)
-        self._ongoing = 0
-        self.check_health()
-        # all threads at once, so that none waits for a thread beyond its deadline
-        self._pool = started_pool(MAX_ONGOING, "srsdk-serving")
-
-    def close(self) -> None:
-        """Finish the pictures in work and close the Upscaler."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._up.close()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection of an ASGI server."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            await send_answer(send, await self.respond(scope, receive))
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await asyncio.to_thread(self.close)
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def respond(self, scope: Scope, receive: Receive) -> Answer:
-        """Return the answer to one request."""
-        refused = self._rules.check(scope)
-        if refused is not None:
-            return refused
-        path = scope["path"].rstrip("/")
-        if path.endswith("/healthz"):
-            return await self._health()
-        if path.endswith("/info"):
-            return json_answer(self._up.manifest.to_dict())
-        if scope["method"] != "POST":
-            return refusal(405, "POST a picture file", allow="POST")
-        if self._ongoing >= MAX_ONGOING:
-            sentence = f"{MAX_ONGOING} pictures are in work; try again later"
-            return refusal(503, sentence, retry_after="1", connection="close")
-        self._ongoing += 1
-        try:
-            return await self._picture(scope, receive)
-        finally:
-            self._ongoing -= 1
-
-    async def _picture(self, scope: Scope, receive: Receive) -> Answer:
-        try:
-            incoming = Incoming(scope, receive)
-            body = await incoming.read()
-        except Refused as refused:
-            return refused.answer
-        except Disconnected:
-            return GONE
-        names = ("accept", "content-type")
-        headers = {
-            key.decode("latin-1").lower(): value.decode("latin-1")
-            for key, value in scope["headers"]
-            if key.decode("latin-1").lower() in names
-        }
-        gone = threading.Event()
-        watch = asyncio.ensure_future(_wait_for_disconnect(incoming, gone))
-        try:
-            return await self._submit((body, headers, gone))
-        finally:
-            # on success nobody reads the event; on cancellation the thread does, and stops
-            gone.set()
-            watch.cancel()
-
-    async def work(self, work: Work) -> Answer:
-        """Answer in a thread of the pool."""
-        found: Future[Answer] = self._pool.submit(self._pictures.answer, *work)
-        return await asyncio.wrap_future(found)
-
-    async def _health(self) -> Answer:
-        try:
-            await asyncio.to_thread(self.check_health)
-        except SrsdkError as error:
-            return refusal(503, str(error))
-        return json_answer({"model": self._up.manifest.name, "backend": self._up.backend})
-
-    def check_health(self) -> None:
-        """Upscale a small picture.
-
-        Raises:
-            SrsdkError: upscaling failed.
-        """
-        self._up(np.full((16, 16, 3), 128, np.uint8), timeout=TIMEOUT_S)
-
-
-async def _wait_for_disconnect(receive: Receive, gone: threading.Event) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
+    from srsdk.serving.http import openapi
+    from srsdk.serving.http.door import Door
+    from srsdk.serving.http.metrics import Metrics
+    from srsdk.serving.http.queries import Query, sentence_of
+    from srsdk.serving.service import Service
+except ImportError as failure:
+    raise BackendError(f"the server needs {failure.name}: pip install 'srsdk[http]'") from failure
 
 
 def make_app(
@@ -172,8 +44,9 @@ def make_app(
     *,
     hosts: Collection[str] | None = None,
     origins: Collection[str] = (),
+    limits: Limits | None = None,
     **options: Any,
-) -> Service:
+) -> Door:
     """Build the ASGI application; it closes its Upscaler when the server shuts down.
 
     Args:
@@ -182,19 +55,133 @@ def make_app(
             for a server behind a proxy that checks them.
         origins: web pages of other hosts that may use the service, such as `https://example.com`;
             requests from all others are refused.
+        limits: of each request and of all together.
         options: passed to `Upscaler`; `budget` replaces the limits on pictures.
 
     Raises:
         SrsdkError: as for `Upscaler`.
     """
-    up = srsdk.Upscaler(model, **open_options(options))
+    limits = limits or Limits()
+    up = srsdk.Upscaler(model, **open_options(options, limits))
     try:
-        return Service(up, hosts=hosts, origins=origins)
+        return application(up, hosts=hosts, origins=origins, limits=limits, metrics=Metrics())
     except SrsdkError:
         up.close()
         raise
 
 
-def open_options(options: dict[str, Any]) -> dict[str, Any]:
+def open_options(options: dict[str, Any], limits: Limits | None = None) -> dict[str, Any]:
     """Return the arguments of a service's Upscaler."""
-    return {"optimize": "throughput", "budget": default_budget(), **options}
+    limits = limits or Limits()
+    budget = default_budget(limits.pixels, limits.seconds)
+    return {"optimize": "throughput", "budget": budget, **options}
+
+
+def application(
+    up: Any,
+    *,
+    hosts: Collection[str] | None = None,
+    origins: Collection[str] = (),
+    limits: Limits | None = None,
+    metrics: Metrics | None = None,
+    submit: Callable[[Work], Awaitable[Answer]] | None = None,
+) -> Door:
+    """Build the application around an open Upscaler.
+
+    Args:
+        up: the Upscaler.
+        hosts: see `make_app`.
+        origins: see `make_app`.
+        limits: see `make_app`.
+        metrics: counts requests and is served at `/metrics`; None: neither.
+        submit: see `Service`.
+    """
+    service = Service(up, limits=limits, submit=submit)
+    app = FastAPIOffline(
+        title="srsdk",
+        version=srsdk.__version__,
+        description=openapi.DESCRIPTION.format(model=up.manifest.name, scale=up.scale),
+        redoc_url=None,
+        # the validator's badge would send the address of this service to another one
+        swagger_ui_parameters={"validatorUrl": None, "defaultModelsExpandDepth": -1},
+    )
+    _add_errors(app)
+    _add_picture(app, service, metrics)
+    _add_state(app, service)
+    if metrics is not None:
+        _add_metrics(app, service, metrics)
+    return Door(app, service, hosts=hosts, origins=origins, metrics=metrics)
+
+
+def _add_picture(app: fastapi.FastAPI, service: Service, metrics: Metrics | None) -> None:
+    @app.post("/", response_class=Response, **openapi.PICTURE)
+    async def upscale(
+        request: fastapi.Request, query: Annotated[Query, fastapi.Query()]
+    ) -> Response:
+        """Upscale one picture: the body of the request, or the one file of a form."""
+        answer = await service.respond(request.scope, request.receive, query)
+        if metrics is not None and answer.pixels is not None:
+            metrics.add_pixels(*answer.pixels)
+        return _response(answer)
+
+    @app.get("/", include_in_schema=False)
+    async def start(request: fastapi.Request) -> Response:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+
+def _add_state(app: fastapi.FastAPI, service: Service) -> None:
+    @app.get("/healthz", **openapi.probe("Whether pictures can be upscaled (liveness)"))
+    async def health() -> Response:
+        """Upscale a small picture, unless one was upscaled in the last seconds."""
+        return _response(await service.health())
+
+    @app.get("/readyz", **openapi.probe("Whether a picture would be accepted (readiness)"))
+    async def ready() -> Response:
+        """Answer 503 while as many pictures are in work as the queue holds."""
+        return _response(service.readiness())
+
+    @app.get("/info", **openapi.told("Metadata of the model, and limits", openapi.JSON))
+    async def info() -> Response:
+        """Return what the model file says of itself, where it runs, and the limits."""
+        up = service.up
+        found = {"backend": up.backend, "device": up.device, "srsdk": srsdk.__version__}
+        limits = {"limits": dataclasses.asdict(service.limits)}
+        return _response(json_answer({**up.manifest.to_dict(), **found, **limits}))
+
+
+def _add_metrics(app: fastapi.FastAPI, service: Service, metrics: Metrics) -> None:
+    in_flight = "Pictures that are received, wait, are in work or are sent"
+    gauges: dict[str, tuple[str, Callable[[], float]]] = {
+        "srsdk_in_flight": (in_flight, lambda: service.ongoing),
+        "srsdk_queue_length": ("Pictures that wait for a thread", lambda: service.waiting),
+        "srsdk_queue_limit": ("Largest srsdk_in_flight", lambda: service.limits.queue),
+    }
+    metrics.watch(service.up.manifest.name, service.up.backend, gauges)
+
+    @app.get("/metrics", **openapi.told("Counts for Prometheus", openapi.TEXT))
+    async def scrape() -> Response:
+        """Return counters in the text format of Prometheus."""
+        return _response(metrics.answer())
+
+
+def _add_errors(app: fastapi.FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    async def known(request: fastapi.Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        sentence = f"{request.method} {request.scope['path'][:200]}: {error.detail}"
+        if error.status_code == 405 and request.scope["path"] == "/":
+            headers["Allow"], sentence = "GET, POST", "POST a picture file; GET shows how"
+        return _response(refusal(error.status_code, sentence, **headers, connection="close"))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: fastapi.Request, error: RequestValidationError) -> Response:
+        return _response(refusal(422, sentence_of(error.errors()), connection="close"))
+
+    @app.exception_handler(Exception)
+    async def unknown(_: fastapi.Request, __: Exception) -> Response:
+        # the server logs it with its traceback
+        return _response(refusal(500, "an error of the server; its log says more"))
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, headers=answer.all_headers)

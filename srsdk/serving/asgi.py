@@ -23,6 +23,8 @@ class Answer:
     kind: str = "application/json"
     """Its media type."""
     headers: tuple[tuple[str, str], ...] = ()
+    pixels: tuple[int, int] | None = None
+    """Of the picture and its result, where there is one."""
 
     @property
     def all_headers(self) -> dict[str, str]:

@@ -16,9 +16,9 @@ from typing import Any
 import srsdk
 from srsdk.errors import BackendError
 from srsdk.serving import app as application
-from srsdk.serving.answers import TIMEOUT_S
-from srsdk.serving.app import MAX_ONGOING, Work
-from srsdk.serving.asgi import Answer
+from srsdk.serving.answers import TIMEOUT_S, Work
+from srsdk.serving.asgi import Answer, Message
+from srsdk.serving.limits import MAX_ONGOING
 
 # read when ray is imported: otherwise it reports usage statistics to its vendor
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -60,7 +60,8 @@ class Service:
         **options: Any,
     ) -> None:
         up = srsdk.Upscaler(model, **application.open_options(options))
-        self._service = application.Service(up, hosts=hosts, origins=origins, submit=self._submit)
+        self._app = application.application(up, hosts=hosts, origins=origins, submit=self._submit)
+        self._service = self._app.service
         self._pictures = metrics.Counter("srsdk_pictures", "pictures upscaled")
         self._failures = metrics.Counter("srsdk_failures", "pictures rejected or failed")
         self._ms = metrics.Histogram("srsdk_picture_ms", "time per request in ms", MS_BOUNDARIES)
@@ -68,14 +69,15 @@ class Service:
 
     async def __call__(self, request: Any) -> Any:
         """Answer one Starlette request."""
-        began_s = time.perf_counter()
-        answer = await self._service.respond(request.scope, request.receive)
+        began_s, sent = time.perf_counter(), _Sent()
+        await self._app(request.scope, request.receive, sent)
         if request.method == "POST":
-            self._count(answer, (time.perf_counter() - began_s) * 1000)
-        return Response(answer.body, answer.status, answer.all_headers)
+            self._count(sent.status, (time.perf_counter() - began_s) * 1000)
+        headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in sent.headers}
+        return Response(bytes(sent.body), sent.status, headers)
 
-    def _count(self, answer: Answer, ms: float) -> None:
-        if answer.status != 200:
+    def _count(self, status: int, ms: float) -> None:
+        if status != 200:
             self._failures.inc()
             return
         self._pictures.inc()
@@ -99,6 +101,19 @@ class Service:
             SrsdkError: upscaling failed.
         """
         self._service.check_health()
+
+
+class _Sent:
+    """Collects what the application sends."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 500, bytearray()
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def __call__(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+        self.headers = message.get("headers", self.headers)
+        self.body += message.get("body", b"")
 
 
 def app(arguments: Mapping[str, Any]) -> Any:

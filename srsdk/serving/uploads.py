@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,11 +80,12 @@ class Folder:
                 path.parent.rmdir()
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        for path in self.path.rglob("*"):
-            # others delete, too
-            with suppress(OSError):
-                found = path.lstat()
-                if not path.is_dir():
+        # others delete, too: `os.walk` passes over a folder that has gone, `rglob` raises
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                path = Path(folder, name)
+                with suppress(OSError):
+                    found = path.lstat()
                     yield found.st_mtime, max(found.st_size, BLOCK_BYTES), path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from srsdk.image.arrays import Array
 from srsdk.image.metadata import Carried, carried_of, pillow_options
 from srsdk.image.pixels import Pixels
 from srsdk.image.resize import goal
+from srsdk.image.streams import Place, Source
 from srsdk.options import PictureOptions
 from srsdk.scheduling.abandon import within
 from srsdk.scheduling.context import Call
@@ -37,8 +39,8 @@ OPAQUE_FROM = 128
 
 def upscale_file(
     steps: Sequence[Step],
-    source: Path,
-    target: Path,
+    source: Source,
+    target: Place,
     header: decode.Header,
     options: PictureOptions,
     call: Call,
@@ -85,8 +87,8 @@ def need_bytes(
 
 def _upscale_frames(
     steps: Sequence[Step],
-    source: Path,
-    target: Path,
+    source: Source,
+    target: Place,
     header: decode.Header,
     options: PictureOptions,
     call: Call,
@@ -107,7 +109,7 @@ def _upscale_frames(
                 **encode.save_options(kind, options, carried),
                 **_timing(timing, kind),
             }
-            with encode.replacing(target, overwrite=overwrite) as temporary:
+            with encode.writing(target, overwrite=overwrite) as temporary:
                 _save(first, frames, temporary, kind, saved, call)
     except (PictureError, OutputError):
         if failed:
@@ -118,25 +120,25 @@ def _upscale_frames(
 def _save(
     first: Image.Image,
     frames: Iterator[Image.Image],
-    temporary: Path,
+    temporary: Path | BytesIO,
     kind: str,
     saved: dict[str, Any],
     call: Call,
 ) -> None:
     if kind != "PNG":
         # each frame is encoded when it is computed
-        first.save(temporary, save_all=True, append_images=frames, **saved)
+        first.save(temporary, format=kind, save_all=True, append_images=frames, **saved)
         return
     # Pillow iterates over the frames of a PNG twice, and keeps them all anyway
     rest = list(frames)
     within(
         call,
-        lambda: first.save(temporary, save_all=True, append_images=rest, **saved),
-        lambda: discard(temporary),
+        lambda: first.save(temporary, format=kind, save_all=True, append_images=rest, **saved),
+        lambda: discard(temporary) if isinstance(temporary, Path) else None,
     )
 
 
-def _first_look(image: Image.Image, source: Path, call: Call) -> tuple[Carried, dict[str, Any]]:
+def _first_look(image: Image.Image, source: Source, call: Call) -> tuple[Carried, dict[str, Any]]:
     """Read all frames once for their durations and whether any is transparent."""
     durations, alpha = [], False
     for index in range(image.n_frames):  # type: ignore[attr-defined]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from PIL import Image
 
 from srsdk.errors import PictureError
 from srsdk.image import decode, encode, vips
-from srsdk.image.pixels import Pixels
+from srsdk.image.pixels import Pixels, swapped
 from srsdk.image.resize import goal
+from srsdk.image.streams import Place, Source, is_encoded, source_of
 from srsdk.options import PictureOptions
 from srsdk.scheduling.abandon import within
 from srsdk.scheduling.context import Call
@@ -37,10 +37,10 @@ def upscale_any(
     options: PictureOptions | None,
     call: Call,
 ) -> Any:
-    """Upscale an array, a Pillow image or the picture at a path.
+    """Upscale an array, a Pillow image or an encoded picture.
 
     Returns:
-        The same type; an (H, W, 3) array for a path.
+        The same type; an array for an encoded picture.
 
     Raises:
         PictureError: not a picture that can be upscaled.
@@ -52,14 +52,19 @@ def upscale_any(
 def _upscale_any(steps: Sequence[Step], picture: Any, options: PictureOptions, call: Call) -> Any:
     if isinstance(picture, Image.Image):
         call.budget.check_size(picture.height, picture.width)
-        pixels = within(call, lambda: decode.from_image(picture))
-        return decode.to_image(_in_budget(steps, pixels, options, call))
-    if isinstance(picture, (str, os.PathLike)):
-        return _upscale_path(steps, Path(picture), options, call)
+        pixels = within(call, lambda: decode.from_pillow(picture))
+        return decode.to_pillow(_in_budget(steps, pixels, options, call), picture)
+    is_bgr = options.order == "bgr"
+    if is_encoded(picture):
+        pixels = _upscale_encoded(steps, source_of(picture), options, call)
+        large = pixels.bands()
+        large = large[..., 0] if large.shape[2] == 1 else large
+        return swapped(large) if is_bgr else large
     array = decode.from_array(picture)
-    pixels = decode.from_bands(array)
+    pixels = decode.from_bands(swapped(array) if is_bgr else array)
     call.budget.check_size(pixels.height, pixels.width)
-    return decode.to_array(_in_budget(steps, pixels, options, call), array)
+    large = decode.to_array(_in_budget(steps, pixels, options, call), array)
+    return swapped(large) if is_bgr else large
 
 
 def is_plane(picture: Any) -> bool:
@@ -84,18 +89,18 @@ def upscale_plane(step: Step, plane: npt.NDArray[Any], call: Call) -> npt.NDArra
             return large
 
 
-def _upscale_path(
-    steps: Sequence[Step], path: Path, options: PictureOptions, call: Call
-) -> npt.NDArray[Any]:
+def _upscale_encoded(
+    steps: Sequence[Step], source: Source, options: PictureOptions, call: Call
+) -> Pixels:
     limits: dict[str, Any] = {"limit_bytes": options.max_memory_bytes, "budget": call.budget}
-    found = within(call, lambda: decode.probe(path, **limits))
+    found = within(call, lambda: decode.probe(source, **limits))
     size = found.height, found.width
-    need = result_bytes(steps, *size, found.dtype, options, has_alpha=False)
+    need = result_bytes(steps, *size, found.dtype, options, has_alpha=found.has_alpha)
     need += decode.decoded_bytes(found)
     call.budget.check_memory(need, options.max_memory_bytes)
     with call.budget.reserve(need, call.check, call.abandoned):
-        pixels = within(call, lambda: decode.read(path, **limits))
-        return upscale(steps, replace(pixels, alpha=None), options, call).rgb
+        pixels = within(call, lambda: decode.read(source, **limits))
+        return upscale(steps, pixels, options, call)
 
 
 def _in_budget(
@@ -111,8 +116,8 @@ def _in_budget(
 
 def upscale_file(
     steps: Sequence[Step],
-    source: Path,
-    target: Path,
+    source: Source,
+    target: Place,
     *,
     options: PictureOptions | None = None,
     overwrite: bool = False,
@@ -134,8 +139,8 @@ def upscale_file(
 
 def _upscale_file(
     steps: Sequence[Step],
-    source: Path,
-    target: Path,
+    source: Source,
+    target: Place,
     options: PictureOptions,
     call: Call,
     *,
@@ -151,7 +156,8 @@ def _upscale_file(
         return
     need = need_bytes(steps, header, target, options)
     allowed = budget.allowance(options.max_memory_bytes)
-    if need > max(allowed, 0) and streaming.can_stream(header, target):
+    too_large = need > max(allowed, 0)
+    if too_large and isinstance(target, Path) and streaming.can_stream(header, target):
         streaming.upscale_file(steps, source, target, header, options, call, overwrite=overwrite)
         return
     budget.check_memory(need, options.max_memory_bytes, _advice(header, target))
@@ -163,7 +169,7 @@ def _upscale_file(
 
 
 def write_result(
-    result: Pixels, target: Path, options: PictureOptions, call: Call, *, overwrite: bool
+    result: Pixels, target: Place, options: PictureOptions, call: Call, *, overwrite: bool
 ) -> None:
     """Encode a result atomically.
 
@@ -172,9 +178,10 @@ def write_result(
         DeadlineExceeded: see `Call`.
     """
     encoder = encode.encoder_of(result, target, options)
-    with encode.replacing(target, overwrite=overwrite) as temporary:
+    with encode.writing(target, overwrite=overwrite) as temporary:
         # an abandoned encoder may create the file after it was removed
-        within(call, lambda: encoder(temporary), lambda: discard(temporary))
+        leave = partial(discard, temporary) if isinstance(temporary, Path) else lambda: None
+        within(call, lambda: encoder(temporary), leave)
 
 
 @contextmanager
@@ -184,12 +191,12 @@ def _enough_memory(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise PictureError(
             f"{what} needs more memory than is available; try a smaller tile= or "
-            "max_memory_bytes= (--tile, --max-memory), or fewer pictures at a time (--jobs)"
+            "max_memory_bytes=, or fewer pictures at a time"
         ) from error
 
 
 def need_bytes(
-    steps: Sequence[Step], header: decode.Header, target: Path, options: PictureOptions
+    steps: Sequence[Step], header: decode.Header, target: Place, options: PictureOptions
 ) -> int:
     """Return the memory needed to upscale a file in one piece (docs/pictures.md)."""
     size = goal(options, header.height, header.width, factor_of(steps))
@@ -209,7 +216,9 @@ def need_bytes(
     return memory_limits.FIXED_BYTES + source_bytes + canvas_bytes + image_bytes + encoder_bytes
 
 
-def _advice(header: decode.Header, target: Path) -> str:
+def _advice(header: decode.Header, target: Place) -> str:
+    if not isinstance(target, Path):
+        return "a target that is a path can be streamed, which needs far less"
     if header.kind not in streaming.FORMATS or encode.format_of(target) not in streaming.FORMATS:
         return "PNG, TIFF and JPEG are streamed into .png, .tiff and .jpg, which needs far less"
     if not vips.installed():

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from srsdk.image.encode import (
 from srsdk.image.metadata import Carried, png_chunk
 from srsdk.image.pixels import from_bands, to_depth
 from srsdk.image.resize import Goal, goal
+from srsdk.image.streams import Source
 from srsdk.inference.tiling import Span, spans
 from srsdk.options import PictureOptions
 from srsdk.scheduling.context import Call
@@ -97,7 +99,7 @@ def plan(
 
 def upscale_file(
     steps: Sequence[Step],
-    source: Path,
+    source: Source,
     target: Path,
     header: Header,
     options: PictureOptions,
@@ -121,7 +123,7 @@ def upscale_file(
 
 def _stream(
     layout: Plan,
-    source: Path,
+    source: Source,
     target: Path,
     header: Header,
     options: PictureOptions,
@@ -139,7 +141,7 @@ def _stream(
     height, width = layout.target.size
     feed = _Feed()
 
-    def encode(temporary: Path) -> None:
+    def encode(temporary: Path | BytesIO) -> None:
         with vips.translated(str(target), OutputError):
             result = _to_goal(feed.image(), layout.target)
             quality = _jpeg_options(options) if kind == "JPEG" else {}
@@ -159,7 +161,7 @@ def _stream(
         written.result()
 
 
-def _check_opaque(source: Path, target: Path) -> None:
+def _check_opaque(source: Source, target: Path) -> None:
     """Read the whole alpha before any work: a transparent part may be in the last row.
 
     Raises:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.errors import UsageError
+from srsdk.video.conversion import plane_of
 from srsdk.video.ffmpeg import import_av
-from srsdk.video.source import Frame, Source, plane_of
+from srsdk.video.source import Frame, Source
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

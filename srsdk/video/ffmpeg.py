@@ -67,7 +67,7 @@ def open_input(path: Path) -> InputContainer:
     Raises:
         PictureError: missing, not a regular file, or not a video that FFmpeg can read.
     """
-    _check_regular(path)
+    check_regular(path)
     av = import_av()
     only = {**_FILES_ONLY, "format_whitelist": ",".join(FORMATS)}
     with translated(f"{path} is not a video that FFmpeg can read", PictureError):
@@ -91,7 +91,12 @@ def reopen(path: Path, form: str | None = None) -> InputContainer:
     return container
 
 
-def _check_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
+    """Check that a path leads to a regular file.
+
+    Raises:
+        PictureError: missing, or a folder, pipe, socket or device.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:

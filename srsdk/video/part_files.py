@@ -32,6 +32,15 @@ class PartWriter:
         self._open: tuple[OutputContainer, VideoStream] | None = None
         self._number = self._frames = 0
 
+    @property
+    def frames(self) -> int:
+        """Number of frames in finished parts."""
+        return self._parts.frames
+
+    def holds(self, index: int) -> bool:
+        """Return whether a finished part holds the frame with this index."""
+        return self._parts.holds(index)
+
     def add(self, pixels: npt.NDArray[Any], frame: Frame) -> None:
         """Encode the enlarged `pixels` of a frame; the part that it completes is finished.
 
@@ -98,7 +107,7 @@ class PartWriter:
         if found != self._frames:
             raise OutputError(
                 f"{self._encoding.codec} wrote {found} frames instead of {self._frames}; choose "
-                "another encoder (--codec)"
+                "another encoder (codec=)"
             )
 
     def _mux(self, container: OutputContainer, packets: list[Packet[VideoStream]]) -> None:

@@ -40,7 +40,7 @@ log = logging.getLogger("srsdk")
 
 PART_FRAMES = 300
 """Frames per part. With more, a power loss costs more; with fewer, the encoder looks ahead less."""
-_START_OVER = "--force (API: overwrite=True) without --resume starts over"
+_START_OVER = "overwrite=True without resume=True starts over"
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Parts:
             self._check_same()
         elif not overwrite:
             raise UsageError(
-                f"{self.folder} holds parts of an interrupted run; --resume (API: resume=True) "
-                "continues it, --force (API: overwrite=True) starts over"
+                f"{self.folder} holds parts of an interrupted run; resume=True continues it, "
+                "overwrite=True starts over"
             )
         return resume
 

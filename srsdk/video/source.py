@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from srsdk.errors import PictureError
+from srsdk.video.conversion import Planes, Rgb
 from srsdk.video.ffmpeg import import_av, limits, max_pixels, open_input, translated
 from srsdk.video.timing import Clock, count_of, rate_of, time_base_of
 
@@ -95,17 +95,29 @@ def probe(path: Path) -> Source:
     """
     with open_input(path) as container:
         stream = video_stream(container, path)
-        _prepare(stream, path)
-        # FFmpeg forgets a size that it refuses while it opens the file
-        refused = _or_too_large() if not stream.codec_context.width else ""
-        with translated(f"{path} is damaged{refused}", PictureError):
-            first = next(_frames_of(container, stream, path), None)
-        if first is None:
-            raise PictureError(f"{path} has no video frame that can be decoded")
-        _check_pixels(first.height, first.width, path)
-        _check_supported(first, path)
-        with translated(f"{path} is damaged", PictureError):
-            return _source(container, stream, first, path)
+        prepare(stream, path)
+        frames = (frame for packet in container.demux(stream) for frame in _frames_in(packet, path))
+        return describe(container, stream, frames, path)[0]
+
+
+def describe(
+    container: InputContainer, stream: VideoStream, frames: Iterator[VideoFrame], path: Path
+) -> tuple[Source, VideoFrame]:
+    """Return the properties of a video and its first frame, which is taken from `frames`.
+
+    Raises:
+        PictureError: as `probe`.
+    """
+    # FFmpeg forgets a size that it refuses while it opens the file
+    refused = _or_too_large() if not stream.codec_context.width else ""
+    with translated(f"{path} is damaged{refused}", PictureError):
+        first = next(frames, None)
+    if first is None:
+        raise PictureError(f"{path} has no video frame that can be decoded")
+    _check_pixels(first.height, first.width, path)
+    _check_supported(first, path)
+    with translated(f"{path} is damaged", PictureError):
+        return _source(container, stream, first, path), first
 
 
 def _check_supported(first: VideoFrame, path: Path) -> None:
@@ -155,77 +167,33 @@ def frames(
     Raises:
         PictureError: damaged, a time stamp out of range, or the frame size changes.
     """
-    convert = _Planes(source, planes) if planes else _Rgb(source)
-    clock = Clock(source.path, source.rate, source.time_base)
     with open_input(source.path) as container:
         stream = next(each for each in container.streams.video if each.index == source.stream)
-        _prepare(stream, source.path)
+        prepare(stream, source.path)
         stream.codec_context.thread_type = "AUTO"
-        for index, frame in enumerate(_decode(container, stream, source.path)):
-            pts, duration = clock.stamp(frame, index)
-            if is_done(index):
-                continue
-            _check_size(frame, source, index)
-            with translated(f"{source.path} is damaged", PictureError):
-                frame.colorspace, frame.color_range = source.colors.matrix, source.colors.range
-                pixels, chroma = convert(frame)
-            yield Frame(pixels, pts, duration, index, chroma)
+        decoded = decode(container.demux(stream), source.path)
+        yield from converted(decoded, source, is_done, planes)
 
 
-Converted = tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...]]
-"""`pixels` and `chroma` of a `Frame`."""
+def converted(
+    decoded: Iterable[VideoFrame], source: Source, is_done: Callable[[int], bool], planes: str
+) -> Iterator[Frame]:
+    """Give decoded frames their times, and convert all but those whose index `is_done`."""
+    colors = source.colors
+    convert = Planes(planes, colors.range) if planes else Rgb(source.bits)
+    clock = Clock(source.path, source.rate, source.time_base)
+    for index, frame in enumerate(decoded):
+        pts, duration = clock.stamp(frame, index)
+        if is_done(index):
+            continue
+        _check_size(frame, source, index)
+        with translated(f"{source.path} is damaged", PictureError):
+            frame.colorspace, frame.color_range = colors.matrix, colors.range
+            pixels, chroma = convert(frame)
+        yield Frame(pixels, pts, duration, index, chroma)
 
 
-class _Rgb:
-    """Converts decoded frames to RGB."""
-
-    def __init__(self, source: Source) -> None:
-        av = import_av()
-        flags = av.video.reformatter.Interpolation
-        # without these flags libswscale is off by up to 2 levels
-        self._exact = (
-            flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
-        )
-        self._reformatter = av.video.reformatter.VideoReformatter()
-        self._format = "rgb24" if source.bits == 8 else "rgb48le"
-
-    def __call__(self, frame: VideoFrame) -> Converted:
-        converted = self._reformatter.reformat(
-            frame, format=self._format, interpolation=self._exact, threads=1
-        )
-        return np.asarray(converted.to_ndarray()), ()
-
-
-class _Planes:
-    """Hands out the planes of decoded frames, without a copy where the format is already right."""
-
-    def __init__(self, source: Source, form: str) -> None:
-        self._reformatter = import_av().video.reformatter.VideoReformatter()
-        self._format = form
-        self._range = source.colors.range
-        # the obsolete yuvj formats are the same bytes in full range
-        self._same = (form, form.replace("yuv", "yuvj"))
-
-    def __call__(self, frame: VideoFrame) -> Converted:
-        if frame.format.name not in self._same:
-            frame = self._reformatter.reformat(
-                frame,
-                format=self._format,
-                src_color_range=self._range,
-                dst_color_range=self._range,
-                threads=1,
-            )
-        luma, *chroma = (plane_of(plane) for plane in frame.planes)
-        return luma, tuple(chroma)
-
-
-def plane_of(plane: Any) -> npt.NDArray[Any]:
-    """Return a plane of a frame as (H, W) uint8: a view, which keeps the frame in memory."""
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width]
-
-
-def _prepare(stream: VideoStream, path: Path) -> None:
+def prepare(stream: VideoStream, path: Path) -> None:
     """Limit the size of frames, before the decoder allocates one.
 
     Raises:
@@ -260,11 +228,6 @@ def _check_size(frame: VideoFrame, source: Source, index: int) -> None:
         )
 
 
-def _frames_of(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
-    for packet in container.demux(stream):
-        yield from _frames_in(packet, path)
-
-
 def _frames_in(packet: Packet[VideoStream], path: Path) -> list[VideoFrame]:
     """Decode a packet.
 
@@ -278,12 +241,12 @@ def _frames_in(packet: Packet[VideoStream], path: Path) -> list[VideoFrame]:
         raise PictureError(f"{path} is damaged{_or_too_large()}: {error.strerror}") from error
 
 
-def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
+def decode(packets: Iterable[Packet[VideoStream]], path: Path) -> Iterator[VideoFrame]:
     """Decode all valid packets; skip damaged ones with a single warning, as players do."""
     av = import_av()
     warned = False
     with translated(f"{path} is damaged", PictureError):
-        for packet in container.demux(stream):
+        for packet in packets:
             try:
                 yield from _frames_in(packet, path)
             except av.error.InvalidDataError as error:

@@ -6,14 +6,49 @@ import os
 import stat
 from pathlib import Path
 
-from srsdk.errors import OutputError, UsageError
+from srsdk.errors import OutputError, PictureError, UsageError
 from srsdk.system.paths import bad_name, is_same_file
+from srsdk.video.ffmpeg import check_regular
 from srsdk.video.parts import Parts
 
 
 def partial_name(target: Path) -> Path:
     """Return the path of the file that an interrupted run leaves."""
     return target.with_name(f"{target.stem}.partial{target.suffix}")
+
+
+def check_source(source: Path) -> None:
+    """Check, without any library, that there is a file to read.
+
+    Raises:
+        PictureError: missing, not a regular file, or a picture.
+    """
+    check_regular(source)
+    if kind := picture_kind(source):
+        raise PictureError(
+            f"{source} is a {kind} picture; upscale_file (`srsdk upscale`) keeps its frames, times "
+            "and transparency"
+        )
+
+
+def picture_kind(path: Path) -> str:
+    """Return `GIF`, `PNG`, ... if a file begins like a picture that may be animated; else ""."""
+    try:
+        # opening a pipe would wait for its writer
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            head = file.read(16)
+    except (OSError, ValueError):
+        return ""
+    if head[4:8] == b"ftyp":
+        return {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"mif1": "HEIC"}.get(
+            head[8:12], ""
+        )
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    kinds = {b"GIF8": "GIF", b"\x89PNG": "PNG"}
+    return kinds.get(head[:4], "")
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -41,7 +76,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         OutputError: it exists and may not be replaced.
     """
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists; --force (API: overwrite=True) replaces it")
+        raise OutputError(f"{path} exists; overwrite=True replaces it")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise OutputError(f"{path} is not a regular file and is never replaced")
 

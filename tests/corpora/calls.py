@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 import srsdk
+from srsdk.options import Backend
 
 CHECKED_PX = 30_000_000
 """Of larger results only the header is read again."""
@@ -52,7 +53,7 @@ class Calls:
             self._up(path, timeout=self._seconds)
             return None
         else:
-            self._open_model(path, kind.removeprefix("model "))
+            self._open_model(path, cast("Backend", kind.removeprefix("model ")))
             return None
         return target
 
@@ -87,7 +88,7 @@ class Calls:
 
         video.upscale(self._up, path, target, progress=progress)
 
-    def _open_model(self, path: Path, backend: str) -> None:
+    def _open_model(self, path: Path, backend: Backend) -> None:
         with srsdk.Upscaler(path, backend=backend, budget=self._budget) as up:
             channels = np.zeros((16, 16, 3), np.uint8)
             up(channels, timeout=self._seconds)

@@ -203,7 +203,7 @@ def test_while_torch_is_imported(package: str, tmp_path: Path) -> None:
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", package, "recipe.toml"],
+        [sys.executable, "-m", package, "smoke", "--out", str(tmp_path / "run")],
         cwd=root,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
         capture_output=True,

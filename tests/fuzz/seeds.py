@@ -51,6 +51,10 @@ REQUESTS = (
     b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost:7860\r\nContent-Length: 9\r\n\r\n"
     b'{"data": [{"path": "/a", "meta": {}}, [null, 1.5]], "session_hash": "x"}',
     b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost:7860\r\n\r\n--x\r\n",
+    b"POST /?format=avif&quality=9&scale=1.5&fit=cover HTTP/1.1\r\nHost: localhost\r\n"
+    b"content-type: multipart/form-data; boundary=x\r\n\r\n"
+    b'--x\r\nContent-Disposition: form-data; name="width"\r\n\r\n9\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nhttp://\r\n--x--\r\n',
 )
 REPORT = b'{"source": "a.png", "target": "b.png", "status": "failed", "seconds": 1, "error": "e"}\n'
 

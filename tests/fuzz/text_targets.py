@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from srsdk.batch import jobs
-from srsdk.cli import picture_options
 from srsdk.cli.main import COMMANDS, make_parser
+from srsdk.cli.pictures import options as picture_options
 from srsdk.errors import UsageError
 from srsdk.inference.planner import checked_tile
 from srsdk.options import PictureOptions

@@ -109,7 +109,7 @@ def test_the_same_picture_as_on_the_cpu(
 
 
 def test_a_name_on_a_gpu_is_its_own_file(gpu: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`precision="auto"` chooses the INT8 file on CPUs only, and `int8` is an error on a GPU."""
+    """`precision="auto"` chooses the INT8 file on CPUs only; `int8` opens the form for GPUs."""
 
     def make_session(path: Path, provider: dict[str, str]) -> LateSession:
         return LateSession(path, provider, gpu)
@@ -117,8 +117,11 @@ def test_a_name_on_a_gpu_is_its_own_file(gpu: Simulator, monkeypatch: pytest.Mon
     monkeypatch.setattr(onnxruntime_cuda, "make_cuda_session", make_session)
     with srsdk.Upscaler("gan_x2", device="cuda") as up:
         assert " fp32, onnxruntime on cuda:0" in repr(up)
-    with pytest.raises(srsdk.UsageError, match="opens a file for CPUs, but this runs on a GPU"):
-        srsdk.Upscaler("gan_x2", device="cuda", precision="int8")
+    with srsdk.Upscaler("gan_x2", device="cuda", precision="int8") as up:
+        assert up.manifest.flavour == "gpu"
+        assert " int8, onnxruntime on cuda:0" in repr(up)
+    with pytest.raises(srsdk.UsageError, match=r"needs vae_x4\.int8\.gpu\.onnx"):
+        srsdk.Upscaler("vae_x4", device="cuda", precision="int8")
 
 
 def test_a_float_model_in_batches(

@@ -17,6 +17,7 @@ import srsdk
 from srsdk.cli.main import main
 from srsdk.engines.backends import BACKENDS
 from srsdk.models import find
+from srsdk.options import Backend
 from srsdk.upscaling import files
 from tests.conftest import make_picture
 from tests.fuzz.workplace import NEAREST
@@ -89,7 +90,7 @@ def test_odd_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 @POSIX
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_model_with_an_odd_name(
-    tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, backend: Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It opens, and `info` shows it."""
     path = tmp_path / "odd\udcff\n\x1b[31m.onnx"
@@ -148,7 +149,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["up", "absolute", "link"])
-def test_weights_outside_of_the_models_folder(tmp_path: Path, backend: str, kind: str) -> None:
+def test_weights_outside_of_the_models_folder(tmp_path: Path, backend: Backend, kind: str) -> None:
     """The libraries do not read external data outside the model's folder either."""
     folder, secret = tmp_path / "model", tmp_path / "secret.bin"
     folder.mkdir()

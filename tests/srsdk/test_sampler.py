@@ -14,6 +14,7 @@ from PIL import Image
 import srsdk
 from srsdk.engines.backends import BACKENDS
 from srsdk.inference.noise import BLOCK_PX, noise_at
+from srsdk.options import Backend
 from tests import networks
 from tests.conftest import make_picture
 
@@ -72,7 +73,7 @@ def vae(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_mean_samples_and_confidence(tmp_path: Path, backend: str) -> None:
+def test_mean_samples_and_confidence(tmp_path: Path, backend: Backend) -> None:
     """The mean is the network without noise; a sample differs by exactly its noise."""
     picture = make_picture(50, 70) // 2 + 64
     with srsdk.Sampler(vae(tmp_path / "v.onnx"), backend=backend) as sampler:
@@ -90,7 +91,7 @@ def test_mean_samples_and_confidence(tmp_path: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_samples_do_not_depend_on_the_tile(tmp_path: Path, backend: str) -> None:
+def test_samples_do_not_depend_on_the_tile(tmp_path: Path, backend: Backend) -> None:
     """Noise and confidence depend on the position in the picture only."""
     path, picture = vae(tmp_path / "v.onnx"), make_picture(150, 170)
     with srsdk.Sampler(path, backend=backend) as whole:
@@ -213,5 +214,5 @@ def test_a_chain_for_a_kind_of_picture() -> None:
     with pytest.raises(srsdk.UsageError, match="needs ae_x1 and gan_x4, expected a kind with one"):
         srsdk.models.default("compressed")
     with pytest.raises(srsdk.UsageError, match="backend 'none'"):
-        srsdk.Chain.of("compressed", 2, backend="none")
+        srsdk.Chain.of("compressed", 2, backend="none")  # type: ignore[arg-type]
     assert srsdk.models.default("drawing") == "drawing_x4"

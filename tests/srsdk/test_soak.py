@@ -15,6 +15,7 @@ from PIL import Image
 
 import srsdk
 from srsdk.engines.backends import BACKENDS
+from srsdk.options import Backend
 from tests.conftest import Picture, make_picture
 from tests.soak.__main__ import growth, is_bad, run
 from tests.soak.watch import Held
@@ -98,7 +99,7 @@ def holds_pictures(one: object) -> bool:
     [(four_sizes, 8), (mixed, 100)],
 )
 def test_memory_stays_flat(
-    backend: str, source: Callable[[int], Iterator[Picture]], most_mib: int
+    backend: Backend, source: Callable[[int], Iterator[Picture]], most_mib: int
 ) -> None:
     """Ten thousand pictures take no more memory than two thousand."""
     with srsdk.Upscaler("gan_x2", backend=backend) as up:

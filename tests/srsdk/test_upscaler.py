@@ -17,6 +17,7 @@ import srsdk
 from srsdk import models, opening
 from srsdk.engines.backends import BACKENDS
 from srsdk.manifest import Manifest
+from srsdk.options import Backend
 from tests import networks
 from tests.conftest import Picture, make_picture
 from tests.fakes.engine import FakeEngine, fake_manifest
@@ -141,7 +142,7 @@ def test_slots_of_forgotten_shapes_are_closed(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 97), (83, 1), (2, 3), (67, 101), (64, 128)])
 def test_tiled_equals_untiled(
-    backend: str, precision: Literal["fp32", "int8"], model: str, size: tuple[int, int]
+    backend: Backend, precision: Literal["fp32", "int8"], model: str, size: tuple[int, int]
 ) -> None:
     """Any tile gives the same picture within 1 LSB: single pixels, rows, prime sizes."""
     picture = make_picture(*size)
@@ -155,7 +156,7 @@ def test_tiled_equals_untiled(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_tiled_equals_untiled_at_twelve_megapixels(backend: str) -> None:
+def test_tiled_equals_untiled_at_twelve_megapixels(backend: Backend) -> None:
     """4000x3000: automatic tiles against odd ones, within 1 LSB."""
     picture = make_picture(3000, 4000)
     with srsdk.Upscaler("gan_x2", backend=backend) as up:
@@ -177,7 +178,7 @@ def test_backends_agree(model: str, picture: Picture) -> None:
 
 @pytest.mark.parametrize("model", ["gan_x2", "gan_x4"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_int8_is_near_float(model: str, backend: str, picture: Picture) -> None:
+def test_int8_is_near_float(model: str, backend: Backend, picture: Picture) -> None:
     """INT8 files match the float files as measured at export, on any processor, tiled or not."""
     with srsdk.Upscaler(model, backend=backend, precision="fp32") as up:
         expected = up(picture).astype(float)
@@ -192,7 +193,7 @@ def test_int8_is_near_float(model: str, backend: str, picture: Picture) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_model_upscales(backend: str) -> None:
+def test_the_model_upscales(backend: Backend) -> None:
     """A shipped model is closer to the ground truth than bicubic on a picture with edges."""
     y, x = np.mgrid[0:256, 0:256]
     rings = np.sin(np.hypot(y - 100, x - 140) / 6) > 0
@@ -237,7 +238,7 @@ def test_the_callers_picture_is_untouched_and_strides_do_not_matter(picture: Pic
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\), expected \(H, W, 3\)"),
+        (np.zeros((4, 4, 5), np.uint8), r"shape \(4, 4, 5\), expected \(H, W, 3\)"),
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
         (np.zeros((4, 4, 3), np.float64), "float64, expected uint8, uint16, float32"),
         (np.full((4, 4, 3), np.nan, np.float32), "not finite"),

@@ -212,7 +212,7 @@ def test_tensorboard_is_an_extra(
 
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Flags, modes, devices and foreign weights: a one-line error each, exit code 1."""
+    """Flags, modes, devices and foreign weights: an error each, those of usage in two lines."""
     recipe = write(tmp_path)
     adapt = tmp_path / "adapt.toml"
     adapt.write_text(SMALL.replace('name = "small"', 'name = "a"\nmode = "adapt"'))
@@ -220,15 +220,15 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     folder.mkdir()
     Image.fromarray(make_picture(40, 40)).save(folder / "a.png")
     out = ["--out", str(tmp_path / "run")]
-    for call, message in (
-        ([str(recipe)], "--out is missing"),
-        ([str(adapt), *out], "mode adapt needs --start-from"),
-        ([str(recipe), *out, "--device", "warp"], "no such device; allowed: cpu, cuda"),
-        ([str(recipe), *out, "--start-from", str(tmp_path / "none")], "none: no such file"),
+    for call, code, message in (
+        ([str(recipe)], 2, "--out is missing"),
+        ([str(adapt), *out], 2, "mode adapt needs --start-from"),
+        ([str(recipe), *out, "--device", "warp"], 2, "no such device; allowed: cpu, cuda"),
+        ([str(recipe), *out, "--start-from", str(tmp_path / "none")], 1, "none: no such file"),
     ):
-        assert main(call) == 1
-        (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
-        assert message in line
+        assert main(call) == code
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert message in lines[-code]
     other = recipe_from_dict(
         {"name": "o", "scale": 2, "steps": 1, "network": {"width": 8, "depth": 1}}
         | {"data": {"patch_px": 8, "batch": 2}},

@@ -82,7 +82,8 @@ class Recipe:
     seed: int = 0
     """Seed of initialization, patches and flips."""
     bf16: bool = True
-    """Run convolutions under bfloat16 autocast; anchor and loss stay in float32."""
+    """Run convolutions under bfloat16 autocast, on devices that compute it faster than float32;
+    anchor and loss stay in float32."""
     mode: str = "selfsup"
     """`selfsup`: HR pictures only. `paired`: `--lr` holds their LR counterparts. `unpaired`: `--lr`
     holds real LR pictures of other scenes. `adapt`: `--data` holds LR pictures; needs

@@ -113,11 +113,11 @@ def test_table_between_the_markers(results: list[Record]) -> None:
         tables.replaced("nothing", text, "README.md")
 
 
-def test_readme_table_matches_the_results(repository: Path) -> None:
-    """The published table is generated and up to date."""
-    readme = (repository / "README.md").read_text(encoding="utf-8")
+def test_the_published_table_matches_the_results(repository: Path) -> None:
+    """It is generated and up to date."""
+    page = (repository / "docs" / "performance.md").read_text(encoding="utf-8")
     text = tables.published(records.read_all([records.RESULTS]))
-    assert tables.replaced(readme, text, "README.md") == readme
+    assert tables.replaced(page, text, "performance.md") == page
 
 
 def test_tracked_history_is_sound() -> None:

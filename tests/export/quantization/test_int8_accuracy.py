@@ -22,13 +22,14 @@ from onnx.reference import ReferenceEvaluator
 import srsdk
 from export.targets import lint
 from srsdk import models
+from srsdk.options import Backend
 from srsdk.system.processor import processor
 from tests.conftest import make_picture
 from training.data.pictures import Pair, load_pairs
 from training.data.resize import imresize
 from training.evaluation.metrics import psnr_y
 
-BACKENDS = ("openvino", "onnxruntime")
+BACKENDS: tuple[Backend, ...] = ("openvino", "onnxruntime")
 INT8 = [name for name in models.shipped() if name.endswith(".int8")]
 ENLARGE = [name for name in INT8 if not name.startswith("ae_")]
 MOST_LOST_DB = {2: 0.06, 4: 0.03}
@@ -37,7 +38,7 @@ BACKENDS_APART_DB, BACKENDS_APART_LSB = 0.01, 4
 Pictures = list[npt.NDArray[np.uint8]]
 
 
-def upscaled(name: str, backend: str, pictures: Sequence[npt.NDArray[np.uint8]]) -> Pictures:
+def upscaled(name: str, backend: Backend, pictures: Sequence[npt.NDArray[np.uint8]]) -> Pictures:
     """Upscale with one backend; skip the test if it rejects the file."""
     try:
         up = srsdk.Upscaler(name, backend=backend)

@@ -330,7 +330,7 @@ def test_the_command(
 def test_wrong_calls(
     weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--qat` without INT8, --data or --test, or below 0, is a usage error in one line."""
+    """`--qat` without INT8, --data or --test, or below 0, is a usage error in two lines."""
     data, test = ["--data", str(pictures)], ["--test", str(pictures)]
     int8 = ["--precision", "int8"]
     for arguments, message in (
@@ -341,7 +341,7 @@ def test_wrong_calls(
     ):
         assert main([str(weights), "-o", str(tmp_path), *arguments]) == 2
         error = capsys.readouterr().err
-        assert error.count("\n") == 1
+        assert error.count("\n") == 2
         assert message in error
     assert list(tmp_path.iterdir()) == []
 

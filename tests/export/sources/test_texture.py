@@ -96,13 +96,13 @@ def test_wrong_calls(
     has_parent: bool,
     message: str,
 ) -> None:
-    """Each gives exit code 2 and a one-line error; nothing is written."""
+    """Each gives exit code 2, the fact and where the help is; nothing is written."""
     call = [str(gan), "-o", str(tmp_path / "a.onnx")]
     call += [] if texture is None else [f"--texture={texture}"]
     call += ["--parent", str(weights)] if has_parent else []
     assert main(call) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    assert error.count("\n") == 2
     assert message in error
     assert list(tmp_path.iterdir()) == []
 

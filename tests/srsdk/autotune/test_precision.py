@@ -18,6 +18,7 @@ from srsdk.autotune import settings
 from srsdk.cli.main import main
 from srsdk.engines.select import open_engine
 from srsdk.inference import self_test
+from srsdk.options import Backend
 from srsdk.system.processor import Processor, processor
 from tests.conftest import make_picture
 
@@ -52,7 +53,7 @@ def assert_float32(up: srsdk.Upscaler, why: str = "") -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_name_opens_the_int8_file(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_name_opens_the_int8_file(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
     """The result is that file's; `repr`, the manifest and the log show the choice."""
     picture = make_picture(40, 50)
     with (
@@ -69,7 +70,7 @@ def test_a_name_opens_the_int8_file(backend: str, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_way_back(backend: str) -> None:
+def test_the_way_back(backend: Backend) -> None:
     """`fp32` is what the path of the float32 file opens, because a path names a file."""
     picture = make_picture(40, 50)
     with (
@@ -83,7 +84,7 @@ def test_the_way_back(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_more_than_8_bits_are_computed_in_float32(backend: str, dtype: Any) -> None:
+def test_more_than_8_bits_are_computed_in_float32(backend: Backend, dtype: Any) -> None:
     """With the INT8 file open, such a picture is the one of the float32 file."""
     levels = np.random.default_rng(0).random((70, 90, 3))
     deep = levels.astype(np.float32) if dtype is np.float32 else (levels * 65535).astype(np.uint16)
@@ -155,7 +156,7 @@ def test_a_library_that_refuses_int8(
 ) -> None:
     """`auto` opens float32 with the same backend, not INT8 with the other one."""
 
-    def refuse(path: Path, backend: str, **options: Any) -> Any:
+    def refuse(path: Path, backend: Backend, **options: Any) -> Any:
         if path.name.endswith(".int8.onnx"):
             assert not options["allow_fallback"]
             raise srsdk.ModelError("no such layer here")

@@ -250,9 +250,9 @@ def test_tile_is_chosen_by_time_per_kept_pixel() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("gan_x2", {"precision": "fp64"}, "expected one of auto, fp32, bf16, int8"),
+        ("gan_x2", {"precision": "fp64"}, "expected one of auto, fp32, fp16, bf16, int8"),
         ("gan_x2.int8", {"precision": "bf16"}, "is for float32 files, gan_x2.int8.onnx is int8"),
-        ("gan_x2", {"precision": "bf16", "backend": "onnxruntime"}, "needs backend openvino"),
+        ("gan_x2", {"precision": "bf16", "backend": "onnxruntime"}, "needs backend='openvino'"),
         ("gan_x2", {"precision": "bf16", "tune": True}, "omit one of the two"),
     ],
 )

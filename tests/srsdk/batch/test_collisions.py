@@ -89,7 +89,7 @@ def test_two_paths_of_one_file(tmp_path: Path) -> None:
     with pytest.raises(srsdk.UsageError, match="would both be written to"):
         jobs.plan([tmp_path / "one", tmp_path / "two"], out, recursive=True)
     (tmp_path / "report.jsonl").symlink_to(out / "y" / "a.png")
-    with pytest.raises(srsdk.UsageError, match="and the report; choose another --report"):
+    with pytest.raises(srsdk.UsageError, match="and the report; choose another report="):
         jobs.plan([tmp_path / "two"], out, recursive=True, report=tmp_path / "report.jsonl")
     (tmp_path / "again").symlink_to(tmp_path / "one" / "x")
     with pytest.raises(srsdk.UsageError, match="replaced by its own result"):
@@ -134,7 +134,7 @@ def test_case_counts_only_where_the_system_has_it(
     other = jobs.Job(tmp_path / "A_c.png", tmp_path / "out" / "A_c.png")
     with pytest.raises(srsdk.UsageError, match="the file system ignores case; rename a source"):
         jobs.check_collisions([one, other])
-    with pytest.raises(srsdk.UsageError, match="ignores case; choose another --report"):
+    with pytest.raises(srsdk.UsageError, match="ignores case; choose another report="):
         jobs.check_collisions([one], tmp_path / "out" / "A.PNG")
     with pytest.raises(srsdk.UsageError, match="replaced by the result"):
         jobs.check_collisions([one, jobs.Job(tmp_path / "out" / "A.png", tmp_path / "x.png")])

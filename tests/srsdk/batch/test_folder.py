@@ -93,6 +93,17 @@ def test_a_bad_file_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
                 assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
 
 
+def test_each_failure_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the error itself says `the picture`, as too little memory does."""
+    fill(tmp_path / "in", "a.png", "b.png")
+    call = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--scale", "2"]
+    assert main([*call, "--max-memory", "20000"]) == 1
+    a, b, last = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'in' / 'a.png'}: " in a
+    assert f"{tmp_path / 'in' / 'b.png'}: " in b
+    assert last == "srsdk: 0 done, 2 failed"
+
+
 def test_jobs_overlap_and_keep_their_order(tmp_path: Path) -> None:
     """As many jobs as threads run at the same time; outcomes come in the order of the jobs."""
     together = threading.Barrier(3, timeout=120)
@@ -195,7 +206,7 @@ def test_ctrl_c_counts_what_is_finished(tmp_path: Path) -> None:
     assert process.returncode == 130
     made = [name for name in names if (out / name).exists()]
     assert not (out / "0.png").exists()
-    assert f"srsdk: {len(made)} done, 0 failed" in error
+    assert f"srsdk: {len(made)} done, 0 failed, {5 - len(made)} not finished" in error
     assert [Path(line["source"]).name for line in lines(report)] == made == names[:2]
 
 
@@ -274,9 +285,11 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.usefixtures("ctrl_c")
-@pytest.mark.parametrize("with_signal", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_signals(tmp_path: Path, with_signal: str) -> None:
-    """A stopped run leaves only complete pictures; the next run upscales the rest."""
+@pytest.mark.parametrize(
+    ("with_signal", "times"), [("SIGINT", 1), ("SIGINT", 2), ("SIGTERM", 1), ("SIGKILL", 1)]
+)
+def test_signals(tmp_path: Path, with_signal: str, times: int) -> None:
+    """A stopped run leaves only complete pictures, and counts them; the next run does the rest."""
     names = [f"{index:03}.png" for index in range(60)]
     (tmp_path / "in").mkdir()
     for index, name in enumerate(names):
@@ -290,11 +303,18 @@ def test_signals(tmp_path: Path, with_signal: str) -> None:
         if out.is_dir() and len(list(out.glob("0*.png"))) >= 3:
             break
         time.sleep(0.02)
-    process.send_signal(getattr(signal, with_signal))
+    for _ in range(times):
+        process.send_signal(getattr(signal, with_signal))
+        time.sleep(0.01)
     _, error = process.communicate(timeout=300)
     if with_signal != "SIGKILL":
-        assert process.returncode == 130
-        assert "stopped" in error
+        assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[with_signal]
+        made = len(list(out.glob("0*.png")))
+        assert error.splitlines() == [
+            f"srsdk: {made} done, 0 failed, {60 - made} not finished",
+            "srsdk: stopped",
+        ]
+        assert len(lines(report)) == made
         assert not list(out.glob(".*"))
     for path in out.glob("0*.png"):
         with Image.open(path) as image:

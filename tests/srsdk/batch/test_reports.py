@@ -51,7 +51,7 @@ def test_other_files_are_not_appended_to(
     assert "is not a report of srsdk" in capsys.readouterr().err
     assert path.read_bytes() == content
     assert not (tmp_path / "out").exists()
-    with pytest.raises(srsdk.OutputError, match="choose another --report"):
+    with pytest.raises(srsdk.OutputError, match="choose another report="):
         append(path, LINE)
 
 

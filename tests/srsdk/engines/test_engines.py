@@ -15,13 +15,14 @@ import srsdk
 from srsdk import models
 from srsdk.engines import cpu, openvino, select
 from srsdk.engines.backends import BACKENDS
+from srsdk.options import Backend
 from tests import networks
 from tests.conftest import make_picture
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_a_foreign_rgb_model(tmp_path: Path, backend: str, channels_last: bool) -> None:
+def test_a_foreign_rgb_model(tmp_path: Path, backend: Backend, channels_last: bool) -> None:
     """Scale, layout and type are inferred from the graph; the expected result is nearest."""
     path = networks.nearest(tmp_path / "n.onnx", scale=3, channels_last=channels_last)
     picture = make_picture(90, 75)
@@ -33,7 +34,7 @@ def test_a_foreign_rgb_model(tmp_path: Path, backend: str, channels_last: bool) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_foreign_luma_model(tmp_path: Path, backend: str) -> None:
+def test_a_foreign_luma_model(tmp_path: Path, backend: Backend) -> None:
     """One channel means luma: the network upscales luma, and color is resized."""
     path = networks.nearest(tmp_path / "y.onnx", channels=1)
     gray = np.repeat(make_picture(40, 50)[:, :, :1], 3, axis=2)
@@ -47,7 +48,9 @@ def test_a_foreign_luma_model(tmp_path: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("size", [(20, 30), (48, 64), (130, 70)])
-def test_a_foreign_model_of_one_size(tmp_path: Path, backend: str, size: tuple[int, int]) -> None:
+def test_a_foreign_model_of_one_size(
+    tmp_path: Path, backend: Backend, size: tuple[int, int]
+) -> None:
     """A fixed input size accepts smaller and larger pictures; another tile is rejected."""
     path = networks.nearest(tmp_path / "f.onnx", size=(48, 64))
     picture = make_picture(*size)
@@ -59,7 +62,7 @@ def test_a_foreign_model_of_one_size(tmp_path: Path, backend: str, size: tuple[i
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_models_that_are_not_image_models(tmp_path: Path, backend: str) -> None:
+def test_models_that_are_not_image_models(tmp_path: Path, backend: Backend) -> None:
     """A classifier, a graph with five channels and an empty file are rejected with one message."""
     with pytest.raises(srsdk.ModelError, match="not an image model"):
         srsdk.Upscaler(networks.classifier(tmp_path / "c.onnx"), backend=backend)
@@ -72,7 +75,7 @@ def test_models_that_are_not_image_models(tmp_path: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
-def test_a_graph_that_the_library_refuses(tmp_path: Path, backend: str) -> None:
+def test_a_graph_that_the_library_refuses(tmp_path: Path, backend: Backend) -> None:
     """A file that parses but has an unknown operator: the library's reason is passed on."""
     whole = networks.nearest(tmp_path / "n.onnx").read_bytes()
     broken = tmp_path / "broken.onnx"
@@ -191,7 +194,7 @@ srsdk.Upscaler("gan_x2", backend=sys.argv[1])(np.zeros((9, 9, 3), np.uint8))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_phones_home(tmp_path: Path, backend: str) -> None:
+def test_nothing_phones_home(tmp_path: Path, backend: Backend) -> None:
     """Neither library connects to a server or leaves files in the home directory.
 
     srsdk's own cache is in the folder of `SRSDK_CACHE`.

@@ -120,12 +120,14 @@ def test_out_on_the_host() -> None:
         out = np.zeros((40, 60, 3), np.uint8)
         assert up(picture, out=out) is out
         np.testing.assert_array_equal(out, expected)
-        for wrong in (np.zeros((40, 60, 3)), np.zeros((40, 61, 3), np.uint8), [1]):
+        wrongs: tuple[Any, ...] = (np.zeros((40, 60, 3)), np.zeros((40, 61, 3), np.uint8), [1])
+        for wrong in wrongs:
             with pytest.raises(srsdk.PictureError, match=r"out is .*, expected a numpy array"):
                 up(picture, out=wrong)
         frozen = out.copy()
         frozen.flags.writeable = False
         with pytest.raises(srsdk.PictureError, match="read-only"):
             up(picture, out=frozen)
-        with pytest.raises(srsdk.UsageError, match="stream= goes with an array"):
-            up(picture, stream=3)
+        no_stream: Any = {"stream": 3}
+        with pytest.raises(srsdk.UsageError, match="stream= is for an array on a GPU"):
+            up(picture, **no_stream)

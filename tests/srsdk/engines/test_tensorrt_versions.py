@@ -90,14 +90,15 @@ def test_which_library_runs_a_plan(
             COMPATIBLE,
             {"lean": "11.3.0.1"},
             r"and later versions, installed is 11\.3\.0\.1: "
-            r"pip install 'tensorrt-lean-cu13==11\.4\.0\.106', or python -m export SOURCE .*"
+            r"pip install 'tensorrt-lean-cu13==11\.4\.0\.106', or in a checkout of srsdk, "
+            r"python -m export SOURCE .*"
             r"--target tensorrt --version-compatible --profiles 1x32x48 --force",
         ),
         # a version from a file is no part of a command
         (
             replace(COMPATIBLE, library_version="1'; echo '"),
             {"lean": "11.3.0.1"},
-            r"installed is 11\.3\.0\.1: pip install 'srsdk\[lean\]', or python",
+            r"installed is 11\.3\.0\.1: pip install 'srsdk\[lean\]', or in a checkout of srsdk, p",
         ),
         # only TensorRT has such plans
         (

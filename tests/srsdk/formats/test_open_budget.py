@@ -28,6 +28,7 @@ from srsdk.formats.manifest_fields import MAX_PROFILES
 from srsdk.formats.onnx_rewrite import mixed, with_float_boundary
 from srsdk.formats.protobuf import BYTES, VARINT, join
 from srsdk.manifest import MAX_TEXT_CHARACTERS, METADATA_KEY, parse_manifest, read_manifest
+from srsdk.options import Backend
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices, links")
 PADDING = b"\xa0\x06\x00"
@@ -225,7 +226,7 @@ def test_a_file_that_costs_too_much_is_refused_at_once(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_backend_opens_it(
-    tmp_path: Path, backend: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, backend: Backend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`Upscaler` and the command line refuse before the library is asked."""
     pytest.importorskip(backend)
@@ -333,7 +334,7 @@ def test_the_name_of_an_operator_stays_on_its_line() -> None:
     ids=["no input", "no pixels", "no text", "huge", "smaller"],
 )  # fmt: skip
 def test_graphs_that_are_no_network_of_pictures(
-    tmp_path: Path, backend: str, graph: bytes, said: str
+    tmp_path: Path, backend: Backend, graph: bytes, said: str
 ) -> None:
     """A ModelError, not the IndexError or ZeroDivisionError of the code that opens it."""
     pytest.importorskip(backend)

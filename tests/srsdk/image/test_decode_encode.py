@@ -151,7 +151,7 @@ def test_targets_that_cannot_be_written(tmp_path: Path, up: srsdk.Upscaler) -> N
     with pytest.raises(srsdk.OutputError, match="is not a folder"):
         up.upscale_file(source, tmp_path / "none" / "a.png")
     (tmp_path / "there.png").write_bytes(b"precious")
-    with pytest.raises(srsdk.OutputError, match=r"exists; --force"):
+    with pytest.raises(srsdk.OutputError, match=r"exists; overwrite=True"):
         up.upscale_file(source, tmp_path / "there.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(srsdk.OutputError, match="is a folder"):

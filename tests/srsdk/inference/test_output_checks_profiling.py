@@ -13,6 +13,7 @@ import srsdk
 from srsdk.engines.backends import BACKENDS
 from srsdk.engines.compiled.kernel_cache import cache_file, load, store
 from srsdk.inference.output_checks import EVERY_TILES, MAX_DRIFT, block_drift
+from srsdk.options import Backend
 from tests import networks
 from tests.conftest import Picture, make_picture
 from tests.fakes.engine import FakeEngine, FakeSlot, fake_manifest
@@ -51,7 +52,7 @@ def test_swapped_channels_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nan_is_detected(tmp_path: Path, backend: str) -> None:
+def test_nan_is_detected(tmp_path: Path, backend: Backend) -> None:
     """NaN in the output of a float model, before it becomes uint8."""
     path = networks.nan(tmp_path / "nan.onnx")
     with (
@@ -95,7 +96,7 @@ def test_the_shipped_models_are_healthy(model: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_profile_on_a_cpu(backend: str) -> None:
+def test_profile_on_a_cpu(backend: Backend) -> None:
     """Steps are plausible; calls outside the block are not recorded."""
     picture = make_picture(100, 100)
     with srsdk.Upscaler("gan_x2", backend=backend, tile=60) as up:

@@ -16,6 +16,7 @@ import pytest
 
 import srsdk
 from srsdk.engines.backends import BACKENDS
+from srsdk.options import Backend
 from tests.conftest import Picture, make_picture
 from tests.fakes.engine import FakeEngine, fake_manifest
 from tests.srsdk.test_upscaler import open_fake
@@ -50,7 +51,7 @@ def check_idle(up: srsdk.Upscaler) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_deadline_without_threads(backend: str) -> None:
+def test_a_deadline_without_threads(backend: Backend) -> None:
     """Whichever tile's thread is refused: one clear error, idle slots, and the next call works."""
     with srsdk.Upscaler("gan_x2", backend=backend, tile=24) as up:
         expected = up(PICTURE)
@@ -66,7 +67,7 @@ def test_a_deadline_without_threads(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_workers_without_threads(backend: str) -> None:
+def test_workers_without_threads(backend: Backend) -> None:
     """`submit` raises at once, runs nothing later, and works when threads are to be had."""
     with srsdk.Upscaler("gan_x2", backend=backend, tile=24) as up:
         expected = up(PICTURE)
@@ -153,7 +154,7 @@ def _let_waits_end() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not_finite(backend: str, value: float) -> None:
+def test_numbers_that_are_not_finite(backend: Backend, value: float) -> None:
     """In color or alpha, whichever way in: a PictureError before any work, with every backend."""
 
     def poisoned(shape: tuple[int, ...], channel: int = 0) -> Picture:

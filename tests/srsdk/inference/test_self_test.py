@@ -19,9 +19,10 @@ from srsdk.cli.main import main
 from srsdk.formats.probe import EQUAL_DB, SAMPLES, Agreement, Probe, picture, positions
 from srsdk.inference import self_test
 from srsdk.manifest import METADATA_KEY, parse_manifest, read_manifest
+from srsdk.options import Backend
 from srsdk.system import user_cache
 
-BACKENDS = ("openvino", "onnxruntime")
+BACKENDS: tuple[Backend, ...] = ("openvino", "onnxruntime")
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def test_manifest_round_trip() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", [n for n in models.shipped() if not n.endswith(".gpu")])
-def test_shipped_files_pass_on_this_machine(name: str, backend: str) -> None:
+def test_shipped_files_pass_on_this_machine(name: str, backend: Backend) -> None:
     """They pass on any processor."""
     try:
         up = srsdk.Upscaler(name, backend=backend, self_test=False)
@@ -205,7 +206,7 @@ def test_only_the_pass_of_this_file_counts(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_file_with_wrong_results(damaged: Path, cache: Path, backend: str) -> None:
+def test_a_file_with_wrong_results(damaged: Path, cache: Path, backend: Backend) -> None:
     """Every open raises the error with figures and a command; `except ModelError` catches it."""
     for _ in range(2):
         try:

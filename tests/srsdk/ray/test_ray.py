@@ -185,7 +185,7 @@ def test_a_report_is_no_picture(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "link.jsonl").symlink_to(photos / "01.png")
     for report in (photos / "01.png", out / "01.png", tmp_path / "link.jsonl"):
-        with pytest.raises(srsdk.UsageError, match="choose another --report"):
+        with pytest.raises(srsdk.UsageError, match="choose another report="):
             planning.plan([photos], out, model=MODEL, report=report)
     (tmp_path / "notes").write_text("precious\n")
     call = ["upscale", str(photos), "-o", str(out), "--ray", "--report", str(tmp_path / "notes")]

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import srsdk
+from srsdk.options import Backend
 from tests.conftest import Picture, make_picture
 from tests.fakes.engine import FakeEngine, fake_manifest
 from tests.srsdk.test_upscaler import open_fake
@@ -262,7 +263,7 @@ def test_two_threads_close_while_others_call() -> None:
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_cancelled_tasks_leave_the_slots_idle(backend: str) -> None:
+def test_cancelled_tasks_leave_the_slots_idle(backend: Backend) -> None:
     """200 tasks cancelled at random moments, in three ways; results in between are right.
 
     On a busy machine a task may be done before its timeout is looked at.
@@ -341,7 +342,7 @@ print("hits", hits)
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("deadline", ["deadline", "none"])
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_ctrl_c_at_random_moments(backend: str, deadline: str) -> None:
+def test_ctrl_c_at_random_moments(backend: Backend, deadline: str) -> None:
     """After each of them the next call is right."""
     call = [sys.executable, "-c", INTERRUPTED, backend, deadline]
     done = subprocess.run(call, capture_output=True, text=True, timeout=600)

@@ -136,7 +136,7 @@ def test_a_closed_stream_stops(gated: srsdk.Upscaler, engine: FakeEngine) -> Non
 def test_a_bad_picture_fails_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Earlier results come first, whether the picture or its source fails."""
     up = open_free(monkeypatch)
-    good, bad = make_picture(8, 8), np.zeros((4, 4, 2), np.uint8)
+    good, bad = make_picture(8, 8), np.zeros((4, 4, 5), np.uint8)
     seen: list[Picture] = []
     with pytest.raises(srsdk.PictureError, match="shape"):
         seen.extend(up.stream([good, good, bad, good]))  # a list keeps what it was given

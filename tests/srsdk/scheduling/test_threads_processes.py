@@ -13,11 +13,12 @@ import pytest
 
 import srsdk
 from srsdk.engines.backends import BACKENDS
+from srsdk.options import Backend
 from tests.conftest import Picture, make_picture
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_sixteen_threads_hammer_one_upscaler(backend: str) -> None:
+def test_sixteen_threads_hammer_one_upscaler(backend: Backend) -> None:
     """Concurrent calls, futures and streams of four sizes give the same results as serial calls."""
     sizes = [(31, 47), (64, 20), (20, 64), (50, 50)]
     pictures = [make_picture(*sizes[index % 4], seed=index) for index in range(16)]
@@ -79,7 +80,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_ctrl_c_after_another_thread_closed_it(backend: str) -> None:
+def test_ctrl_c_after_another_thread_closed_it(backend: Backend) -> None:
     """If another thread unloads OpenVINO's plugin, any signal causes a segmentation fault."""
     call = [sys.executable, "-c", SIGNAL, backend]
     result = subprocess.run(call, capture_output=True, text=True, timeout=600)
@@ -128,7 +129,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_processes(backend: str, tmp_path: Path) -> None:
+def test_processes(backend: Backend, tmp_path: Path) -> None:
     """A forked Upscaler raises instead of hanging; one opened in the child works, forked or not.
 
     The parent's Upscaler still works afterwards.

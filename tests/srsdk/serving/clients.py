@@ -22,13 +22,25 @@ def scope_of(
 ) -> dict[str, Any]:
     """Return what an ASGI server passes for a request."""
     raw = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers]
+    path, _, query = path.partition("?")
     return {
         "type": kind,
         "method": method,
         "path": path,
+        "query_string": query.encode("latin-1"),
         "headers": raw,
         "server": ("127.0.0.1", 7860),
     }
+
+
+def form(*parts: tuple[str, bytes] | tuple[str, bytes, str]) -> tuple[bytes, tuple[str, str]]:
+    """Return a form and its header; a part is (name, text), or (name, content, file name)."""
+    body = b""
+    for name, content, *files in parts:
+        file = "".join(f'; filename="{each}"' for each in files)
+        head = f'--B\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        body += head.encode() + content + b"\r\n"
+    return body + b"--B--\r\n", ("Content-Type", "multipart/form-data; boundary=B")
 
 
 class Connection:
@@ -71,9 +83,14 @@ class Connection:
         return int(self.sent[0]["status"])
 
     @property
+    def body(self) -> bytes:
+        """Body of the answer."""
+        return b"".join(message.get("body", b"") for message in self.sent[1:])
+
+    @property
     def error(self) -> str:
         """Sentence of the answer."""
-        return str(json.loads(self.sent[1]["body"])["error"])
+        return str(json.loads(self.body)["error"])
 
 
 def ask(app: Any, scope: dict[str, Any], connection: Connection | None = None) -> Connection:

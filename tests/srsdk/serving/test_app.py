@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import json
-import socket
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import srsdk
-from srsdk.serving import app as application
-from srsdk.serving.answers import SUFFIXES, Pictures, kind_of
-from srsdk.serving.app import MAX_ONGOING, Service, make_app
-from srsdk.serving.bodies import MAX_BYTES, Incoming
+from srsdk.options import PictureOptions
+from srsdk.serving.answers import KINDS, Pictures, Work, format_of
+from srsdk.serving.app import make_app
+from srsdk.serving.bodies import MAX_BYTES
+from srsdk.serving.http.door import Door
+from srsdk.serving.limits import MAX_ONGOING, Limits
 from tests.conftest import make_picture
 from tests.srsdk.serving.clients import (
     LOCAL,
@@ -40,7 +38,7 @@ from tests.srsdk.serving.clients import (
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
+def service() -> Iterator[Door]:
     """Open one service."""
     app = make_app("gan_x2")
     yield app
@@ -59,11 +57,11 @@ def small() -> bytes:
     return encoded(Image.fromarray(make_picture(20, 24)))
 
 
-def test_the_picture(service: Service, scratch: Path) -> None:
-    """The result equals the Upscaler's; no file is left."""
+def test_the_picture(service: Door, scratch: Path) -> None:
+    """The result equals the Upscaler's; no file is written."""
     answer = ask(service, scope_of(), Connection([small()[:100], small()[100:]]))
     assert answer.status == 200
-    with srsdk.Upscaler("gan_x2") as up, Image.open(io.BytesIO(answer.sent[1]["body"])) as image:
+    with srsdk.Upscaler("gan_x2") as up, Image.open(io.BytesIO(answer.body)) as image:
         np.testing.assert_array_equal(np.asarray(image), up(make_picture(20, 24)))
     assert list(scratch.iterdir()) == []
 
@@ -71,7 +69,7 @@ def test_the_picture(service: Service, scratch: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "accept", "status", "sentence"),
     [
-        (b"", "", 422, "picture is not a picture"),
+        (b"", "", 422, "the picture is empty"),
         (b"GET / HTTP/1.1", "", 422, "picture is not a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "", 422, "not a picture"),
         (bomb(30_000, 30_000), "", 422, "too large"),
@@ -85,7 +83,7 @@ def test_the_picture(service: Service, scratch: Path) -> None:
     ],
 )
 def test_bad_pictures(
-    service: Service, scratch: Path, body: bytes, accept: str, status: int, sentence: str
+    service: Door, scratch: Path, body: bytes, accept: str, status: int, sentence: str
 ) -> None:
     """Each is answered with one sentence, without a path of the server, and without a file left."""
     answer = ask(service, scope_of(headers=[LOCAL, ("Accept", accept)]), Connection([body]))
@@ -95,29 +93,40 @@ def test_bad_pictures(
     assert list(scratch.iterdir()) == []
 
 
-def test_forms_are_refused(service: Service) -> None:
-    """With the command that sends the file itself."""
-    form = ("Content-Type", "Multipart/Form-Data; boundary=x")
-    answer = ask(service, scope_of(headers=[LOCAL, form]), Connection([b"--x"]))
-    assert answer.status == 415
-    assert "--data-binary" in answer.error
-
-
-def test_other_requests(service: Service) -> None:
-    """/healthz, /info, and what is no POST."""
+def test_other_requests(service: Door) -> None:
+    """/healthz, /readyz, /info, and what is neither a route nor its method."""
     health = ask(service, scope_of("/healthz", method="GET"))
-    assert (health.status, json.loads(health.sent[1]["body"])["model"]) == (200, "gan_x2")
-    info = ask(service, scope_of("/info", method="GET"))
-    assert json.loads(info.sent[1]["body"])["scale"] == 2
-    other = ask(service, scope_of(method="DELETE"))
-    assert other.status == 405
-    assert (b"allow", b"POST") in other.sent[0]["headers"]
+    assert (health.status, json.loads(health.body)["model"]) == (200, "gan_x2")
+    assert ask(service, scope_of("/readyz", method="GET")).status == 200
+    info = json.loads(ask(service, scope_of("/info", method="GET")).body)
+    assert (info["scale"], info["backend"], info["limits"]["queue"]) == (
+        *(2, service.service.up.backend),
+        MAX_ONGOING,
+    )
+    for path, method, status in (("/", "DELETE", 405), ("/info", "POST", 405), ("/x", "GET", 404)):
+        other = ask(service, scope_of(path, method=method))
+        assert other.status == status
+        assert other.error
+    assert (b"allow", b"GET, POST") in ask(service, scope_of(method="PUT")).sent[0]["headers"]
+    start = ask(service, scope_of(method="GET"))
+    assert (start.status, (b"location", b"/docs") in start.sent[0]["headers"]) == (307, True)
     socket_ = ask(service, scope_of(kind="websocket"))
     assert socket_.sent == [{"type": "websocket.close", "code": 1008}]
 
 
+def test_other_names(repository: Path) -> None:
+    """Only probes, which know a container by its address, may use any name."""
+    app = make_app("gan_x2", hosts=["example.com"])
+    try:
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/info", 421), ("/docs", 421)):
+            assert ask(app, scope_of(path, method="GET")).status == status
+        assert ask(app, scope_of("/info", [("Host", "example.com:80")], "GET")).status == 200
+    finally:
+        app.close()
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/info"])
-def test_pages_of_others_are_refused(service: Service, path: str) -> None:
+def test_pages_of_others_are_refused(service: Door, path: str) -> None:
     """Before the body is read."""
     connection = Connection([small()])
     foreign = [LOCAL, ("Origin", "http://evil.example")]
@@ -126,7 +135,7 @@ def test_pages_of_others_are_refused(service: Service, path: str) -> None:
 
 
 @pytest.mark.parametrize("length", [str(MAX_BYTES + 1), "9" * 30])
-def test_a_large_body_is_refused_before_reading(service: Service, length: str) -> None:
+def test_a_large_body_is_refused_before_reading(service: Door, length: str) -> None:
     """As its Content-Length says."""
     connection = Connection([b"x"])
     headers = [LOCAL, ("Content-Length", length)]
@@ -134,7 +143,7 @@ def test_a_large_body_is_refused_before_reading(service: Service, length: str) -
     assert connection.received == 0
 
 
-def test_chunks_end_at_the_limit(service: Service) -> None:
+def test_chunks_end_at_the_limit(service: Door) -> None:
     """Not a byte more is kept; the same bytes within it are read to the end."""
     part = bytes(MAX_BYTES // 4)
     assert ask(service, scope_of(), Connection([part] * 4)).status == 422
@@ -144,35 +153,45 @@ def test_chunks_end_at_the_limit(service: Service) -> None:
 
 
 def test_a_client_that_goes(scratch: Path) -> None:
-    """While it sends or waits: the work stops early, and its folder is removed."""
+    """While it sends or waits: the work stops early, and nothing is left."""
     body = encoded(Image.fromarray(make_picture(360, 360)))
-    app = make_app("gan_x4", tile=32, threads=1)
+    app, tiles = make_app("gan_x4", tile=32, threads=1), []
+    upscale_file = app.service.up.upscale_file
+
+    def counted(*pair: Any, progress: Any, **others: Any) -> None:
+        def count(done: int, total: int) -> None:
+            tiles.append((done, total))
+            progress(done, total)
+
+        upscale_file(*pair, progress=count, **others)
+
+    app.service.up.upscale_file = counted
     try:
         assert ask(app, scope_of(), Connection([body[:50], None])).status == 499
-        began_s = time.monotonic()
+        assert tiles == []
         assert ask(app, scope_of(), Connection([body], stays=False)).status == 499
-        assert list(scratch.iterdir()) == []
-        left_s = time.monotonic() - began_s
-        began_s = time.monotonic()
-        assert ask(app, scope_of(), Connection([body])).status == 200
-        assert left_s < (time.monotonic() - began_s) / 2
+        app.service._pool.shutdown(wait=True)
+        assert len(tiles) < 20
+        assert app.service.ongoing == app.service.waiting == 0
     finally:
         app.close()
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_cancelled_request(scratch: Path) -> None:
-    """As Ray Serve and timeouts of servers cancel it: the folder is gone after a few tiles."""
+    """As Ray Serve and timeouts of servers cancel it: the work stops after a few tiles."""
     app = make_app("gan_x4", tile=32, threads=1)
     body = encoded(Image.fromarray(make_picture(360, 360)))
 
     async def run() -> None:
         connection = Connection([body])
-        task = asyncio.create_task(app.respond(scope_of(), connection.receive))
-        while not list(scratch.iterdir()) and not task.done():
+        task = asyncio.create_task(app(scope_of(), connection.receive, connection.send))
+        while not connection.received or app.service.waiting:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert app.service.ongoing == 0
 
     try:
         asyncio.run(run())
@@ -182,40 +201,22 @@ def test_a_cancelled_request(scratch: Path) -> None:
 
 
 def test_a_deadline(scratch: Path) -> None:
-    """A picture that takes too long ends with 504, and its folder is removed."""
-    budget = srsdk.Budget(seconds=60)
-    app = make_app("gan_x4", tile=32, threads=1, budget=budget)
-    budget.seconds = 0.3  # from now on: opening takes its time on a busy machine
+    """A picture that takes too long ends with 504, in work or while it waits for its turn."""
+    app = make_app("gan_x4", tile=32, threads=1, limits=Limits(seconds=0.3))
+    body = encoded(Image.fromarray(make_picture(700, 700)))
+
+    async def run() -> list[Connection]:
+        some = [Connection([body]) for _ in range(app.service.up.ahead + 2)]
+        await asyncio.gather(*(app(scope_of(), each.receive, each.send) for each in some))
+        return some
+
     try:
-        body = encoded(Image.fromarray(make_picture(700, 700)))
-        answer = ask(app, scope_of(), Connection([body]))
-        assert answer.status == 504
-        assert "0.3 s" in answer.error
+        for answer in asyncio.run(run()):
+            assert answer.status == 504
+            assert "0.3 s" in answer.error
     finally:
         app.close()
     assert list(scratch.iterdir()) == []
-
-
-def test_many_at_a_time(service: Service) -> None:
-    """Beyond the limit they are refused at once; a slow sender does not stop the others."""
-
-    async def run() -> tuple[int, int, list[int]]:
-        slow = [Connection([b"x", b"x"], delay_s=0.4) for _ in range(MAX_ONGOING - 1)]
-        tasks = [asyncio.create_task(service.respond(scope_of(), each.receive)) for each in slow]
-        await asyncio.sleep(0.05)
-        good = await service.respond(scope_of(), Connection([small()]).receive)
-        last = asyncio.create_task(
-            service.respond(scope_of(), Connection([b"x"], delay_s=9).receive)
-        )
-        await asyncio.sleep(0.05)
-        full = await service.respond(scope_of(), Connection([small()]).receive)
-        last.cancel()
-        return good.status, full.status, [(await task).status for task in tasks]
-
-    good, full, others = asyncio.run(run())
-    assert (good, full) == (200, 503)
-    assert set(others) == {422}
-    assert ask(service, scope_of(), Connection([small()])).status == 200
 
 
 def test_the_lifespan_closes() -> None:
@@ -239,34 +240,34 @@ def test_the_lifespan_closes() -> None:
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
-        ("", "image/png"),
-        ("text/html, image/jpeg;q=0.9", "image/jpeg"),
-        ("image/png;q=0, image/webp", "image/webp"),
-        ("image/png;q=0.000,image/jpeg;q=0", "image/png"),
-        ("IMAGE/WEBP", "image/webp"),
-        (";;;,,;q=,image", "image/png"),
-        ("image/jpeg;q=0.5;q=x", "image/jpeg"),
+        ("", "png"),
+        ("text/html, image/jpeg;q=0.9", "jpeg"),
+        ("image/png;q=0, image/webp", "webp"),
+        ("image/png;q=0.000,image/jpeg;q=0", "png"),
+        ("IMAGE/WEBP", "webp"),
+        (";;;,,;q=,image", "png"),
+        ("image/jpeg;q=0.5;q=x", "jpeg"),
     ],
 )
 def test_accept(accept: str, kind: str) -> None:
     """The first supported format that is not excluded; otherwise PNG."""
-    assert kind_of(accept) == kind
+    assert format_of(accept) == kind
 
 
 @given(st.text(st.characters(max_codepoint=255)))
 def test_any_accept(accept: str) -> None:
     """Whatever stands in the header, the result is a format that can be written."""
-    assert kind_of(accept) in SUFFIXES
+    assert format_of(accept) in KINDS
 
 
-def test_any_body(service: Service) -> None:
+def test_any_body(service: Door) -> None:
     """A body is a picture or a sentence, never another exception."""
-    pictures = Pictures(service._up)
-    whole = small()
+    pictures = Pictures(service.service.up)
+    whole, png = small(), PictureOptions(format="png")
 
     @given(st.one_of(st.binary(max_size=200), st.integers(0, len(whole)).map(lambda n: whole[:n])))
     def check(body: bytes) -> None:
-        answer = pictures.answer(body, {"accept": "image/png"})
+        answer = pictures.answer(Work(body, png, 60))
         assert answer.status in (200, 422)
 
     check()
@@ -280,63 +281,6 @@ def test_a_model_that_cannot_be_opened() -> None:
     assert threading.active_count() == before
 
 
-@contextmanager
-def listening(app: Any) -> Iterator[int]:
-    """Serve an application with uvicorn, and yield its port."""
-    uvicorn: Any = pytest.importorskip("uvicorn", reason="needs uvicorn, of srsdk[demo] or [serve]")
-    importlib.import_module("uvicorn.lifespan.on")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join()
-
-
-def exchange(port: int, head: str, *parts: bytes, delay_s: float = 0) -> str:
-    """Send a request as bytes, and return the answer up to its end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
-        for part in parts:
-            connection.sendall(part)
-            time.sleep(delay_s)
-        found = b""
-        while part := connection.recv(1 << 16):
-            found += part
-    return found.decode("latin-1")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_over_http(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same with a real server: limits, headers, a slow body, and a picture among them."""
-    monkeypatch.setattr(application, "Incoming", _Hasty)
-    body = small()
-    with listening(make_app("gan_x2")) as port:
-        head = f"POST / HTTP/1.1\nHost: 127.0.0.1:{port}\nConnection: close"
-        good = exchange(port, f"{head}\nContent-Length: {len(body)}", body)
-        assert good.startswith("HTTP/1.1 200")
-        assert "content-type: image/png" in good
-        assert " 413 " in exchange(port, f"{head}\nContent-Length: {MAX_BYTES + 1}")
-        assert " 403 " in exchange(port, f"{head}\nContent-Length: 1\nOrigin: http://evil.example")
-        assert " 408 " in exchange(port, f"{head}\nContent-Length: 9", b"x", b"x", delay_s=0.2)
-        assert " 400 " in exchange(port, f"{head}\nContent-Length: x")
-        chunk = b"%x\r\n%s\r\n" % (len(body), body)
-        good = exchange(port, f"{head}\nTransfer-Encoding: chunked", chunk, b"0\r\n\r\n")
-        assert good.startswith("HTTP/1.1 200")
-        upgrade = "Connection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13"
-        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-        answer = exchange(port, f"GET / HTTP/1.1\nHost: 127.0.0.1:{port}\n{upgrade}\n{key}")
-        assert not answer.startswith("HTTP/1.1 101")
-    assert list(scratch.iterdir()) == []
-
-
-class _Hasty(Incoming):
-    def __init__(self, scope: Any, receive: Any) -> None:
-        super().__init__(scope, receive, seconds=0.3)
-
-
 HEADERS: list[Headers] = [
     [LOCAL, ("Content-Type", "x" * 60_000)],
     [LOCAL, ("Accept", "," * 60_000)],
@@ -344,6 +288,6 @@ HEADERS: list[Headers] = [
 
 
 @pytest.mark.parametrize("headers", HEADERS)
-def test_long_headers(service: Service, headers: Headers) -> None:
+def test_long_headers(service: Door, headers: Headers) -> None:
     """They are no reason to refuse a picture."""
     assert ask(service, scope_of(headers=headers), Connection([small()])).status == 200

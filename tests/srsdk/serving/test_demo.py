@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,60 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
+def all_models() -> Iterator[str]:
+    """Serve the page with all shipped models."""
+    pytest.importorskip("gradio", reason="needs srsdk[demo]: pip install 'srsdk[demo]'")
+    from srsdk.serving import demo
+
+    with demo.serve() as found:
+        yield found
+    gc.collect()
+
+
+@pytest.fixture
 def browser_page() -> Iterator[Any]:
     """Open a window of a real Chromium."""
     with window() as page:
         yield page
+
+
+SHOWN = """
+() => {
+    const images = [...document.querySelectorAll("#slider img")];
+    return images.length >= 2 && images.every((each) => each.complete && each.naturalWidth)
+        && document.querySelector("#slider").clientHeight > 100;
+}
+"""
+"""Both pictures are loaded and have their place."""
+
+
+def finished(page: Any) -> str:
+    """Wait for a result, and return the sentence that comes with it."""
+    page.wait_for_function("document.querySelector('#message').innerText.trim().endsWith(' ms')")
+    page.wait_for_function(SHOWN)
+    return str(page.locator("#message").inner_text())
+
+
+def png(height: int, width: int) -> bytes:
+    """Return a picture file."""
+    buffer = io.BytesIO()
+    Image.fromarray(make_picture(height, width)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def downloaded(page: Any, path: Path) -> str:
+    """Save the result, and return its name."""
+    with page.expect_download() as waiting:
+        page.locator("#result").click()
+    waiting.value.save_as(path)
+    return str(waiting.value.suggested_filename)
+
+
+def shoot(page: Any, name: str) -> None:
+    """Write a picture for the documentation, if `SRSDK_SCREENSHOTS` names its folder."""
+    folder = os.environ.get("SRSDK_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / name), type="jpeg", quality=85)
 
 
 @pytest.mark.slow
@@ -60,12 +111,8 @@ def test_drop_wait_slide_download(address: str, browser_page: Any, tmp_path: Pat
     page, hosts = browser_page, set()
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     page.goto(address)
-    picture, buffer = make_picture(90, 120), io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    drop(page, buffer.getvalue(), "photo.png")
-    page.wait_for_function("document.querySelector('#time textarea').value.includes('ms')")
-    assert "120×90 to 240×180" in page.locator("#time textarea").input_value()
-    page.wait_for_function("document.querySelectorAll('#slider img').length >= 2")
+    drop(page, png(90, 120), "photo.png")
+    assert "120×90 to 240×180" in finished(page)
     handle = page.locator("#slider .outer").first
     before = handle.bounding_box()
     middle = (before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
@@ -75,16 +122,79 @@ def test_drop_wait_slide_download(address: str, browser_page: Any, tmp_path: Pat
     page.mouse.up()
     after = handle.bounding_box()
     assert after["x"] < before["x"] - 60
-    shots = os.environ.get("SRSDK_SCREENSHOTS")
-    if shots:
-        page.screenshot(path=str(Path(shots) / "demo.png"))
-    with page.expect_download() as waiting:
-        page.locator("#result a").first.click()
-    waiting.value.save_as(tmp_path / "result.png")
+    assert downloaded(page, tmp_path / "result.png") == "photo_x2.png"
     with srsdk.Upscaler("gan_x2") as up, Image.open(tmp_path / "result.png") as result:
-        np.testing.assert_array_equal(np.asarray(result), up(picture))
-    assert waiting.value.suggested_filename == "photo_x2.png"
+        np.testing.assert_array_equal(np.asarray(result), up(make_picture(90, 120)))
     assert hosts <= {"127.0.0.1", None}
+
+
+@pytest.mark.slow
+def test_models_and_scales(all_models: str, browser_page: Any, tmp_path: Path) -> None:
+    """Kinds of picture have their models; another choice computes the same picture again."""
+    page = browser_page
+    page.goto(all_models)
+    drop(page, png(60, 80), "photo.png")
+    assert "80×60 to 320×240" in finished(page)
+    for scale, size in (("×3", "240×180"), ("×2", "160×120")):
+        page.locator("#scale label", has_text=scale).click()
+        page.locator("#message", has_text=f"to {size}").wait_for()
+    for label, kind in (("compressed", "compressed"), ("drawings", "drawing")):
+        page.locator("#kind input").click()
+        page.get_by_role("option", name=label).click()
+        finished(page)
+        with srsdk.Chain.of(kind, 2 if kind == "compressed" else 4) as chain:
+            expected = chain(make_picture(60, 80), options=srsdk.PictureOptions(scale=2))
+        wait_for_download(page, tmp_path / f"{kind}.png", expected)
+
+
+def wait_for_download(page: Any, path: Path, expected: Any) -> None:
+    """Download until the result is the expected one: the page shows no other sign of it."""
+    until_s = time.monotonic() + 60
+    while True:
+        assert downloaded(page, path) == "photo_x2.png"
+        with Image.open(path) as result:
+            if np.array_equal(np.asarray(result), expected):
+                return
+        assert time.monotonic() < until_s
+        page.wait_for_timeout(200)
+
+
+@pytest.mark.slow
+def test_the_example_on_a_desktop(all_models: str, browser_page: Any) -> None:
+    """One click shows the slider, whole; this is the picture in the documentation."""
+    page = browser_page
+    page.set_viewport_size({"width": 1120, "height": 760})
+    page.goto(all_models)
+    page.locator("#example button").click()
+    assert "192×192 to 768×768" in finished(page)
+    assert in_view(page, "#slider")
+    shoot(page, "demo.jpg")
+
+
+@pytest.mark.slow
+def test_the_example_on_a_phone(all_models: str, browser_page: Any) -> None:
+    """The result stands above the fold of a screen of 390x844 pixels, with its download."""
+    page = browser_page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(all_models)
+    page.locator("#example button").wait_for()
+    for part in ("#kind", "#scale", "#picture", "#example", "#message"):
+        assert in_view(page, part)
+    page.locator("#example button").click()
+    finished(page)
+    for part in ("#slider", "#message", "#result"):
+        assert in_view(page, part)
+    assert page.evaluate("[scrollX, scrollY]") == [0, 0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(page, "demo-phone.jpg")
+
+
+def in_view(page: Any, part: str) -> bool:
+    """Whether a part of the page is seen whole without scrolling."""
+    box, view = page.locator(part).first.bounding_box(), page.viewport_size
+    inside = box["x"] >= 0 and box["y"] >= 0
+    right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+    return bool(inside and right <= view["width"] and bottom <= view["height"])
 
 
 def stored() -> list[Path]:
@@ -133,13 +243,11 @@ def test_a_rebound_name(address: str, browser_page: Any) -> None:
 @pytest.mark.slow
 def test_under_both_names(address: str, browser_page: Any) -> None:
     """The page works as localhost, too; a link on another site leads to it."""
-    page, picture = browser_page, io.BytesIO()
-    Image.fromarray(make_picture(20, 30)).save(picture, "PNG")
+    page = browser_page
     for name in ("127.0.0.1", "localhost"):
         page.goto(address.replace("127.0.0.1", name))
-        drop(page, picture.getvalue(), "photo.png")
-        page.wait_for_function("document.querySelector('#time textarea').value.includes('ms')")
-        page.wait_for_function("document.querySelectorAll('#slider img').length >= 2")
+        drop(page, png(20, 30), "photo.png")
+        finished(page)
     with another_site() as port:
         page.goto(f"http://{EVIL}:{port}/")
         page.set_content(f'<a id="link" href="{address}">the demo</a>')
@@ -162,18 +270,23 @@ def test_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, addres
 
 
 @pytest.mark.slow
-def test_a_bad_picture_shows_a_message(address: str, browser_page: Any) -> None:
-    """The page shows the error and keeps working."""
-    page, buffer = browser_page, io.BytesIO()
+def test_a_bad_picture_shows_one_message(address: str, browser_page: Any) -> None:
+    """The error stands once on the page, which keeps working."""
+    page = browser_page
     page.goto(address)
-    Image.fromarray(make_picture(64, 64)).save(buffer, "PNG")
-    drop(page, buffer.getvalue()[:2000], "cut.png")
-    toast = page.locator(".toast-body").first
-    toast.wait_for()
-    assert "cut.png is damaged" in toast.inner_text()
-    page.goto(address)
-    drop(page, buffer.getvalue(), "whole.png")
-    page.wait_for_function("document.querySelector('#time textarea').value.includes('ms')")
+    drop(page, png(20, 30), "good.png")
+    finished(page)
+    page.locator("#picture button[aria-label='Remove Image']").click()
+    drop(page, png(64, 64)[:2000], "cut.png")
+    alert = page.locator("[role=alert]", has_text="cut.png is damaged")
+    alert.wait_for()
+    page.wait_for_timeout(500)
+    assert alert.count() == 1
+    assert page.locator("body").inner_text().lower().count("damaged") == 1
+    assert page.locator(".toast-body, .error:not([role=alert])").count() == 0
+    assert page.locator("#slider img").count() == 0
+    page.locator("#example button").click()
+    assert "192×192 to 384×384" in finished(page)
 
 
 def test_without_gradio(

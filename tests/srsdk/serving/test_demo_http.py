@@ -84,7 +84,7 @@ def upload(address: str, data: bytes, name: str = "photo.png", **headers: str) -
 def upscale(address: str, path: str) -> dict[str, Any]:
     """Upscale an upload as the page does, and return the last event."""
     session = secrets.token_hex(6)
-    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
+    data = ["gan_x2", 2, {"path": path, "meta": {"_type": "gradio.FileData"}}]
     event = {"data": data, "fn_index": 0, "session_hash": session}
     status, text = call(
         f"{address}{API}queue/join",
@@ -99,6 +99,11 @@ def upscale(address: str, path: str) -> dict[str, Any]:
             if message.get("msg") == "process_completed":
                 return message
     raise AssertionError("no end")
+
+
+def shown(end: dict[str, Any]) -> Any:
+    """Return what slider, download, message and state become."""
+    return end["output"]["data"]
 
 
 PATHS = [
@@ -200,13 +205,15 @@ def test_visitors_at_the_same_time(address: str) -> None:
         ends = list(pool.map(lambda path: upscale(address, path), uploads))
     with srsdk.Upscaler("gan_x2") as up:
         for picture, end in zip(pictures, ends, strict=False):
-            path = end["output"]["data"][2]["path"]
+            path = shown(end)[1]["value"]["path"]
             assert Path(path).name == "photo_x2.png"
             with Image.open(path) as result:
                 np.testing.assert_array_equal(np.asarray(result), up(picture))
     for sentence, end in zip(bad.values(), ends[len(pictures) :], strict=True):
-        assert sentence in end["output"]["error"]
-        assert str(kept()) not in end["output"]["error"]
+        slider, _, message, _ = shown(end)
+        assert slider is None
+        assert sentence in message
+        assert str(kept()) not in message
     assert not [path for path in kept().glob("result-*") if not list(path.iterdir())]
 
 
@@ -243,11 +250,12 @@ class _Large(Path):
 
 def test_a_large_result_is_shown_smaller(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is whole; what lies under the slider is reduced."""
-    from srsdk.serving import demo
+    from srsdk.serving import page
 
-    monkeypatch.setattr(demo, "PREVIEW_PX", 5_000)
+    monkeypatch.setattr(page, "PREVIEW_PX", 5_000)
     end = upscale(address, upload(address, encoded(Image.fromarray(make_picture(100, 50)))))
-    slider, text, file = end["output"]["data"]
+    slider, button, text, _ = shown(end)
+    file = button["value"]
     assert "50×100 to 100×200" in text
     sizes = []
     for path in (*(each["path"] for each in slider), file["path"]):

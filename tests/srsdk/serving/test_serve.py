@@ -22,6 +22,7 @@ import srsdk
 from srsdk.ray import cluster
 from srsdk.serving.bodies import MAX_BYTES
 from tests.conftest import make_picture
+from tests.srsdk.serving.clients import form
 
 # Ray itself leaves resources open and calls deprecated functions
 pytestmark = [
@@ -84,15 +85,21 @@ def test_pictures_at_the_same_time(service: Any) -> None:
                 np.testing.assert_array_equal(np.asarray(image), up(picture))
     status, body = answers[-1]
     assert status == 422
-    assert json.loads(body)["error"].startswith("picture is not a picture that Pillow can read")
+    assert json.loads(body)["error"].startswith("the picture is not a picture that Pillow can")
 
 
 def test_formats_and_methods(service: Any) -> None:
-    """The Accept header sets the format; GET is rejected."""
+    """The Accept header or an option sets the format; a form is taken, another method is not."""
     status, body = call("/", png(make_picture(8, 8)), "text/html, image/jpeg;q=0.9")
     assert status == 200
     assert body[:3] == b"\xff\xd8\xff"
-    assert call("/")[0] == 405
+    body, (name, kind) = form(("format", b"webp"), ("image", png(make_picture(8, 8)), "a.png"))
+    status, body = call("/", body, **{name: kind})
+    assert (status, body[8:12]) == (200, b"WEBP")
+    assert call("/?format=bmp", png(make_picture(8, 8)))[0] == 422
+    assert call("/info", b"x")[0] == 405
+    assert call("/none")[0] == call("/metrics")[0] == 404
+    assert b"swagger" in call("/docs")[1]
 
 
 def test_pages_of_others_are_refused(service: Any) -> None:

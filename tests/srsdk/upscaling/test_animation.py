@@ -165,7 +165,7 @@ def test_a_target_that_appears_meanwhile_is_kept(tmp_path: Path, suffix: str) ->
     def write(*_: int) -> None:
         target.write_bytes(b"theirs")
 
-    with pytest.raises(srsdk.OutputError, match="exists; --force"):
+    with pytest.raises(srsdk.OutputError, match="exists; overwrite=True"):
         files.upscale_file((NEAREST,), source, target, call=Call(write))
     assert target.read_bytes() == b"theirs"
     files.upscale_file((NEAREST,), source, target, overwrite=True, call=Call(write))

@@ -14,7 +14,10 @@ import numpy.typing as npt
 from av.codec.context import Flags
 from av.video.reformatter import Interpolation
 
+from srsdk.video.streams import subtitles
+
 HEIGHT, WIDTH = 48, 80
+CONVERTED = (".mp4", ".mov")
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -109,21 +112,28 @@ def _chapter(number: int, start: int, end: int, title: str) -> Any:
 
 
 def _add_subtitles(container: Any, path: Path) -> Any:
-    """Add a text stream by copying one from a .srt file."""
+    """Add a text stream by copying one from a .srt file, or converting it for MP4."""
     text = path.with_suffix(".srt")
     text.write_text("1\n00:00:00,200 --> 00:00:00,600\nBonjour\n", encoding="utf-8")
     with av.open(str(text)) as source:
-        stream = container.add_stream_from_template(source.streams.subtitles[0])
+        original = source.streams.subtitles[0]
+        if path.suffix in CONVERTED:
+            stream = subtitles.add(container, original, "mov_text")
+        else:
+            stream = container.add_stream_from_template(original)
     stream.metadata["language"] = "fra"
     return stream
 
 
 def _mux_subtitle(container: Any, stream: Any, pts: list[int]) -> None:
     with av.open(str(Path(container.name).with_suffix(".srt"))) as source:
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = stream
-                container.mux(packet)
+        found = [packet for packet in source.demux() if packet.size]
+        if stream.codec_context.name == "mov_text":
+            original = source.streams.subtitles[0]
+            found = list(subtitles.Converter(original, stream, container.name).packets(found))
+        for packet in found:
+            packet.stream = stream
+            container.mux(packet)
 
 
 def _mux_tone(container: Any, stream: Any, seconds: float) -> None:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import random
 import shutil
 import sys
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ BARE = {"sound": False, "subtitles": False, "chapters": False}
 KINDS: dict[str, dict[str, Any]] = {
     "mkv": {},
     "mp4": {"subtitles": False},
+    "mov": {},
     "webm": {"codec": "libvpx-vp9", "sound": False, "subtitles": False},
     "avi": {"codec": "mpeg4", "subtitles": False, "chapters": False},
     "ts": {"subtitles": False, "chapters": False},
@@ -81,14 +84,27 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def outcome(source: Path, target: Path) -> str:
-    """Return `done` or the error's message; anything but an error of one sentence is raised."""
+class OnePass(io.FileIO):
+    """A file that cannot be read again, as a pipe."""
+
+    def seekable(self) -> bool:
+        """Return False."""
+        return False
+
+
+def outcome(source: Path, target: Path, way: str) -> str:
+    """Return `done` or the error's message; anything but an error of one sentence is raised.
+
+    `way` is `name`, or `pipe` to read the video once, or `y4m` to write frames into memory.
+    """
     up: Any = Nearest()
     try:
-        transcode.upscale(up, source, target)
+        with ExitStack() as stack:
+            given: Any = stack.enter_context(OnePass(source)) if way == "pipe" else source
+            transcode.upscale(up, given, io.BytesIO() if way == "y4m" else target, drop=True)
     except (PictureError, OutputError) as error:
         return str(error)
-    target.unlink()
+    target.unlink(missing_ok=way == "y4m")
     return "done"
 
 
@@ -112,7 +128,8 @@ def main() -> None:
         source = work / f"in{original.suffix}"
         source.write_bytes(damaged(original.read_bytes(), chance))
         report({"number": number, "name": original.name})
-        said = outcome(source, work / "out.mkv")
+        way = chance.choice(("name", "name", "pipe", "y4m"))
+        said = outcome(source, work / chance.choice(("out.mkv", "out.mp4")), way)
         left = sorted(path.name for path in work.iterdir() if path != source)
         report({"number": number, "said": said, "left": left})
         shutil.rmtree(work)

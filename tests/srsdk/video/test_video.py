@@ -229,10 +229,10 @@ def test_errors_come_before_any_work(tmp_path: Path, up: srsdk.Upscaler) -> None
     assert "not a writable folder" in refused(up, source, tmp_path / "text.mkv" / "a.mkv")
     assert "no video encoder" in refused(up, source, out / "a.mkv", codec="libx999")
     assert "encodes audio" in refused(up, source, out / "a.mkv", codec="aac")
-    assert "use .mkv, which holds everything" in refused(up, source, out / "a.mp4")
+    assert "use .mkv, which holds everything" in refused(up, source, out / "a.nope")
     assert "own result" in refused(up, source, source, overwrite=True)
     (out / "a.mkv").write_text("precious")
-    assert "--force" in refused(up, source, out / "a.mkv")
+    assert "overwrite=True" in refused(up, source, out / "a.mkv")
     assert (out / "a.mkv").read_text() == "precious"
 
 

@@ -137,8 +137,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty.mkv": (lambda path: text(path, ""), "not a video"),
     "text.txt": (lambda path: text(path, "Call me Ishmael.\n" * 999), "not a video"),
     "text.mkv": (lambda path: text(path, "Call me Ishmael.\n" * 999), "not a video"),
-    "picture.png": (picture, "pictures are for `srsdk upscale`"),
-    "picture.mp4": (picture, "pictures are for `srsdk upscale`"),
+    "picture.png": (picture, "is a PNG picture; its frames, times and transparency are kept by: "),
+    "picture.mp4": (picture, "is a PNG picture; its frames, times and transparency are kept by: "),
     "list.m3u8": (lambda path: text(path, M3U.format("http://192.0.2.1/a.ts")), "not a video"),
     "list.ts": (lambda path: text(path, M3U.format("file:///dev/zero")), "not a video"),
     "list.ffconcat": (
@@ -152,7 +152,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "large.avi": (header_size, "a frame of more than 178,956,970 pixels"),
     "large.ivf": (lambda path: vp8(path, HUGE), "a frame of more than 178,956,970 pixels"),
     "largest.ivf": (lambda path: vp8(path, 16383), "a frame of more than 178,956,970 pixels"),
-    "large.gif": (lambda path: gif(path, HUGE), "a frame of more than 178,956,970 pixels"),
+    "large.gif": (lambda path: gif(path, HUGE), "is a GIF picture"),
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 import srsdk
 from srsdk.cli.main import main
 from srsdk.system import durable
-from srsdk.video import parts, transcode
+from srsdk.video import parts, pipeline, transcode
 from tests.srsdk.video import clips
 from tests.srsdk.video.clips import Clip
 
@@ -244,15 +244,15 @@ STATES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_state(
     damage: str, stopped: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A damaged run.json is one sentence that names --force, and --force works."""
+    """A damaged run.json is an error of two lines that names --force, and --force works."""
     state = stopped / "run.json"
     state.write_bytes(STATES[damage](state.read_bytes()))
     target = stopped.with_name("out.mkv")
     call = ["video", str(source), str(target), "--model", "gan_x2", "--codec", "ffv1"]
     assert main([*call, "--resume"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    _, error, usage = capsys.readouterr().err.splitlines()
     assert "run.json is damaged or missing; --force" in error
+    assert usage.startswith("usage: ")
     assert main([*call, "--force"]) == 0
     assert sorted(path.name for path in target.parent.iterdir()) == ["out.mkv"]
 
@@ -262,7 +262,7 @@ def test_a_state_without_a_run(stopped: Path, up: srsdk.Upscaler, source: Path) 
     (stopped / "run.json").unlink()
     target = stopped.with_name("out.mkv")
     for options in ({"resume": True}, {}):
-        with pytest.raises(srsdk.UsageError, match="--force"):
+        with pytest.raises(srsdk.UsageError, match="overwrite=True"):
             run(up, source, target, **options)
     assert (stopped / "000000.nut").exists()
     assert run(up, source, target, overwrite=True).computed == FRAMES
@@ -274,7 +274,9 @@ def test_the_key_names_the_length_of_parts(
     """A run with other parts is not resumed."""
     assert durable.read_record(stopped / "run.json")["part_frames"] == LENGTH
     monkeypatch.setattr(parts, "PART_FRAMES", 5)
-    with pytest.raises(srsdk.UsageError, match=r"made with part_frames 8, this run has 5; --force"):
+    with pytest.raises(
+        srsdk.UsageError, match=r"made with part_frames 8, this run has 5; overwrite=True"
+    ):
         run(up, source, stopped.with_name("out.mkv"), resume=True)
 
 
@@ -282,7 +284,7 @@ def test_a_partial_file_of_the_users(tmp_path: Path, up: srsdk.Upscaler, source:
     """A file named like the partial file is neither deleted nor replaced without --force."""
     target, precious = tmp_path / "out.mkv", tmp_path / "out.partial.mkv"
     precious.write_text("precious")
-    with pytest.raises(srsdk.OutputError, match=r"out\.partial\.mkv exists; --force"):
+    with pytest.raises(srsdk.OutputError, match=r"out\.partial\.mkv exists; overwrite=True"):
         run(up, source, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.partial.mkv"]
     run(up, source, target, overwrite=True)
@@ -305,7 +307,7 @@ def test_a_partial_file_that_appears_later(
     assert precious.read_text() == "precious"
     assert "is kept as it is" in caplog.text
     precious.unlink()
-    with pytest.raises(srsdk.OutputError, match="exists; --force"):
+    with pytest.raises(srsdk.OutputError, match="exists; overwrite=True"):
         run(
             up, source, target, resume=True,
             progress=lambda done, _: target.write_text("other") and None,
@@ -399,7 +401,7 @@ sys.exit(main())
 
 
 def test_another_process_on_the_target(tmp_path: Path, up: srsdk.Upscaler, source: Path) -> None:
-    """A second process is refused with exit code 2 and one line."""
+    """A second process is refused with exit code 2 and an error of two lines."""
     target = tmp_path / "out.mkv"
     call = [sys.executable, "-c", OTHER, "video", str(source), str(target), "--force"]
     found: list[subprocess.CompletedProcess[str]] = []
@@ -410,8 +412,8 @@ def test_another_process_on_the_target(tmp_path: Path, up: srsdk.Upscaler, sourc
 
     assert run(up, source, target, progress=progress).frames == FRAMES
     assert found[0].returncode == 2
-    assert found[0].stderr.count("\n") == 1
-    assert "another run writes into" in found[0].stderr
+    assert found[0].stderr.count("\n") == 3
+    assert "another run writes into" in found[0].stderr.splitlines()[1]
 
 
 @pytest.mark.parametrize("stop", [0, STOP])
@@ -423,14 +425,14 @@ def test_resume_is_offered_only_where_it_helps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Ctrl-C before the first frame leaves nothing, and no advice to continue."""
-    execute = transcode._Run.execute
+    execute = pipeline.Pipeline.execute
 
     def interrupted(self: Any, _: Any) -> None:
         if not stop:
             raise KeyboardInterrupt
         execute(self, stop_after(stop))
 
-    monkeypatch.setattr(transcode._Run, "execute", interrupted)
+    monkeypatch.setattr(pipeline.Pipeline, "execute", interrupted)
     call = ["video", str(source), str(tmp_path / "out.mkv"), "--model", "gan_x2"]
     assert main(call) == 130
     assert ("--resume" in capsys.readouterr().err) == bool(stop)

@@ -1,0 +1,1 @@
+"""What the documentation site is made of: the gallery, the command-line reference, mkdocs hooks."""

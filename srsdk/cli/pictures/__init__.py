@@ -1,0 +1,1 @@
+"""`srsdk upscale` and `srsdk compare`: files, folders, pipes, and folders on a cluster."""

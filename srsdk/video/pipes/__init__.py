@@ -1,0 +1,1 @@
+"""Videos that are read from, or written to, an open file such as a pipe: in one pass."""
