@@ -76,6 +76,6 @@ def test_a_read_only_root(tmp_path: Path) -> None:
     environment = {"SRSDK_CACHE": "/tmp/srsdk", "HOME": "/nonexistent"}
     with running("--model", "gan_x2", before=before, **environment) as server:
         assert server.ask("/", body, headers={name: kind})[0] == 200
-        seen = Path(f"/proc/{server.process.pid}/root/tmp")
+        seen = Path(f"/proc/{server.process.pid}/root", "tmp")
         assert {path.name for path in seen.iterdir()} <= {"srsdk"}
         assert server.end() == 0
