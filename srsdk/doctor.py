@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,16 @@ GPU_LIBRARIES = (
     ("onnxruntime-gpu", "cuda", ".onnx files on any GPU"),
 )
 """Distribution, extra, and what it is used for."""
+OTHER_LIBRARIES = (
+    ("av", "video", "videos"),
+    ("pyvips", "vips", "colors of more than 8 bits, and pictures larger than memory"),
+    ("pillow-heif", "heif", "HEIC pictures, as phones write them"),
+    ("pylibjxl", "jxl", "JPEG XL pictures"),
+    ("fastapi", "http", "the server, srsdk serve"),
+    ("shtab", "cli", "srsdk completion"),
+)
+SAME = {"pillow-heif": "pi-heif"}
+"""Distributions that do the same."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ def examine() -> list[Check]:
         *_self_tests(),
         _cache(),
         *_gpus(),
-        *_gpu_libraries(),
+        *_libraries(GPU_LIBRARIES),
+        *_libraries(OTHER_LIBRARIES),
         _one_onnxruntime(),
         Check("models", bool(models.shipped()), f"{len(models.shipped())} files: srsdk models"),
     ]
@@ -195,11 +207,11 @@ def _gpu(device: Device) -> Check:
     )
 
 
-def _gpu_libraries() -> list[Check]:
-    """List the GPU libraries, installed or not; only a GPU can prove that they work."""
+def _libraries(libraries: Iterable[tuple[str, str, str]]) -> list[Check]:
+    """List libraries, installed or not; only a GPU can prove that those for GPUs work."""
     checks = []
-    for name, extra, purpose in GPU_LIBRARIES:
-        version = _version(name)
+    for name, extra, purpose in libraries:
+        version = _version(name) or _version(SAME.get(name, name))
         fix = "" if version else f"pip install 'srsdk[{extra}]'"
         checks.append(
             Check(f"library {name}", bool(version), f"{version or 'not installed'}: {purpose}", fix)

@@ -201,8 +201,10 @@ def test_the_programs_pass(repository: Path, tool: str, tmp_path: Path) -> None:
     """In their strict mode."""
     pytest.importorskip(tool)
     files = [f"examples/{name}.py" for name in PROGRAMS]
-    options = ("--strict", "--cache-dir", str(tmp_path)) if tool == "mypy" else ()
-    call = [sys.executable, "-m", tool, *options, *(files if tool == "mypy" else ())]
+    # a configuration in a folder above would be preferred
+    own = ("--project", str(repository), "--pythonpath", sys.executable)
+    options = ("--strict", "--cache-dir", str(tmp_path), *files) if tool == "mypy" else own
+    call = [sys.executable, "-m", tool, *options]
     done = subprocess.run(call, cwd=repository, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
 

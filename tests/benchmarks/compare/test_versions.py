@@ -78,6 +78,7 @@ def test_invalid_versions(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="needs hatchling")
+@pytest.mark.slow
 def test_two_versions_run_side_by_side(tmp_path: Path, repository: Path) -> None:
     """Each runs its own code, on the same libraries; the slowed one is another version."""
     base = environments.make(str(repository), tmp_path / "base")

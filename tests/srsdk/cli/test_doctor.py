@@ -17,6 +17,8 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         "[ok] backend openvino",
         "[ok] backend onnxruntime",
         ", gan_x4, gan_x4.int8 on cpu",
+        "library pillow-heif: ",
+        "library fastapi: ",
     ):
         assert line in text
     assert main(["doctor", "--json"]) == 0

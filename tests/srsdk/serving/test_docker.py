@@ -68,6 +68,8 @@ def test_the_container_is_confined(text: str) -> None:
 )
 def test_a_read_only_root(tmp_path: Path) -> None:
     """`docker run --read-only --tmpfs /tmp`: it starts, upscales a form and leaves /tmp alone."""
+    if Path(sys.prefix).is_relative_to("/tmp"):
+        pytest.skip("this environment is in /tmp, which the container's own would hide")
     before = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh"]
     if subprocess.run([*before, "true"], capture_output=True).returncode:
         pytest.skip("cannot make the root read-only here")
