@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeAlias, TypeGuard, cast
@@ -160,8 +161,9 @@ def _by_suffix(path: Path) -> str | None:
 
 def _path_of(name: str | os.PathLike[str], kind: type[PictureError | OutputError]) -> Path:
     text = os.fsdecode(name)
-    scheme, found, _ = text.partition("://")
-    if found and scheme.isalnum() and not os.path.exists(text):
+    # one slash, because a `Path` drops the second; a drive of Windows has one letter
+    is_url = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
+    if is_url and not os.path.isdir(os.path.dirname(text)):
         raise kind(f"{text} is a URL, and srsdk opens none: download it, and pass its bytes")
     return Path(text)
 

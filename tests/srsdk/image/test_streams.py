@@ -181,6 +181,7 @@ def test_a_full_pipe_is_an_output_error() -> None:
         (io.StringIO("text"), "open the file in mode 'rb'"),
         ("https://example.com/a.png", "is a URL, and srsdk opens none"),
         ("s3://bucket/a.png", "is a URL"),
+        (Path("https://example.com/a.png"), "is a URL"),
         (None, "got NoneType, expected a path, bytes, an open file"),
         ([[1, 2]], "got list, expected a path"),
         (np.zeros((3, 40, 40), np.uint8), "puts the channels last"),
