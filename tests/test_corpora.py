@@ -86,6 +86,7 @@ def test_a_video_is_upscaled(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_each_outcome_has_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Crashes, hangs, foreign errors and files left behind are told apart; the rest goes on."""
     expected = {
@@ -116,6 +117,7 @@ def test_each_outcome_has_its_name(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+@pytest.mark.slow
 def test_leaks_and_memory_are_findings(tmp_path: Path) -> None:
     """Descriptors that grow at each call, memory over the limit; but not what is opened once."""
     expected = {"leaked": "leaked", "opens": "done", "large": "over memory", "huge": "foreign"}

@@ -54,6 +54,7 @@ def test_everything_that_runs_on_a_gpu(repository: Path) -> None:
     assert " passed" in output
 
 
+@pytest.mark.slow
 def test_a_thousand_interleavings(repository: Path) -> None:
     """No wrong byte, leak or use of freed memory in any of 1,000 random interleavings."""
     half = SEEDS // 2
