@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import signal
@@ -19,6 +20,8 @@ def start(package: str) -> int:
     # four times the time of the steps (60 of recipe smoke: 13 s of processor time instead of 3.2)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cli = load(f"{package}.cli", package)
+    # Python puts the default handler back before it ends: a second Ctrl-C would change the code
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         code: int = cli.main()
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
 import logging
@@ -140,9 +141,17 @@ def _prepare_process() -> None:
     for name, kind in (("SIGTERM", Terminated), ("SIGBREAK", KeyboardInterrupt)):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop.raising(kind))
+    # Python puts the default handlers back before it ends: a second Ctrl-C would change the code
+    atexit.register(_ignore_signals)
     # on Windows a pipe encodes one code page only; the error stream already escapes the rest
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _ignore_signals() -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _stopped(stop: BaseException) -> int:

@@ -283,6 +283,24 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
                 assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
 
 
+AT_THE_END = """
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), int(sys.argv[1]))  # the last that runs
+from srsdk.cli.main import main
+sys.argv[1:] = ["models"]
+sys.exit(main() + 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_ends(number: int) -> None:
+    """The exit code stays: a second Ctrl-C often comes when the work is already stopped."""
+    call = [sys.executable, "-c", AT_THE_END, str(int(number))]
+    process = subprocess.run(call, capture_output=True, text=True, check=False, timeout=120)
+    assert (process.returncode, process.stderr) == (9, "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
@@ -308,7 +326,7 @@ def test_signals(tmp_path: Path, with_signal: str, times: int) -> None:
         time.sleep(0.01)
     _, error = process.communicate(timeout=300)
     if with_signal != "SIGKILL":
-        assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[with_signal]
+        assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[with_signal], error
         made = len(list(out.glob("0*.png")))
         assert error.splitlines() == [
             f"srsdk: {made} done, 0 failed, {60 - made} not finished",
