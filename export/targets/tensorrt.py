@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from export.errors import ExportError
 from export.graph.wrapper import INPUT
 from export.targets import lint
+from export.targets.atomic_output import signals_deferred
 from srsdk.engines.tensorrt_library import made, make_logger
 from srsdk.formats.tensorrt_plan import MAX_TEXT_BYTES
 
@@ -107,11 +108,16 @@ def build_engine(
         )
         # the builder blocks its thread in C++; this thread stays free to receive Ctrl-C
         with ThreadPoolExecutor(1, thread_name_prefix="srsdk-builder") as pool:
-            future = pool.submit(_build, job)
             try:
+                # interrupted while it starts a thread or joins one, Python loses that thread: it
+                # would still be building when the process ends, and abort it
+                with signals_deferred():
+                    future = pool.submit(_build, job)
                 return future.result()
             except KeyboardInterrupt:
                 cancelled.set()
+                with signals_deferred():
+                    wait([future])
                 raise
 
 
