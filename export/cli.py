@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # SIGTERM, which stops containers and services, cleans up as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if arguments.verbose:
+    # minutes pass between two steps
+    if arguments.verbose or sys.stderr.isatty():
         logging.getLogger("export").setLevel(logging.INFO)
     staging = Staging()
     try:
@@ -318,4 +319,4 @@ def _add_reports(group: argparse._ActionsContainer) -> None:
         action="store_false",
         help="skip the speed comparison on this CPU",
     )
-    add("-v", "--verbose", action="store_true", help="log each step")
+    add("-v", "--verbose", action="store_true", help="log each step, as on a terminal")

@@ -9,29 +9,21 @@ from pathlib import Path
 
 from benchmarks.machine import ROOT
 from benchmarks.publish import tables
-from benchmarks.records import RecordError
 from srsdk import models
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.models.catalog import PURPOSES
 
 BEGIN = "<!-- python -m benchmarks models: begin -->"
 SETS = ("Set5", "Set14", "BSD100")
 FORMS = ("", ".fp16", ".int8", ".int8.gpu")
 """Suffixes of a model's files: precision, and the processor that INT8 is for."""
-PURPOSE = {
-    "ae_x1": "noise and JPEG damage: `--denoise`, `--kind compressed`",
-    "drawing_x4": "comics, charts, screenshots: `--kind drawing`",
-    "gan_x2": "photographs, fidelity; the default of x2",
-    "gan_x2_quality": "the same, four times the weights",
-    "gan_x2_quality_texture": "the same, texture",
-    "gan_x2_texture": "photographs, texture; `texture=` mixes it with `gan_x2`",
-    "gan_x4": "photographs, fidelity; the default",
-    "gan_x4_quality": "the same, two layers more, learned from a larger network",
-    "gan_x4_quality_texture": "the same, texture",
-    "gan_x4_texture": "photographs, texture; `texture=` mixes it with `gan_x4`",
-    "realtime_x2": "video in real time: luma only, the default of `srsdk video`",
-    "realworld_x4": "blurred, noisy and JPEG: `--kind realworld`",
-    "vae_x4": "the mean of a distribution: samples and confidence",
+CHOSEN_BY = {
+    "ae_x1": "`--denoise`, `--kind compressed`",
+    "drawing_x4": "`--kind drawing`",
+    "realtime_x2": "`srsdk video`",
+    "realworld_x4": "`--kind realworld`",
 }
+"""What chooses a model that is not named, beside the defaults."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the tables, or write them between the markers of a file.
 
     Raises:
-        RecordError: a file without markers, or a shipped model that `PURPOSE` lacks.
+        RecordError: a file without markers.
     """
     text = published()
     if arguments.write is None:
@@ -64,17 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def published() -> str:
-    """Return both tables: upscaling models and restoration models.
-
-    Raises:
-        RecordError: a shipped model that `PURPOSE` lacks.
-    """
+    """Return both tables: upscaling models and restoration models."""
     names = [name for name in models.shipped() if "." not in name]
-    unknown = [name for name in names if name not in PURPOSE]
-    if unknown:
-        raise RecordError(
-            f"no purpose of {', '.join(unknown)}: add it to PURPOSE in benchmarks/publish/models.py"
-        )
     manifests = {name: _manifest(name) for name in names}
     larger = [name for name in names if manifests[name].scale > 1]
     larger.sort(key=lambda name: manifests[name].scale)
@@ -99,7 +82,7 @@ def _upscaler_row(name: str, manifest: Manifest) -> str:
         if _file(name, form):
             found = _manifest(name + form).scores
             costs.append(f"{max(found[test]['loss_db'] for test in SETS):.3f}")
-    return f"| `{name}` | {PURPOSE[name]} | {scores} | {', '.join(costs)} | {_sizes(name)} |"
+    return f"| `{name}` | {_purpose(name)} | {scores} | {', '.join(costs)} | {_sizes(name)} |"
 
 
 def _restorer_rows(name: str, manifest: Manifest) -> Iterator[str]:
@@ -112,7 +95,12 @@ def _restorer_rows(name: str, manifest: Manifest) -> Iterator[str]:
         for form in FORMS[2:]
         if _file(name, form)
     ]
-    yield f"| `{name}` | {PURPOSE[name]} | {scores} | {', '.join(costs)} | {_sizes(name)} |"
+    yield f"| `{name}` | {_purpose(name)} | {scores} | {', '.join(costs)} | {_sizes(name)} |"
+
+
+def _purpose(name: str) -> str:
+    text = PURPOSES[name].replace("texture=", "`texture=`")
+    return f"{text} ({CHOSEN_BY[name]})" if name in CHOSEN_BY else text
 
 
 def _sizes(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from srsdk.batch import jobs, storage
+from srsdk.batch import jobs, storage, unread
 from srsdk.batch.ledger import Entry, Ledger
 from srsdk.errors import UsageError
 from srsdk.ray.callables import key_of
@@ -24,6 +25,8 @@ class Plan:
     """Report rows of all other pictures: `skipped` or `failed`."""
     problems: list[str] = field(default_factory=list)
     """A message for each source that cannot be used."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Number of files in the folders that are no pictures that srsdk reads, by suffix."""
 
 
 def plan(
@@ -54,7 +57,7 @@ def plan(
             f"{storage.public(folder)} is a file name, expected an output folder for --ray"
         )
     model_key = key_of(model, precision)
-    pictures = list(_pictures(sources, folder, recursive, result.problems))
+    pictures = list(_pictures(sources, folder, recursive, result))
     _check_collisions(pictures, folder, report)
     ledger = Ledger(folder)
     finished, ours = ledger.collect()
@@ -79,7 +82,7 @@ def plan(
 
 
 def _pictures(
-    sources: Sequence[str | os.PathLike[str]], folder: str, recursive: bool, problems: list[str]
+    sources: Sequence[str | os.PathLike[str]], folder: str, recursive: bool, result: Plan
 ) -> Generator[storage.Found, None, None]:
     own = storage.public(folder)
     for source in map(storage.absolute, sources):
@@ -90,15 +93,22 @@ def _pictures(
             address = storage.public(found.address)
             hidden = any(part.startswith(".") for part in found.relative.split("/"))
             inside = source != folder and address.startswith(own + "/")
-            if jobs.is_picture_name(Path(found.relative)) and not hidden and not inside:
+            if hidden or inside:
+                continue
+            if jobs.is_picture_name(Path(found.relative)):
                 count += 1
                 yield found
-        problems += failed.values()
+            else:
+                result.unread[Path(found.relative).suffix.lower()] += 1
+        result.problems += failed.values()
         if listed is None:
-            problems.append(f"{storage.public(source)}: no such file or folder")
+            result.problems.append(f"{storage.public(source)}: no such file or folder")
         elif not count and not failed:
+            what = unread.advice(Path(storage.name(source)).suffix)
             hint = "" if recursive else " (-r includes subfolders)"
-            problems.append(f"{storage.public(source)}: no pictures in this folder{hint}")
+            result.problems.append(
+                f"{storage.public(source)}: {what or f'no pictures in this folder{hint}'}"
+            )
 
 
 def _check_collisions(pictures: list[storage.Found], folder: str, report: Path | None) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 
 from srsdk.batch import reports
 from srsdk.cli.arguments import EXIT_FAILED, STREAM, positive
+from srsdk.cli.pictures.tally import show_unread
 from srsdk.cli.terminal import fail, progress, say
 from srsdk.cli.wording import for_command_line
 from srsdk.errors import UsageError
@@ -49,7 +50,6 @@ def run(arguments: argparse.Namespace, model: str) -> int:
         raise UsageError("--ray reads and writes folders: name one with -o")
     for name, instead in (
         ("format", "results keep the format of their source"),
-        ("strict", "only pictures that can be read are listed"),
         ("compare", "run `srsdk compare` on the results"),
         ("tune", "choose --model and --backend instead"),
         ("threads", "use --cpus-per-worker instead"),
@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
     )
     for problem in work.problems:
         fail(problem)
+    unreadable = show_unread(work.unread)
     count, total = Counter(failed=len(work.problems)), len(work.rows) + len(work.outcomes)
     rows = cluster.run(work, arguments.output, model=model, workers=workers, **options)
     try:
@@ -97,4 +98,4 @@ def run(arguments: argparse.Namespace, model: str) -> int:
                     show(count.total() - len(work.problems), total)
     finally:
         say(f"{count['done']} done, {count['skipped']} skipped, {count['failed']} failed")
-    return EXIT_FAILED if count["failed"] else 0
+    return EXIT_FAILED if count["failed"] or (unreadable and arguments.strict) else 0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from srsdk.batch import folder, jobs, reports
+from srsdk.batch import folder, jobs, reports, unread
 from srsdk.cli.terminal import fail, say
 from srsdk.cli.wording import for_command_line
 
@@ -66,3 +66,13 @@ class Tally:
         skipped = f"{count['skipped']} skipped, " if count["skipped"] else ""
         unfinished = f", {rest} not finished" if rest else ""
         return f"{count['done']} done, {skipped}{count['failed']} failed{unfinished}"
+
+
+def show_unread(files: Counter[str]) -> int:
+    """Show the files that are not upscaled and why; return how many of them are pictures."""
+    pictures = list(unread.picture_files(files))
+    for _, line in pictures:
+        say(line)
+    if others := unread.other_files(files):
+        say(others)
+    return sum(count for count, _ in pictures)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import srsdk
-from srsdk.batch import folder, jobs, reports, unread
+from srsdk.batch import folder, jobs, reports
 from srsdk.cli.arguments import (
     EXIT_FAILED,
     STREAM,
@@ -19,7 +19,7 @@ from srsdk.cli.arguments import (
 )
 from srsdk.cli.pictures import cluster, naming, pipes
 from srsdk.cli.pictures import options as choices
-from srsdk.cli.pictures.tally import Tally
+from srsdk.cli.pictures.tally import Tally, show_unread
 from srsdk.cli.terminal import fail, progress, say
 from srsdk.errors import UsageError
 from srsdk.image import comparison, decode
@@ -113,23 +113,13 @@ def run(arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
         report=arguments.report,
     )
-    unreadable = _show_plan(plan)
-    tally = _upscale_all(plan, arguments, options)
-    return EXIT_FAILED if tally.count["failed"] or (unreadable and arguments.strict) else 0
-
-
-def _show_plan(plan: jobs.Plan) -> int:
-    """Show what is not upscaled and why; return the number of pictures that cannot be read."""
     for line in plan.notes:
         say(line)
     for line in plan.problems:
         fail(line)
-    pictures = list(unread.picture_files(plan.unread))
-    for _, line in pictures:
-        say(line)
-    if others := unread.other_files(plan.unread):
-        say(others)
-    return sum(count for count, _ in pictures)
+    unreadable = show_unread(plan.unread)
+    tally = _upscale_all(plan, arguments, options)
+    return EXIT_FAILED if tally.count["failed"] or (unreadable and arguments.strict) else 0
 
 
 def _upscale_all(

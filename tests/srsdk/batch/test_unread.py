@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from srsdk.batch import jobs, unread
 from srsdk.cli.main import main
 from srsdk.image import plugins
+from srsdk.ray import cluster, planning
 from tests.srsdk.batch.pictures import fill, tree
 
 
@@ -113,3 +116,32 @@ def test_a_file_that_is_named(
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert main(["upscale", f"no-{name}", *output]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_no_plugins")
+def test_on_a_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same sentences and exit codes; no Ray is needed up to there."""
+    fill(tmp_path / "in", "a.png")
+    for name in ("b.heic", "notes.txt", ".hidden.heic"):
+        (tmp_path / "in" / name).touch()
+    rows: list[str] = []
+
+    def run(work: planning.Plan, *_: object, **__: object) -> Iterator[dict[str, Any]]:
+        rows.extend(row["target"] for row in work.rows)
+        return (outcome for outcome in work.outcomes)
+
+    monkeypatch.setattr(cluster, "run", run)
+    call = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--ray"]
+    assert main(call) == 0
+    assert rows == ["a.png"]
+    assert capsys.readouterr().err.splitlines() == [
+        'srsdk: 1 .heic file not read: pip install "srsdk[heif]" reads them',
+        "srsdk: 1 other file ignored (.txt)",
+        "srsdk: 0 done, 0 skipped, 0 failed",
+    ]
+    assert main([*call, "--strict"]) == 1
+    (tmp_path / "film.mp4").touch()
+    assert main([call[0], str(tmp_path / "film.mp4"), *call[2:]]) == 1
+    assert "film.mp4: a video: `srsdk video` upscales it" in capsys.readouterr().err

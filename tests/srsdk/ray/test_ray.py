@@ -146,7 +146,7 @@ def test_files_of_others_are_left_alone(photos: Path, tmp_path: Path) -> None:
     assert "02.png" in names(plan)
     (row,) = plan.outcomes
     assert row["status"] == "failed"
-    assert "--force" in row["error"]
+    assert "force=True" in row["error"]
     assert "01.png" in names(planning.plan([photos], out, model=MODEL, force=True))
 
 
