@@ -67,6 +67,7 @@ def test_a_thousand_interleavings(repository: Path) -> None:
     assert sum(one["pictures"] for one in found) > 3 * SEEDS
 
 
+@pytest.mark.slow
 def test_no_wait_event_or_copy_can_be_left_out(repository: Path) -> None:
     """Each statement of the hot path is left out once; the interleavings notice every time."""
     last = finish(start(repository, "tests.simulated.mutants")).splitlines()[-1]

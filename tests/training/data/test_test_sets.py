@@ -97,6 +97,7 @@ def test_copies_are_found(tmp_path: Path) -> None:
     assert "other.png" not in report
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_no_training_picture_is_a_test_picture(test_sets: Path) -> None:
     """Neither in pixels, nor as a thumbnail, nor flipped, nor turned."""
