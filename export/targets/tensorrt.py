@@ -108,16 +108,17 @@ def build_engine(
         )
         # the builder blocks its thread in C++; this thread stays free to receive Ctrl-C
         with ThreadPoolExecutor(1, thread_name_prefix="srsdk-builder") as pool:
+            futures = []
             try:
                 # interrupted while it starts a thread or joins one, Python loses that thread: it
                 # would still be building when the process ends, and abort it
                 with signals_deferred():
-                    future = pool.submit(_build, job)
-                return future.result()
+                    futures.append(pool.submit(_build, job))
+                return futures[0].result()
             except KeyboardInterrupt:
                 cancelled.set()
                 with signals_deferred():
-                    wait([future])
+                    wait(futures)
                 raise
 
 
