@@ -239,7 +239,7 @@ def _make_monitor(trt: Any, bar: Any, cancelled: threading.Event) -> Any:
             return not cancelled.is_set()
 
         def phase_finish(self, name: str) -> None:
-            pass
+            """Nothing to show; the interface requires the method."""
 
     return Monitor()
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 
 from srsdk.batch import folder, jobs, reports, unread
 from srsdk.cli.terminal import fail, say
 from srsdk.cli.wording import for_command_line
+
+HOLD_S = 2.0
+"""How long Ctrl-C waits at most until a line of the report is written."""
 
 log = logging.getLogger("srsdk")
 
@@ -38,19 +46,19 @@ class Tally:
     def add(self, outcomes: Sequence[folder.Outcome], append: reports.Append) -> None:
         """Take outcomes; they count even if the report cannot be written.
 
-        Ctrl-C may interrupt this anywhere. The next call then begins with the outcome that was
-        interrupted, which counts once, and reports what was not.
+        Ctrl-C waits until they are counted and reported. The next call may begin with the last
+        outcome of this one, which counts once.
         """
-        for outcome in outcomes:
-            if not self._taken or outcome is not self._taken[-1]:
-                self._taken.append(outcome)
-        while self._shown < len(self._taken):
-            outcome = self._taken[self._shown]
-            shown = replace(outcome, error=for_command_line(outcome.error))
-            # before: Ctrl-C in the write call is raised after the line is written
-            self._shown += 1
-            append(shown.to_dict())
-            self._show(shown)
+        with _signals_held():
+            for outcome in outcomes:
+                if not self._taken or outcome is not self._taken[-1]:
+                    self._taken.append(outcome)
+            while self._shown < len(self._taken):
+                outcome = self._taken[self._shown]
+                shown = replace(outcome, error=for_command_line(outcome.error))
+                self._shown += 1
+                append(shown.to_dict())
+                self._show(shown)
 
     def _show(self, outcome: folder.Outcome) -> None:
         if outcome.status == "failed":
@@ -76,3 +84,35 @@ def show_unread(files: Counter[str]) -> int:
     if others := unread.other_files(files):
         say(others)
     return sum(count for count, _ in pictures)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Deliver signals that raise an exception, such as Ctrl-C, at the end of the block.
+
+    A block that takes longer, such as one that writes to a pipe that nobody reads, can be stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    held: list[int] = []
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handlers = {each: signal.getsignal(each) for each in numbers}
+    previous = {each: handler for each, handler in handlers.items() if callable(handler)}
+    began_s = time.monotonic()
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - began_s > HOLD_S:
+            previous[number](number, frame)
+        held.append(number)
+
+    try:
+        for each in previous:
+            signal.signal(each, hold)
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+        if held:
+            signal.raise_signal(held[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import srsdk
 from srsdk.batch import folder, jobs
 from srsdk.batch.jobs import Job
 from srsdk.cli.main import main
+from srsdk.cli.pictures import tally
 from srsdk.cli.terminal import Lines, clock
 from srsdk.scheduling.context import Progress
 from tests.conftest import make_picture
@@ -281,6 +284,47 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
             with Image.open(out / name) as image:
                 expected = up(tmp_path / "in" / name)
                 assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_a_line_is_written(tmp_path: Path) -> None:
+    """It comes when the outcome is reported: no line is lost, and none is there twice."""
+    found = [folder.Outcome(Job(tmp_path / name, tmp_path / name), "done", 0.0) for name in "abc"]
+    counted = tally.Tally(jobs.Plan([outcome.job for outcome in found]), single=False)
+    rows: list[str] = []
+
+    def interrupted(line: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        rows.append(line["source"])
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        counted.add(found[:1], interrupted)
+    assert signal.getsignal(signal.SIGINT) is handler
+    counted.add(found, lambda line: rows.append(line["source"]))
+    assert rows == [str(tmp_path / name) for name in "abc"]
+    assert counted.count["done"] == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_a_line_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report into a pipe that nobody reads does not keep the program from being stopped."""
+    monkeypatch.setattr(tally, "HOLD_S", 0.0)
+    found = [folder.Outcome(Job(tmp_path, tmp_path), "done", 0.0)]
+    counted = tally.Tally(jobs.Plan([found[0].job]), single=False)
+    after = []
+
+    def blocked(_: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        after.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        counted.add(found, blocked)
+    assert not after
 
 
 AT_THE_END = """

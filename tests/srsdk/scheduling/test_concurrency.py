@@ -89,9 +89,9 @@ def test_a_stream_is_full_across_pictures(gated: srsdk.Upscaler, engine: FakeEng
         first = thread.submit(next, stream)
         until(lambda: engine.submitted == 2)
         assert engine.gate is not None
-        # for both: either of the two may wait at the gate first
-        engine.gate.release(2)
-        first.result()
+        # for all that have begun: any two of them may wait at the gate first
+        engine.gate.release(gated.ahead)
+        first.result(120)
     until(lambda: engine.submitted >= 3)
     stream.close()
 
