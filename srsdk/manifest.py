@@ -21,6 +21,8 @@ METADATA_KEY = "srsdk.manifest"
 
 MAX_TEXT_CHARACTERS = 1 << 16
 """Longest manifest; those of the shipped files have about 2,000 characters."""
+LATER_FIELDS = ("tiling", "tiling_db", "inputs", "io")
+"""Fields that version 0.1.0 does not know."""
 MAX_PROBE_PX = 1 << 18
 """Pixels of a probe's picture, where the file accepts any size; exports write 32x32."""
 
@@ -36,7 +38,7 @@ class Manifest:
     scale: int
     """Output size over input size: 1 to 16."""
     channels: int
-    """3: RGB. 1: luma; color is then upscaled bicubically."""
+    """3: RGB. 1: luma; color is then upscaled bicubically. 4: RGB and alpha, through the network."""
     dtype: str = "uint8"
     """Type of input and output: `uint8` (0..255) or `float32` (0..1)."""
     layout: str = "NHWC"
@@ -65,6 +67,20 @@ class Manifest:
     radius_measured: bool = False
     """True: `radius_px` is where the measured influence ends, although the network sees further;
     tiled and untiled results then agree to about one level, not bit for bit."""
+    tiling: str = "exact"
+    """Whether tiles give what the whole picture gives. `exact`: they do, from `radius_px` of
+    overlap on. `aligned`: they do if they start at multiples of `multiple_px` (window attention),
+    and they do start there. `bounded`: the network sees the whole picture, so tiles cost what
+    `tiling_db` says. `none`: the network computes whole pictures only."""
+    tiling_db: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """For `bounded`: PSNR of the tiled against the whole result by overlap in px, measured on real
+    pictures at export; empty: not measured."""
+    inputs: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Numbers that the network takes beside the picture, such as a noise level, with their
+    defaults; a call gives others by keyword."""
+    io: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Input and output of the network before srsdk wrote its own boundary around it: see
+    `srsdk.IO`; empty: a file that `python -m export` made."""
     parity_db: float | None = None
     """PSNR against the float32 network, measured at export; None: not measured or equal."""
     parity_lsb: int | None = None
@@ -94,7 +110,12 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the JSON text stored in the file."""
-        return json.dumps({"schema": SCHEMA, **_plain(self)}, separators=(",", ":"))
+        values = _plain(self)
+        for name in LATER_FIELDS:
+            if not values[name] or values[name] == "exact":
+                # a file that does not need them stays readable for older versions of srsdk
+                del values[name]
+        return json.dumps({"schema": SCHEMA, **values}, separators=(",", ":"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-serializable values."""
@@ -174,6 +195,7 @@ def _no_number(text: str) -> NoReturn:
 def _plain(manifest: Manifest) -> dict[str, Any]:
     values = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
     values["scores"] = {name: dict(score) for name, score in manifest.scores.items()}
-    values["built_with"] = dict(manifest.built_with)
+    for name in ("built_with", "tiling_db", "inputs", "io"):
+        values[name] = dict(values[name])
     values["probe"] = None if manifest.probe is None else manifest.probe.to_dict()
     return values

@@ -19,6 +19,7 @@ MAX_SIDE_PX, MAX_PIXELS, MAX_BATCH = 1 << 16, 1 << 26, 1024
 MAX_PROFILES, MAX_SMS = 256, 64
 MAX_CHARACTERS = 1 << 14
 """Of one string; a license text may be one."""
+MAX_OVERLAPS, MAX_INPUTS = 64, 16
 MAX_SETS, MAX_SCORES, MAX_VERSIONS = 256, 16, 64
 SHOWN_CHARACTERS = 200
 """Length to which a wrong value is shortened in the error message."""
@@ -30,6 +31,7 @@ _CHOICES = {
     "precision": ("fp32", "fp16", "int8", "unknown"),
     "flavour": ("portable", "cpu", "gpu", "rtx", "tensorrt"),
     "parity_of": ("file", "graph"),
+    "tiling": ("exact", "aligned", "bounded", "none"),
 }
 _RANGES = {"scale": (1, 16), "radius_px": (0, 4096), "multiple_px": (1, 256)}
 
@@ -70,8 +72,8 @@ def _short(text: str) -> str:
 
 
 def _check_channels(source: str, name: str, value: Any) -> int:
-    if not _is_int(value, 1, 3) or value == 2:
-        raise wrong(source, name, value, "1 or 3")
+    if not _is_int(value, 1, 4) or value == 2:
+        raise wrong(source, name, value, "1, 3 or 4")
     return int(value)
 
 
@@ -141,6 +143,28 @@ def _check_versions(source: str, name: str, value: Any) -> MappingProxyType[str,
     return MappingProxyType(dict(value))
 
 
+def _check_overlaps(source: str, name: str, value: Any) -> MappingProxyType[str, float]:
+    allowed = f"an object of dB by overlap in px, at most {MAX_OVERLAPS}"
+    if not isinstance(value, dict) or len(value) > MAX_OVERLAPS:
+        raise wrong(source, name, value, allowed)
+    for overlap, psnr_db in value.items():
+        is_px = _is_text(overlap) and overlap.isdecimal() and len(overlap) <= 4
+        if not is_px or not _is_number(psnr_db):
+            raise wrong(source, name, value, allowed)
+    return MappingProxyType({overlap: float(psnr_db) for overlap, psnr_db in value.items()})
+
+
+def _check_inputs(source: str, name: str, value: Any) -> MappingProxyType[str, float]:
+    allowed = f"an object of numbers by name, at most {MAX_INPUTS}"
+    if not isinstance(value, dict) or len(value) > MAX_INPUTS:
+        raise wrong(source, name, value, allowed)
+    for key, number in value.items():
+        # a keyword of a call
+        if not _is_text(key) or not key.isidentifier() or len(key) > 64 or not _is_number(number):
+            raise wrong(source, name, value, allowed)
+    return MappingProxyType({key: float(number) for key, number in value.items()})
+
+
 def _check_probe(source: str, name: str, value: Any) -> Probe | None:
     if value is None:
         return None
@@ -169,6 +193,9 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "version_compatible": _check_flag,
     "sms": _check_sms,
     "radius_measured": _check_flag,
+    "tiling_db": _check_overlaps,
+    "inputs": _check_inputs,
+    "io": _check_versions,
     "parity_db": _check_number,
     "parity_lsb": _check_lsb,
     "scores": _check_scores,
