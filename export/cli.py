@@ -29,11 +29,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import srsdk
 from export.errors import ExportError, GateError, UsageError
-from export.evaluation.speed import SpeedComparison, compare_speed
+from export.evaluation.speed import SpeedComparison, compare_speed, worth
 from export.options import PRECISIONS, TARGETS, Options, parse_profiles
 from export.pipeline import export
 from export.record import Report
 from export.report import table
+from export.sources.select import Own
+from export.sources.user_file import parse_arguments
+from export.sources.user_module import Form
 from export.targets.atomic_output import Staging
 from export.targets.lint import LintError
 from export.targets.triton import write_repository
@@ -68,7 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "--triton needs real tiles for the server's warm-up: name a folder with --data"
             )
         force = arguments.force
-        report = export(arguments.source, arguments.output, options, force=force, staging=staging)
+        report = export(
+            arguments.source,
+            arguments.output,
+            options,
+            own=_own(arguments),
+            force=force,
+            staging=staging,
+        )
         if arguments.triton is not None:
             staging.published = True  # by an earlier run, if all files were up to date
             write_repository(report.made, arguments.triton, options, force=force)
@@ -93,9 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed("stopped while the files were timed; they are written", EXIT_INTERRUPTED)
     if arguments.json:
         values = {**report.to_dict(), "comparison": [line.to_dict() for line in lines]}
+        values["int8_worth"] = worth(lines, _cost(report))
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
     else:
-        sys.stdout.write(table(report) + "".join(f"{line}\n" for line in lines))
+        said = [str(line) for line in lines]
+        said += filter(None, [worth(lines, _cost(report))])
+        sys.stdout.write(table(report) + "".join(f"{line}\n" for line in said))
     return 0
 
 
@@ -122,6 +135,17 @@ def _comparison(report: Report, *, show: bool) -> list[SpeedComparison]:
     return compare_speed(files) if show and is_new and files else []
 
 
+def _cost(report: Report) -> str:
+    """Return what INT8 loses on CPUs: on the worst test set, or in parity if there is none."""
+    quantized = report.quantized.get("cpu")
+    if quantized is None:
+        return ""
+    if quantized.losses_db:
+        return f"{max(0.0, *quantized.losses_db.values()):.3f} dB"
+    psnr_db = quantized.parity.psnr_db
+    return "no loss" if psnr_db is None else f"{psnr_db:.1f} dB of agreement with float32"
+
+
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(
         precisions=_listed(arguments.precision, "fp32"),
@@ -138,6 +162,21 @@ def _options(arguments: argparse.Namespace) -> Options:
         qat=arguments.qat,
         licence=arguments.licence,
         training_data=arguments.training_data,
+    )
+
+
+def _own(arguments: argparse.Namespace) -> Own:
+    result = arguments.result
+    return Own(
+        form=Form(
+            name=arguments.name,
+            scale=arguments.scale,
+            channels=arguments.channels,
+            multiple_px=arguments.multiple,
+            output=int(result) if result is not None and result.isdecimal() else result,
+        ),
+        weights=arguments.weights,
+        arguments=parse_arguments(arguments.arg),
     )
 
 
@@ -178,14 +217,38 @@ def _parser() -> Parser:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="checkpoint of `python -m training`, third-party .pth or .safetensors, or .onnx file",
+        help="checkpoint of `python -m training`, third-party .pth or .safetensors, .onnx file, "
+        "TorchScript, .pt2 of torch.export, or a network of your own: my_nets.py:MyNet (the file "
+        "is run)",
     )
+    _add_own(parser.add_argument_group("network of your own"))
     _add_files(parser.add_argument_group("files"))
     _add_weights(parser.add_argument_group("weights and manifest"))
     _add_forms(parser.add_argument_group("precisions and targets"))
     _add_data(parser.add_argument_group("pictures and INT8"))
     _add_reports(parser.add_argument_group("reports"))
     return parser
+
+
+def _add_own(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    add("--weights", type=Path, metavar="FILE", help="its state dict, .pth or .safetensors")
+    add(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="argument of its class or factory, such as width=64; may be repeated",
+    )
+    add("--name", default="", help="name of the model (default: that of the class)")
+    add("--scale", type=int, help="output size over input size (default: found by a run)")
+    add("--channels", type=int, help="1, 3 or 4 (default: those of the first convolution)")
+    add("--multiple", type=int, help="input sizes are multiples of this (default: probed)")
+    add(
+        "--result",
+        metavar="NAME",
+        help="name or position of the picture, if the network returns several results",
+    )
 
 
 def _add_files(group: argparse._ActionsContainer) -> None:

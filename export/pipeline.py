@@ -20,7 +20,8 @@ from export.quantization.qat import check_offered
 from export.quantization.validation_split import validation
 from export.record import Made, Report
 from export.sources.checkpoint import open_mixture
-from export.sources.select import open_source
+from export.sources.module import TorchSource
+from export.sources.select import Own, open_source
 from export.targets.atomic_output import Staging
 from export.targets.tensorrt import Library, open_library, seconds_since
 from export.work import Work
@@ -34,6 +35,7 @@ def export(
     output: str | Path,
     options: Options,
     *,
+    own: Own | None = None,
     force: bool = False,
     staging: Staging | None = None,
 ) -> Report:
@@ -42,9 +44,11 @@ def export(
     Files from the same source, options and tools are up to date and left as they are.
 
     Args:
-        source_path: a checkpoint, third-party weights, or an ONNX file.
+        source_path: a checkpoint, third-party weights, an ONNX file, TorchScript, a `torch.export`
+            archive, or `my_nets.py:MyNet`, whose code is run.
         output: a folder, which is created, or a file name; see `export.options.plan`.
         options: export options.
+        own: what is known about a network of one's own.
         force: replace existing files.
         staging: tells the caller whether the files were published before an interrupt.
 
@@ -52,8 +56,43 @@ def export(
         ExportError: source, options or output are unusable, or a gate fails.
         DataError: a folder of pictures is unusable.
     """
+    return export_source(
+        _open(source_path, options, own),
+        str(source_path),
+        output,
+        options,
+        force=force,
+        staging=staging,
+        notes=own.form.notes if own else (),
+    )
+
+
+def export_source(
+    source: Source,
+    described: str,
+    output: str | Path,
+    options: Options,
+    *,
+    force: bool = False,
+    staging: Staging | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Export an open source; see `export`.
+
+    Args:
+        source: the network.
+        described: where it comes from, for the report.
+        output: a folder, which is created, or a file name.
+        options: export options.
+        force: replace existing files.
+        staging: tells the caller whether the files were published before an interrupt.
+        notes: what was assumed of the network, for the report.
+
+    Raises:
+        ExportError: options or output are unusable, or a gate fails.
+        DataError: a folder of pictures is unusable.
+    """
     began = time.perf_counter()
-    source = _open(source_path, options)
     if source.facts.family == "vae" and options.wants_int8:
         raise UsageError(
             "INT8 of a vae is not supported: its heads predict scales and confidence; export fp16"
@@ -64,12 +103,15 @@ def export(
     artifacts = plan(output, source.facts.name, options)
     libraries = {a.flavour: open_library(a.flavour) for a in artifacts if a.is_engine}
     key = build_key(source, options, libraries)
-    report = Report(str(source_path))
+    report = Report(described, notes=tuple(notes))
     kept = _up_to_date(artifacts, key)
     if len(kept) == len(artifacts):
         report.made = kept
         return report
     _check_free([a for a in artifacts if a not in [k.artifact for k in kept]], force=force)
+    if isinstance(source, TorchSource):
+        # the sizes that the file accepts depend on it
+        report.way = source.settle()
     work = Work(source, options, libraries, key, report)
     with staging or Staging() as staging:
         for artifact in artifacts:
@@ -84,9 +126,9 @@ def export(
     return report
 
 
-def _open(path: Path, options: Options) -> Source:
+def _open(path: Path, options: Options, own: Own | None) -> Source:
     if options.texture is None or options.parent is None:
-        return open_source(path)
+        return open_source(path, own)
     return open_mixture(path, options.parent, options.texture)
 
 

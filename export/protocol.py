@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,6 +37,12 @@ class Facts:
     """Whether the receptive field is larger, and the radius is where its influence fades out."""
     multiple_px: int = 1
     """Input sizes are multiples of this."""
+    tiling: str = "exact"
+    """Whether tiles give what the whole picture gives; see `srsdk.Manifest.tiling`."""
+    tiling_db: Mapping[str, float] = field(default_factory=dict)
+    """PSNR of tiles against the whole picture by overlap; empty: not measured, or exact."""
+    bytes_per_px: int = 0
+    """Memory of the activations for each input pixel; 0: not measured."""
     size_px: tuple[int, int] | None = None
     """The only input size; None: any."""
     sha256: str

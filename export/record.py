@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from export.evaluation.parity import Parity
+from export.graph.attempts import Way
+from export.half.choice import HalfGraph
 from export.options import Artifact
 from export.quantization.calibration import Calibration
 from export.quantization.mixed_precision import Quantized
@@ -50,8 +52,14 @@ class Report:
     """All files, in build order."""
     calibration: Calibration | None = None
     """INT8 calibration, if any."""
+    half: HalfGraph | None = None
+    """The float16 graph, if any."""
     quantized: dict[str, Quantized] = field(default_factory=dict)
     """INT8 graphs by flavour."""
+    way: Way | None = None
+    """How torch exported the network; None: the source is no torch network."""
+    notes: tuple[str, ...] = ()
+    """What was assumed of the network because nobody said it."""
     seconds: float = 0.0
     """Total time."""
 
@@ -60,7 +68,11 @@ class Report:
         return {
             "source": self.source,
             "seconds": self.seconds,
+            "way": None if self.way is None else str(self.way),
+            "failed_ways": [] if self.way is None else list(self.way.failed),
+            "notes": list(self.notes),
             "files": [made.to_dict() for made in self.made],
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "fp16": None if self.half is None else self.half.to_dict(),
             "int8": {name: q.to_dict() for name, q in self.quantized.items()},
         }

@@ -13,8 +13,14 @@ def table(report: Report) -> str:
     lines = [_line(made, width) for made in report.made]
     first = report.made[0].manifest
     lines.append(f"x{first.scale}, {_overlap(first)}")
+    if report.way is not None and (report.way.failed or first.family == "foreign"):
+        lines.append(f"exported with {report.way}")
+        lines += [f"  not {failed}" for failed in report.way.failed[:1]]
+    lines += [f"assumed: {note}" for note in report.notes]
     if first.texture is not None:
         lines.append(f"texture {first.texture:g} (0 is the parent, 1 the source)")
+    if report.half is not None and report.half.exceptions.nodes:
+        lines.append(f"FP16: {report.half.exceptions}")
     if report.calibration is not None:
         crops = report.calibration.crops
         lines.append(
@@ -37,13 +43,24 @@ def table(report: Report) -> str:
 
 def _overlap(manifest: Manifest) -> str:
     """Return how far tiles must overlap, and how that is known."""
+    if manifest.tiling in ("bounded", "none") and manifest.tiling_db:
+        by_overlap = ", ".join(f"{db:g} dB at {px} px" for px, db in manifest.tiling_db.items())
+        advice = "the runtime takes whole pictures where memory allows"
+        if manifest.tiling == "none":
+            advice = "the runtime takes whole pictures only"
+        return f"tiles against the whole picture, by overlap: {by_overlap}; {advice}"
+    if manifest.tiling == "bounded":
+        return (
+            f"tiles overlap by {manifest.radius_px} px, and what they cost is not known: the "
+            "network sees all of its one input size"
+        )
+    grid = f", tiles start at multiples of {manifest.multiple_px} px"
+    return _radius(manifest) + (grid if manifest.tiling == "aligned" else "")
+
+
+def _radius(manifest: Manifest) -> str:
     if not manifest.radius_measured:
         return f"receptive-field radius {manifest.radius_px} px"
-    if manifest.size_px is not None:
-        return (
-            f"tiles overlap by {manifest.radius_px} px (assumed: the receptive field of a network "
-            "with one input size cannot be measured)"
-        )
     return (
         f"receptive-field radius {manifest.radius_px} px (measured: pixels further away change "
         "none by more than 1 level)"

@@ -20,11 +20,13 @@ from export.errors import ExportError
 from export.evaluation.parity import Parity, check
 from export.evaluation.probes import make_probe
 from export.evaluation.quality import Evaluator, Scores
+from export.evaluation.tiling import with_cost
 from export.graph.layers import Flavour, conv_layers, quantizable
 from export.graph.onnx_file import attach, write
 from export.graph.session import session_run
+from export.half.choice import HalfGraph, half_graph
 from export.options import Artifact, Options
-from export.protocol import Source
+from export.protocol import Facts, Source
 from export.quantization import rounding
 from export.quantization.calibration import (
     CROPS,
@@ -123,12 +125,6 @@ class Work:
         return Evaluator.of(self.source, self.options.tests, crops[:count])
 
     @cached_property
-    def calibration(self) -> Calibration:
-        """Calibration of the float32 graph after channel equalization."""
-        self.report.calibration = self._calibrated.divided(self.divisors)
-        return self.report.calibration
-
-    @cached_property
     def divisors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Equalization factors of the channels between convolutions, for every precision."""
         return factors(self._pixels, self._calibrated.peaks)
@@ -182,18 +178,33 @@ class Work:
     def _graph(self, precision: str) -> onnx.ModelProto:
         if precision not in self._graphs:
             log.info("exporting %s", precision)
-            self._graphs[precision] = self.source.graph(precision, self.options.boundary)
+            if precision == "fp16":
+                self._graphs[precision] = self._half.model
+            else:
+                self._graphs[precision] = self.source.graph(precision, self.options.boundary)
         return self._graphs[precision]
+
+    @cached_property
+    def _half(self) -> HalfGraph:
+        """The float16 graph, with the nodes that must stay in float32."""
+        full = self._graph("fp32")
+        made = half_graph(self.source, full, self.options.boundary, self.evaluator)
+        self.report.half = made
+        return made
 
     def _int8(self, flavour: Flavour) -> onnx.ModelProto:
         if flavour not in self.report.quantized:
             log.info("quantizing (%s)", flavour)
             graph = self._graph("fp32" if flavour == "cpu" else "fp16")
-            if {reader.name for _, reader in chains(graph)} != set(self.divisors):
+            # casts around float32 nodes end a chain
+            linked = {reader.name for _, reader in chains(graph)}
+            divisors = {name: value for name, value in self.divisors.items() if name in linked}
+            if linked != set(divisors) or (flavour == "cpu" and linked != set(self.divisors)):
                 raise ExportError(
                     "the float16 graph connects its layers differently from the float32 graph"
                 )
-            graph, calibration = equalized(graph, self.divisors), self.calibration
+            self.report.calibration = self._calibrated.divided(self.divisors)
+            graph, calibration = equalized(graph, divisors), self._calibrated.divided(divisors)
             if flavour == "cpu":
                 graph, calibration = reordered(graph, calibration)
             self.report.quantized[flavour] = self._quantized(graph, calibration, flavour)
@@ -234,11 +245,9 @@ class Work:
         """Measure and check parity; INT8 was checked when it was quantized."""
         if artifact.precision == "int8":
             return self.report.quantized[flavour].parity
-        parity = self.evaluator.parity(session_run(model))
         if artifact.precision == "fp16":
-            # check both: ONNX Runtime computes float16 files in float32, a GPU does not
-            check(parity, "fp16", f"{artifact.path.name} in ONNX Runtime")
-            parity = self.evaluator.parity(self.source.half)
+            return self._half.parity
+        parity = self.evaluator.parity(session_run(model))
         check(parity, artifact.precision, artifact.path.name)
         return parity
 
@@ -276,12 +285,18 @@ class Work:
             return self.report.quantized["cpu" if artifact.flavour == "cpu" else "gpu"].model
         return self._graphs[artifact.precision]
 
+    @cached_property
+    def _facts(self) -> Facts:
+        """The network's facts, with the cost of its tiles."""
+        folders = [*self.options.tests, *([self.options.data] if self.options.data else [])]
+        return with_cost(self.source.facts, self._pixels, folders)
+
     def _profiles(self) -> Sequence[tuple[int, int, int]]:
         size = self.source.facts.size_px
         return ((1, *size),) if size else self.options.profiles
 
     def _manifest(self, artifact: Artifact, parity: Parity, scores: Scores) -> Manifest:
-        f = self.source.facts
+        f = self._facts
         engine = artifact.is_engine
         library = self.libraries.get(artifact.flavour)
         profiles = tuple(self._profiles()) if engine else ()
@@ -297,6 +312,9 @@ class Work:
             radius_px=f.radius_px,
             radius_measured=f.radius_measured,
             multiple_px=f.multiple_px,
+            tiling=f.tiling,
+            tiling_db=MappingProxyType(dict(f.tiling_db)),
+            bytes_per_px=f.bytes_per_px,
             size_px=sizes.pop() if len(sizes) == 1 else f.size_px,
             precision=artifact.precision,
             flavour=artifact.flavour,
@@ -313,6 +331,13 @@ class Work:
             texture=self.options.texture,
             licence=self.options.licence,
             training_data=self.options.training_data,
-            built_with=MappingProxyType({**versions, "onnx": onnx.__version__}),
+            built_with=MappingProxyType(
+                {**versions, "onnx": onnx.__version__, **self._noted(artifact)}
+            ),
             build_key=self.key,
         )
+
+    def _noted(self, artifact: Artifact) -> dict[str, str]:
+        """Return what the manifest says of nodes that a float16 file computes in float32."""
+        is_half = artifact.precision == "fp16" and self._half.exceptions.nodes
+        return {"fp16": self._half.exceptions.summary} if is_half else {}

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from srsdk import models
+from srsdk.adoption.io import IO
 from srsdk.budget import Budget
 from srsdk.chain import Chain, Restorer
 from srsdk.errors import (
@@ -36,6 +37,7 @@ from srsdk.upscaling.base import BaseUpscaler
 __version__ = "0.1.0"
 
 __all__ = [
+    "IO",
     "BackendError",
     "BaseUpscaler",
     "Budget",

@@ -81,6 +81,29 @@ def examine() -> list[Check]:
     ]
 
 
+def examine_model(model: str) -> list[Check]:
+    """Open a model file in each installed backend on the CPU, upscale a picture and self-test it.
+
+    Raises:
+        ModelError: no such model.
+    """
+    models.find(model)
+    return [_in_backend(model, backend) for backend in BACKENDS if installed(backend)]
+
+
+def _in_backend(model: str, backend: Backend) -> Check:
+    title = f"{model} in {backend}"
+    try:
+        with srsdk.Upscaler(model, backend=backend, device="cpu", self_test=False) as up:
+            up(np.full((16, 24, 3), 128, np.uint8))
+            agreement, m = up.self_test(), up.manifest
+    except (SrsdkError, ImportError) as error:
+        return Check(title, False, str(error), "use another backend: backend='...'")
+    tested = f"self-test: {agreement}" if agreement else "no self-test in the file: srsdk adopt"
+    form = ", ".join(f"{name} {text}" for name, text in m.io.items())
+    return Check(title, True, f"x{m.scale} {m.precision}, {tested}" + (f"; {form}" if form else ""))
+
+
 def can_upscale(checks: list[Check]) -> bool:
     """Return whether at least one backend works."""
     return any(check.works for check in checks if check.name.startswith("backend "))

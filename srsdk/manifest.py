@@ -21,7 +21,7 @@ METADATA_KEY = "srsdk.manifest"
 
 MAX_TEXT_CHARACTERS = 1 << 16
 """Longest manifest; those of the shipped files have about 2,000 characters."""
-LATER_FIELDS = ("tiling", "tiling_db", "inputs", "io")
+LATER_FIELDS = ("tiling", "tiling_db", "bytes_per_px", "inputs", "io")
 """Fields that version 0.1.0 does not know."""
 MAX_PROBE_PX = 1 << 18
 """Pixels of a probe's picture, where the file accepts any size; exports write 32x32."""
@@ -38,7 +38,7 @@ class Manifest:
     scale: int
     """Output size over input size: 1 to 16."""
     channels: int
-    """3: RGB. 1: luma; color is then upscaled bicubically. 4: RGB and alpha, through the network."""
+    """3: RGB. 1: luma; color is then upscaled bicubically. 4: RGB and alpha together."""
     dtype: str = "uint8"
     """Type of input and output: `uint8` (0..255) or `float32` (0..1)."""
     layout: str = "NHWC"
@@ -75,6 +75,9 @@ class Manifest:
     tiling_db: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """For `bounded`: PSNR of the tiled against the whole result by overlap in px, measured on real
     pictures at export; empty: not measured."""
+    bytes_per_px: int = 0
+    """For `bounded` and `none`: memory that the activations of the network take for each pixel of
+    its input, measured at export in ONNX Runtime; 0: not measured."""
     inputs: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Numbers that the network takes beside the picture, such as a noise level, with their
     defaults; a call gives others by keyword."""

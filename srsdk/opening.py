@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from srsdk import models
+from srsdk.adoption.adopt import Adopted, adopt
+from srsdk.adoption.io import IO
 from srsdk.autotune.settings import Settings, choose_settings, streams_of
+from srsdk.engines.backends import installed
 from srsdk.engines.devices import choose_gpus
 from srsdk.engines.foreign import infer_manifest
 from srsdk.engines.protocol import MAX_SLOTS_EACH, Engine
@@ -23,6 +27,8 @@ from srsdk.inference.self_test import check_once
 from srsdk.inference.texture import mix
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.options import Optimize, Precision
+
+log = logging.getLogger("srsdk")
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ class OpenModel:
     """The file, opened."""
     pipeline: Pipeline
     """One picture through the engine."""
+    inferred: bool
+    """The file has no manifest; what it is was found by its graph and by running it."""
     refused_by: str
     """The backend that could not open the file, so that another one did; empty: none."""
 
@@ -139,6 +147,7 @@ def open_model(
     placement: Placement,
     tiling: Tiling,
     *,
+    io: IO | None,
     is_named: bool,
     scale: int | None,
     precision: Precision,
@@ -150,6 +159,7 @@ def open_model(
 ) -> OpenModel:
     """Open a model file; `precision` and the arguments after it are those of `Upscaler`.
 
+    `io`: what a file without a manifest reads and writes; None: all is found out.
     `is_named`: the user gave a shipped name, so that `auto` may open its INT8 file instead.
     `scale`: what the model's must be; None: any.
 
@@ -174,6 +184,8 @@ def open_model(
     )
     opened = partial(
         _open,
+        scale=scale,
+        io=io,
         placement=placement,
         tiling=tiling,
         texture=texture,
@@ -209,7 +221,12 @@ def _check_scale(path: Path, scale: int | None) -> None:
     if scale is not None and (not isinstance(scale, int) or isinstance(scale, bool)):
         raise UsageError(f"scale is {scale!r}, expected a whole number such as 4, or None")
     manifest = read_manifest(path) if scale is not None else None
-    if manifest is None or manifest.scale == scale:
+    if manifest is not None:
+        _check_same_scale(manifest, scale)
+
+
+def _check_same_scale(manifest: Manifest, scale: int | None) -> None:
+    if scale is None or manifest.scale == scale:
         return
     stem = manifest.name.replace(f"_x{manifest.scale}", f"_x{scale}")
     other = f"open {stem!r}, or " if stem in models.shipped() and stem != manifest.name else ""
@@ -219,9 +236,40 @@ def _check_scale(path: Path, scale: int | None) -> None:
     )
 
 
+_HAS_FORM = (
+    "io= says what a file without a manifest reads and writes, and this one has a manifest: omit "
+    "io=, or open the original file"
+)
+_ENGINE_FORM = (
+    "io= is for .onnx files: the boundary of an engine was built into it; adopt the .onnx file "
+    "with `srsdk adopt`, and build the engine from the result"
+)
+
+
+def _adopted(path: Path, io: IO, placement: Placement, content: bytes | None) -> Adopted | None:
+    """Adopt a file without a manifest, and say what was found; trial runs are on the CPU."""
+    # ONNX Runtime takes every size at once, OpenVINO compiles each
+    backend = "onnxruntime" if installed("onnxruntime") else placement.backend
+    adopted = adopt(
+        path,
+        io,
+        lambda graph: open_engine(
+            path, backend, threads=placement.threads, graph=graph, cache=False
+        ),
+        backend,
+        content,
+    )
+    if adopted is None:
+        return None
+    log.log(logging.WARNING if adopted.assumed else logging.INFO, "%s", adopted.sentence(path))
+    return adopted
+
+
 def _open(
     settings: Settings,
     *,
+    scale: int | None,
+    io: IO | None,
     placement: Placement,
     tiling: Tiling,
     texture: float | None,
@@ -231,9 +279,17 @@ def _open(
 ) -> OpenModel:
     path = settings.path
     manifest = read_manifest(path)
+    inferred = manifest is None
     if not placement.gpus:
         refuse_gpu_form(path, manifest)
     graph, manifest = mix(path, manifest, texture)
+    if manifest is None and path.suffix != PLAN_SUFFIX:
+        adopted = _adopted(path, io or IO(), placement, graph)
+        if adopted is not None:
+            graph, manifest = adopted.graph, adopted.manifest
+            _check_same_scale(manifest, scale)
+    elif io is not None:
+        raise UsageError(_HAS_FORM if manifest else _ENGINE_FORM)
     open_file = partial(
         open_engine,
         gpus=placement.gpus,
@@ -268,4 +324,4 @@ def _open(
         engine.close()
         raise
     refused_by = "" if engine.backend == placement.backend else placement.backend
-    return OpenModel(settings, m, engine, pipeline, refused_by)
+    return OpenModel(settings, m, engine, pipeline, inferred, refused_by)

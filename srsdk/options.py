@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, get_args
 
+from srsdk.adoption.io import IO
 from srsdk.budget import Budget
 from srsdk.errors import UsageError
 
@@ -35,6 +37,7 @@ class UpscalerOptions(TypedDict, total=False):
     texture: float | None
     health: bool
     self_test: bool
+    io: IO | None
     cache: bool
     budget: Budget | None
 
@@ -70,6 +73,9 @@ class PictureOptions:
     order: Order = "rgb"
     """Order of the color channels in arrays, given and returned: `bgr` is that of OpenCV. Files and
     PIL images have an order of their own."""
+    inputs: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Numbers that the network takes beside the picture, such as a noise level, by name; those left
+    out are the manifest's (`Manifest.inputs`)."""
     max_memory_bytes: int | None = None
     """Memory that one picture may use. None: four fifths of the memory available now."""
 
@@ -83,6 +89,7 @@ class PictureOptions:
             value = getattr(self, name)
             if value is not None and (not _is_int(value) or value < 1):
                 raise UsageError(f"{name} is {value!r}, expected a positive whole number")
+        check_inputs(self.inputs)
         _choice("fit", self.fit, get_args(Fit))
         _choice("alpha", self.alpha, get_args(AlphaBy))
         _choice("order", self.order, get_args(Order))
@@ -99,6 +106,19 @@ class PictureOptions:
     def resizes(self) -> bool:
         """Whether an output size is requested."""
         return not (self.scale is None and self.width is None and self.height is None)
+
+
+def check_inputs(inputs: Any) -> None:
+    """Check numbers for a network by name.
+
+    Raises:
+        UsageError: not finite numbers by name.
+    """
+    if not isinstance(inputs, Mapping):
+        raise UsageError(f"inputs is {inputs!r}, expected numbers by name, such as {{'noise': 15}}")
+    for name, value in inputs.items():
+        if not _is_number(value) or not math.isfinite(value):
+            raise UsageError(f"input {name} is {value!r}, expected a finite number")
 
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any, Literal, NoReturn, Protocol, Unpack, overload
 
 import numpy.typing as npt
 from PIL import Image
 
 from srsdk import models
+from srsdk.adoption.io import IO
 from srsdk.budget import DEFAULT, Budget
 from srsdk.engines.cuda.arrays import is_on_gpu
 from srsdk.errors import UsageError
@@ -19,6 +21,8 @@ from srsdk.formats.probe import Agreement
 from srsdk.image import decode
 from srsdk.image.arrays import Array
 from srsdk.image.streams import Encoded
+from srsdk.inference.global_context.cost import cut_text
+from srsdk.inference.pipeline import WITH_ALPHA
 from srsdk.inference.planner import MemoryPlan, positive
 from srsdk.inference.profiling import CallTimings
 from srsdk.inference.self_test import require
@@ -86,6 +90,9 @@ class Upscaler(BaseUpscaler):
             (`SRSDK_CACHE` names another folder); on a GPU each process tests once.
         cache: keep what OpenVINO compiles in the same folder, so that the next process opens the
             file faster.
+        io: what an `.onnx` file without a manifest reads and writes: range, mean and std, order of
+            the channels and of the axes, further inputs. What it leaves open is found by the graph
+            and by a run of it, and said once in the log. `srsdk adopt` writes it into the file.
         budget: limits on memory, pixels, time and pages, shared with the other calls that have it;
             None: that of the process, which limits memory only.
 
@@ -119,14 +126,21 @@ class Upscaler(BaseUpscaler):
         health: bool = True,
         self_test: bool = True,
         cache: bool = True,
+        io: IO | None = None,
         budget: Budget | None = None,
     ) -> None:
         tiling = Tiling.of(tile, slots, batch)
         check_flags(tune=tune, health=health, self_test=self_test, cache=cache)
         if budget is not None and not isinstance(budget, Budget):
             raise UsageError(f"budget is {budget!r}, expected srsdk.Budget(...)")
+        if io is not None and not isinstance(io, IO):
+            raise UsageError(f"io is {io!r}, expected srsdk.IO(...), such as srsdk.IO(range=255)")
         self.budget = budget or DEFAULT
-        path = models.find(model)
+        located = models.locate(model, scale)
+        path = located.path
+        if io is None and located.io:
+            # of a darktable package, which says what its networks read
+            io = IO(**located.io)
         placement = Placement.of(
             path,
             device=device,
@@ -141,7 +155,9 @@ class Upscaler(BaseUpscaler):
             path,
             placement,
             tiling,
-            is_named=models.is_name(model),
+            io=io,
+            # a fetched model is the file whose hash was compared, not another one beside it
+            is_named=models.is_name(model) and located.card is None,
             scale=scale,
             precision=precision,
             tune=tune,
@@ -150,6 +166,9 @@ class Upscaler(BaseUpscaler):
             self_test=self_test,
             cache=cache,
         )
+        if located.card is not None and not self.manifest.licence:
+            stated = replace(self.manifest, licence=located.card.license)
+            self._opened = replace(self._opened, manifest=stated)
         self._engine, self._pipeline = self._opened.engine, self._opened.pipeline
         self._workers = Workers((tiling.slots or placement.slots) + SPARE_WORKERS)
         self._closing = threading.Lock()
@@ -173,7 +192,17 @@ class Upscaler(BaseUpscaler):
     def step(self) -> Step:
         """This model as one of several in a row."""
         m, count = self.manifest, self._pipeline.count
-        return Step(m.name, m.scale, m.radius_px, m.multiple_px, self._enlarge, count)
+        return Step(
+            m.name,
+            m.scale,
+            m.radius_px,
+            m.multiple_px,
+            self._enlarge,
+            count,
+            takes_alpha=m.channels == WITH_ALPHA,
+            inputs=tuple(m.inputs),
+            tiling=m.tiling,
+        )
 
     @overload
     def __call__(self, picture: Image.Image, **call: Unpack[CallOptions]) -> Image.Image: ...
@@ -191,6 +220,36 @@ class Upscaler(BaseUpscaler):
     def __call__(
         self, picture: OnGpu, *, out: Any = None, stream: Any = None, **call: Unpack[CallOptions]
     ) -> Any: ...
+    @overload
+    def __call__(
+        self,
+        picture: Image.Image,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> Image.Image: ...
+    @overload
+    def __call__(
+        self,
+        picture: npt.NDArray[D],
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> npt.NDArray[D]: ...
+    @overload
+    def __call__(
+        self,
+        picture: Encoded,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> Array: ...
 
     def __call__(
         self,
@@ -201,6 +260,7 @@ class Upscaler(BaseUpscaler):
         stream: Any = None,
         progress: Progress | None = None,
         timeout: float | None = None,
+        **inputs: float,
     ) -> Any:
         """Upscale one picture.
 
@@ -216,6 +276,9 @@ class Upscaler(BaseUpscaler):
                 on it, and later work on it sees the result. None: the default stream.
             progress: called with (tiles done, tiles in all); an exception from it cancels the call.
             timeout: seconds; checked before each tile.
+            inputs: numbers that the network takes beside the picture, such as `noise=15`; their
+                names and defaults are `manifest.inputs`. `options.inputs` gives them where there
+                are no keywords: to files, streams and futures.
 
         Returns:
             As for `BaseUpscaler`; `out` where it was given; for an array on a GPU a `GPUArray` for
@@ -230,6 +293,8 @@ class Upscaler(BaseUpscaler):
             DeadlineExceeded: `timeout` has passed.
         """
         call = self._begin(options, progress, timeout)
+        if inputs:
+            call.inputs = {**call.inputs, **self._known(inputs)}
         if out is None and stream is None:
             return self._serve(picture, options, call)
         if options is not None:
@@ -297,11 +362,11 @@ class Upscaler(BaseUpscaler):
         tile = "auto" if self._tile is None else f"{self._tile[0]}x{self._tile[1]}"
         if m.size_px is not None:
             tile = f"{m.size_px[0]}x{m.size_px[1]} (the model's)"
-        inferred = ", no manifest: inferred" if m.family == "foreign" else ""
+        inferred = ", no manifest: inferred" if opened.inferred else ""
         refused = f" ({opened.refused_by} refuses this file)" if opened.refused_by else ""
         return (
             f"<{type(self).__name__} {m.name} x{m.scale} {m.precision}{opened.settings.suffix}, "
-            f"{self.backend} on {self.device}{refused}, tile {tile}, overlap {m.radius_px} px, "
+            f"{self.backend} on {self.device}{refused}, tile {tile}, {cut_text(m)}, "
             f"{m.channels} channels {m.dtype}{inferred}>"
         )
 

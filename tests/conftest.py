@@ -22,6 +22,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # keep what tests measure on this machine out of the user's cache
 _cache = tempfile.TemporaryDirectory(prefix="srsdk-tests-", ignore_cleanup_errors=True)
 os.environ["SRSDK_CACHE"] = _cache.name
+# and what a user has fetched out of the tests
+os.environ["SRSDK_MODELS"] = os.path.join(_cache.name, "models")
 # threads that spin while they wait starve a shared machine; read when torch is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

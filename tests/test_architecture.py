@@ -20,19 +20,19 @@ PACKAGES = ("srsdk", "export", "training", "benchmarks")
 MAX_MODULES = 15
 """In one folder."""
 SURFACE = {
-    "srsdk": "budget chain errors manifest models options sampler upscaler upscaling",
+    "srsdk": "adoption budget chain errors manifest models options sampler upscaler upscaling",
     "srsdk.budget": "errors system",
     "srsdk.chain": "errors models options scheduling upscaler upscaling",
     "srsdk.doctor": "engines errors models options srsdk system",
     "srsdk.errors": "",
     "srsdk.manifest": "errors formats",
-    "srsdk.options": "budget errors",
+    "srsdk.options": "adoption budget errors",
     "srsdk.sampler": "errors image inference options scheduling system upscaler upscaling",
     "srsdk.serve": "serving",
-    "srsdk.opening": "autotune engines errors formats inference manifest models options",
+    "srsdk.opening": "adoption autotune engines errors formats inference manifest models options",
     "srsdk.upscaler": (
-        "budget engines errors formats image inference manifest models opening options scheduling "
-        "upscaling"
+        "adoption budget engines errors formats image inference manifest models opening options "
+        "scheduling upscaling"
     ),
     "srsdk.__main__": "cli",
 }

@@ -16,6 +16,7 @@ from PIL import Image
 import srsdk
 from srsdk.cli.main import make_parser
 from tests.conftest import make_picture
+from tests.srsdk.adoption.nets import Net
 from tests.srsdk.video import clips
 
 ROOT = Path(__file__).parents[1]
@@ -41,9 +42,11 @@ def commands() -> Iterator[object]:
 
 @pytest.mark.parametrize("code", list(examples()))
 def test_examples_run(code: str, tmp_path: Path) -> None:
-    """Each runs in a folder with `photo.jpg` and `film.mkv`; warnings are errors."""
+    """Each runs in a folder with pictures and foreign networks; warnings are errors."""
     Image.fromarray(make_picture(90, 120)).save(tmp_path / "photo.jpg")
     clips.make(tmp_path / "film.mkv", clips.Clip())
+    Net(white=255.0, bgr=True).save(tmp_path / "theirs.onnx")
+    Net(noise="channel", scale=1).save(tmp_path / "denoiser.onnx")
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
     call = [sys.executable, "-W", "error", "example.py"]
     result = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -31,6 +31,8 @@ BUDGET_S = 4.0
 """Time for one backend; a slow network gets fewer rounds."""
 NOT_FASTER = 1.05
 """A median ratio up to this is not reported as a gain."""
+WORTH = 1.2
+"""Least ratio at which INT8 is worth its loss and a file of its own."""
 
 Run = Callable[[], object]
 """Runs inference once."""
@@ -75,6 +77,27 @@ class SpeedComparison:
             for name, ratio in self.speedup.items()
         ]
         return "; ".join([f"{self.backend}, {width}x{height} on this CPU: {times}", *words])
+
+
+def worth(comparisons: Sequence[SpeedComparison], cost: str) -> str:
+    """Return whether INT8 is worth what it costs, in the backend that runs it fastest.
+
+    Args:
+        comparisons: results of `compare_speed`.
+        cost: what it loses, such as `0.05 dB`.
+
+    Returns:
+        A sentence; empty: INT8 and float32 were not timed together.
+    """
+    timed = [one for one in comparisons if "fp32" in one.speedup]
+    if not timed:
+        return ""
+    best = min(timed, key=lambda one: one.ms["int8"])
+    ratio = best.speedup["fp32"]
+    against = f"{ratio:.2f}x the speed of fp32 in {best.backend} on this CPU, at {cost}"
+    if ratio >= WORTH:
+        return f"INT8 is worth it: {against}"
+    return f"INT8 is not worth it: {against}; use the fp32 or fp16 file"
 
 
 def compare_speed(files: Mapping[str, Path]) -> list[SpeedComparison]:

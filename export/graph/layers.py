@@ -17,6 +17,7 @@ Flavour = Literal["cpu", "gpu"]
 PICTURE_CHANNELS = 4
 """Convolutions with at most this many input channels are heads, anchors or depthwise."""
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+PRODUCTS = (*CONVOLUTIONS, "MatMul", "Gemm")
 
 
 @dataclass(frozen=True)

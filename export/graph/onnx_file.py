@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from typing import Any, cast
 
 import onnx
 import torch
 from torch import nn
 
 from export.errors import ExportError
+from export.graph.torch_errors import translated
 from export.graph.wrapper import CONFIDENCE, EPS, INPUT, OUTPUT
 from srsdk.manifest import METADATA_KEY, Manifest
 
@@ -29,6 +33,7 @@ def build_onnx(
     dtype: torch.dtype = torch.uint8,
     multiple_px: int = 1,
     latent: int = 0,
+    size_px: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
     """Export with dynamic batch, height and width, and without paths of this machine.
 
@@ -40,22 +45,22 @@ def build_onnx(
         multiple_px: H and W are multiples of this.
         latent: channels of the second input `eps`, (N, latent, H, W) float32; the second output is
             then `confidence`. 0: neither exists.
+        size_px: the only (H, W), with a batch of 1; None: all three are dynamic.
 
     Raises:
         ExportError: torch cannot export it, or a dimension that should be dynamic is fixed.
     """
-    height, width = (-(-side // multiple_px) * multiple_px for side in EXAMPLE_PX)
-    example = torch.zeros((2, height, width, channels), dtype=dtype)
+    height, width = size_px or example_px(multiple_px)
+    batch = 1 if size_px else 2
+    example = torch.zeros((batch, height, width, channels), dtype=dtype)
     inputs: tuple[torch.Tensor, ...] = (example,)
     names, results = [INPUT], [OUTPUT]
     shapes: tuple[dict[int, str], ...] = ({0: "batch", 1: "height", 2: "width"},)
     if latent:
-        inputs = (example, torch.zeros((2, latent, height, width)))
+        inputs = (example, torch.zeros((batch, latent, height, width)))
         names, results = [INPUT, EPS], [OUTPUT, CONFIDENCE]
         shapes = (*shapes, {0: "batch", 2: "height", 3: "width"})
-    for name in ("onnxscript", "torch.onnx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # torch's exporter warns about itself
         try:
             program = torch.onnx.export(
@@ -65,33 +70,126 @@ def build_onnx(
                 opset_version=OPSET,
                 input_names=names,
                 output_names=results,
-                dynamic_shapes=shapes,
+                dynamic_shapes=None if size_px else shapes,
                 external_data=False,
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
     assert program is not None
     model = program.model_proto
     _strip(model)
     _shape_from_cast(model.graph)
-    _check_dimensions(model, scale, channels, exact=multiple_px == 1)
+    if not size_px:
+        _check_dimensions(model, scale, channels, exact=multiple_px == 1)
     return model
 
 
-def _translated(error: BaseException) -> BaseException:
-    """Unwrap a KeyboardInterrupt from torch's exporter; turn other errors into one sentence."""
-    links: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in links:
-        links.append(link)
-        link = link.__cause__ or link.__context__
-    if any(isinstance(link, KeyboardInterrupt) for link in links):
-        return KeyboardInterrupt()
-    deepest = error.__cause__ or error
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(deepest)).strip().splitlines()
-    reason = lines[0] if lines else type(deepest).__name__
-    return ExportError(f"torch cannot export this network to ONNX: {reason}")
+def build_traced(
+    graph: nn.Module,
+    scale: int,
+    *,
+    channels: int = 3,
+    dtype: torch.dtype = torch.uint8,
+    multiple_px: int = 1,
+    size_px: tuple[int, int] | None = None,
+) -> onnx.ModelProto:
+    """Export with torch's older exporter, which records one run.
+
+    What depends on values or on Python's integers in that run is constant in the file, without a
+    word: the caller must compare the file with the network at other sizes. Arguments and result
+    are those of `build_onnx`.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
+    height, width = size_px or example_px(multiple_px)
+    # random: what is recorded for a black picture may hold for black pictures only
+    random = torch.Generator().manual_seed(0)
+    shape = (1 if size_px else 2, height, width, channels)
+    example = torch.randint(0, 256, shape, generator=random).to(dtype)
+    if dtype.is_floating_point:
+        example = example / 255
+    axes = {} if size_px else {INPUT: {0: "batch", 1: "height", 2: "width"}}
+    file = io.BytesIO()
+    with warnings.catch_warnings(), _quiet(), _silent_log():
+        warnings.simplefilter("ignore")  # it is deprecated, and warns of each Python integer
+        try:
+            torch.onnx.export(
+                graph.eval(),
+                (example,),
+                cast(Any, file),  # the older exporter writes to files, too
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=axes,
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
+            raise translated(error) from error
+    model = onnx.load_from_string(file.getvalue())
+    model.ir_version = max(model.ir_version, 10)
+    _strip(model)
+    _move_constants(model.graph)
+    _shape_from_cast(model.graph)
+    _name_dimensions(model.graph, scale, shape if size_px else None, channels)
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing graphs and stacks on stderr: errors are raised, too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _silent_log() -> Iterator[None]:
+    """Keep the older exporter from printing the whole network on stdout when it fails."""
+    printed = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = printed
+
+
+def example_px(multiple_px: int) -> tuple[int, int]:
+    """Return the (height, width) of the picture that is traced; they differ."""
+    height, width = (-(-side // multiple_px) * multiple_px for side in EXAMPLE_PX)
+    return (height, width if width != height else width + multiple_px)
+
+
+def _move_constants(graph: onnx.GraphProto) -> None:
+    """Move constants from nodes to the initializers, where the quantization looks for them."""
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _name_dimensions(
+    graph: onnx.GraphProto, scale: int, fixed: tuple[int, ...] | None, channels: int
+) -> None:
+    """Declare the output's shape, which the older exporter leaves open."""
+    times = "" if scale == 1 else f"{scale}*"
+    dims: list[int | str] = ["batch", f"{times}height", f"{times}width", channels]
+    if fixed is not None:
+        dims = [fixed[0], fixed[1] * scale, fixed[2] * scale, channels]
+    kind = graph.output[0].type.tensor_type.elem_type
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, kind, dims))
 
 
 def attach(model: onnx.ModelProto, manifest: Manifest) -> None:

@@ -44,22 +44,34 @@ def open_session(model: onnx.ModelProto) -> Any:
 def session_run(model: onnx.ModelProto) -> Run:
     """Return a function that runs a graph on uint8 batches, whatever its boundary type."""
     session = open_session(model)
-    name = session.get_inputs()[0].name
     is_uint8 = session.get_inputs()[0].type == "tensor(uint8)"
-    # a vae's noise, (N, latent, H, W): 0 gives its mean
-    latents = [(port.name, port.shape[1]) for port in session.get_inputs()[1:]]
 
     def run(image: Batch) -> Batch:
-        count, height, width = image.shape[:3]
-        feed = {n: np.zeros((count, z, height, width), np.float32) for n, z in latents}
-        pixels = image if is_uint8 else image.astype(np.float32) / np.float32(255)
-        result: npt.NDArray[Any] = session.run(None, {name: pixels, **feed})[0]
+        result: npt.NDArray[Any] = session.run(None, inputs_for(session, image))[0]
         if is_uint8:
             return result
         levels: Batch = np.rint(np.clip(result * 255, 0, 255)).astype(np.uint8)
         return levels
 
     return run
+
+
+def inputs_for(session: Any, image: Batch) -> dict[str, npt.NDArray[Any]]:
+    """Return what a session's inputs take for a picture.
+
+    Args:
+        session: an `onnxruntime.InferenceSession` of an exported graph, uint8 or float32.
+        image: (N, H, W, C) uint8. The noise of a vae, (N, latent, H, W), is 0: its mean.
+    """
+    first, *others = session.get_inputs()
+    count, height, width = image.shape[:3]
+    pixels = image if first.type == "tensor(uint8)" else image.astype(np.float32) / np.float32(255)
+    zeros = {
+        port.name: np.zeros((count, port.shape[1], height, width), np.float32)
+        for port in others
+        if len(port.shape) == 4
+    }
+    return {first.name: pixels, **zeros}
 
 
 def _is_signed(graph: onnx.GraphProto) -> bool:

@@ -137,7 +137,12 @@ def _round_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> An
 
 @torch.no_grad()
 def receptive_radius(
-    network: nn.Module, scale: int, channels: int = 3, *, multiple_px: int = 1
+    network: nn.Module,
+    scale: int,
+    channels: int = 3,
+    *,
+    multiple_px: int = 1,
+    minimum_px: int = 1,
 ) -> int:
     """Return the radius of the receptive field, in input pixels.
 
@@ -146,34 +151,44 @@ def receptive_radius(
     The probe is a horizontal and then a vertical strip: with 16 million weights this takes seconds,
     a square would take minutes. A longer strip is tried for networks with a larger receptive field.
 
+    Args:
+        network: maps (N, C, H, W) floats.
+        scale: output size over input size.
+        channels: of the input.
+        multiple_px: input sizes are multiples of this.
+        minimum_px: smallest height and width of the input.
+
     Raises:
         ValueError: the receptive field exceeds half of the probe (global context).
     """
+
+    def strip(length_px: int) -> tuple[int, int]:
+        sides = (length_px, max(STRIP_PX, minimum_px))
+        length, width = (-(-side // multiple_px) * multiple_px for side in sides)
+        return length, width
+
     reached = 0
     for is_upright in (False, True):
         try:
-            reach = _reach(network, scale, channels, multiple_px, PROBE_PX, is_upright)
+            reach = _reach(network, scale, channels, strip(PROBE_PX), is_upright)
         except ValueError:
-            reach = _reach(network, scale, channels, multiple_px, 3 * PROBE_PX, is_upright)
+            reach = _reach(network, scale, channels, strip(3 * PROBE_PX), is_upright)
         reached = max(reached, reach)
     # only one position within a block of `multiple_px` pixels was tested
     return reached + multiple_px - 1
 
 
 def _reach(
-    network: nn.Module,
-    scale: int,
-    channels: int,
-    multiple_px: int,
-    length_px: int,
-    is_upright: bool,
+    network: nn.Module, scale: int, channels: int, strip_px: tuple[int, int], is_upright: bool
 ) -> int:
-    length, width = (-(-px // multiple_px) * multiple_px for px in (length_px, STRIP_PX))
+    length, width = strip_px
     probe = torch.zeros(1, channels, *((length, width) if is_upright else (width, length)))
     center = torch.tensor(probe.shape[2:]) // 2
     probe[:, :, center[0], center[1]] = float("nan")
     touched = torch.isnan(network(probe)).any(dim=1)[0].nonzero() // scale
     along = 0 if is_upright else 1
+    if not len(touched):
+        raise ValueError("no result is NaN: the network compares pixels, which hides it")
     reach = int((touched - center).abs()[:, along].max())
     if reach >= length - int(center[along]) - 1:
         raise ValueError(f"the network sees {reach} px or more: it has global context")

@@ -13,7 +13,7 @@ import onnx
 from export.errors import GateError
 from export.evaluation.parity import Parity
 from export.evaluation.quality import Evaluator, problems
-from export.graph.layers import Flavour, conv_layers, quantizable
+from export.graph.layers import PICTURE_CHANNELS, Flavour, conv_layers, quantizable
 from export.graph.session import session_run
 from export.protocol import Batch
 from export.quantization.calibration import Calibration
@@ -108,9 +108,16 @@ def quantize(
         base_db: PSNR of the float32 network by test set.
 
     Raises:
-        GateError: the gate fails even with a single layer or group in INT8.
+        GateError: the gate fails even with a single layer or group in INT8, or there is no layer to
+            quantize.
     """
     names = [layer.name for layer in quantizable(conv_layers(model), flavour)]
+    if not names:
+        raise GateError(
+            f"INT8 ({flavour}): none of the network's convolutions has constant weights and more "
+            f"than {PICTURE_CHANNELS} input channels, and only these are quantized; export fp16 "
+            "instead"
+        )
     if flavour == "cpu":
         model = reorder_for_row_copies(model)
     groups = _groups(names)

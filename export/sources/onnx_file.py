@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from onnx import TensorProto, numpy_helper
 from export.errors import ExportError
 from export.graph.onnx_errors import AGAIN, sentence
 from export.graph.onnx_file import OPSET
-from export.graph.receptive_field import measured_radius
 from export.graph.rewrite import rename, to_half, unwrap, wrap
 from export.graph.session import session_run
 from export.hashing import file_sha256
 from export.protocol import Batch, Facts, Run
+from export.sources.adopted import adopted_body, unwrapped
+from srsdk.adoption.tiles.reach import find_reach
 from srsdk.engines.foreign import MAX_TRIAL_PX
 from srsdk.errors import ManifestError, ModelError
 from srsdk.formats.onnx_metadata import read_onnx_metadata
@@ -71,13 +73,18 @@ def open_onnx(path: Path) -> OnnxSource:
 
 def _opened(path: Path) -> OnnxSource:
     model = read_onnx(path)
+    manifest, found = _own_manifest(path, model), None
+    if manifest is None:
+        model, found = adopted_body(path, model)
+    elif manifest.io:
+        model = unwrapped(path, model, manifest)
     model = _collect_weights(model)
     if _is_uint8(model):
         model = unwrap(path, model)
     model = _upgraded(path, model)
     layout, channels, size = _axes(path, model)
-    scale = _scale(path, model, layout, channels, size)
-    manifest = _own_manifest(path, model)
+    about = manifest or (found.manifest if found else None)
+    scale = about.scale if about else _scale(path, model, layout, channels, size)
     facts = Facts(
         name=manifest.name if manifest else path.stem,
         family=manifest.family if manifest else "foreign",
@@ -86,13 +93,18 @@ def _opened(path: Path) -> OnnxSource:
         radius_px=0,
         radius_measured=True,
         size_px=size,
+        multiple_px=about.multiple_px if about else 1,
         sha256=file_sha256(path),
         weights=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
         architecture="ONNX",
     )
-    radius = _radius(wrap(model, layout, facts), facts) if manifest is None else manifest.radius_px
-    known = {"radius_px": radius, "radius_measured": manifest is None or manifest.radius_measured}
-    return OnnxSource(Facts(**{**vars(facts), **known}), model, layout)
+    if manifest is None:
+        facts = _measured(wrap(model, layout, facts), facts)
+    else:
+        kept = ("radius_px", "radius_measured", "multiple_px", "tiling", "tiling_db")
+        known = {name: getattr(manifest, name) for name in (*kept, "bytes_per_px")}
+        facts = dataclasses.replace(facts, **known)
+    return OnnxSource(facts, model, layout)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -238,14 +250,22 @@ def _scale(
     return int(scale)
 
 
-def _radius(model: onnx.ModelProto, facts: Facts) -> int:
-    if facts.size_px:
-        # the radius of a fixed-size network cannot be measured; its tiles have that size anyway
-        return min(32, min(facts.size_px) // 4)
-    try:
-        return measured_radius(session_run(model), facts.scale, facts.channels)
-    except ExportError as error:
-        raise ExportError(f"{facts.name}.onnx: {error}") from error
+def _measured(model: onnx.ModelProto, facts: Facts) -> Facts:
+    """Return the facts with what a run of the uint8 graph tells about its tiles."""
+    reach = find_reach(
+        session_run(model),
+        facts.scale,
+        facts.channels,
+        multiple_px=facts.multiple_px,
+        size_px=facts.size_px,
+    )
+    return dataclasses.replace(
+        facts,
+        radius_px=reach.radius_px,
+        radius_measured=reach.is_measured,
+        multiple_px=reach.multiple_px,
+        tiling=reach.tiling,
+    )
 
 
 def _own_manifest(path: Path, model: onnx.ModelProto) -> Manifest | None:

@@ -14,11 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import ExportError
+from export.graph.attempts import FIXED_PX
 from export.hashing import file_sha256
 from export.sources.module import TorchSource, torch_source
 from export.sources.state_dict import check_tensors, read_state
 
 log = logging.getLogger(__name__)
+
+NOISE_LEVEL = 15
+"""Of 255: what denoisers with a noise map are told, as by spandrel."""
 
 
 def open_third_party(path: Path) -> TorchSource:
@@ -29,7 +33,7 @@ def open_third_party(path: Path) -> TorchSource:
             is unknown, or it is not an image-to-image network.
     """
     state = read_state(path)
-    spandrel = _import_spandrel()
+    spandrel = import_spandrel()
     try:
         state = spandrel.canonicalize_state_dict(state)
         check_tensors(path, state)
@@ -61,10 +65,24 @@ def _source_of(path: Path, model: Any) -> TorchSource:
         family="foreign",
         scale=model.scale,
         channels=model.input_channels,
-        multiple_px=_multiple_px(model.size_requirements),
+        multiple_px=int(model.size_requirements.multiple_of),
+        minimum_px=max(int(model.size_requirements.minimum), 1),
+        size_px=_only_size(model),
         sha256=file_sha256(path),
         architecture=model.architecture.name,
     )
+
+
+def _only_size(model: Any) -> tuple[int, int] | None:
+    """Return the size of a network that takes square pictures only; tiles have one size."""
+    required = model.size_requirements
+    if model.architecture.id == "GFPGAN":
+        return (int(required.minimum),) * 2
+    if not required.square:
+        return None
+    multiple = int(required.multiple_of)
+    side = -(-max(int(required.minimum), FIXED_PX) // multiple) * multiple
+    return (side, side)
 
 
 def _reason(error: Exception) -> str:
@@ -83,11 +101,22 @@ class SpandrelNetwork(nn.Module):
         super().__init__()
         self.model = model.model
         self._call = model._call_fn
+        first = next((m for m in self.model.modules() if isinstance(m, nn.Conv2d)), None)
+        self._takes_noise = (
+            model.architecture.id in ("DRUNet", "DnCNN")
+            and first is not None
+            and first.in_channels == model.output_channels + 1
+        )
         _fold_once(self.model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) floats 0..1 to (N, C, H * scale, W * scale)."""
-        result: Tensor = self._call(self.model, x)
+        if self._takes_noise:
+            # as spandrel, whose map has a batch of 1
+            noise = torch.full_like(x[:, :1], NOISE_LEVEL / 255)
+            result: Tensor = self.model(torch.cat([x, noise], dim=1))
+        else:
+            result = self._call(self.model, x)
         return result
 
 
@@ -109,13 +138,12 @@ def _do_nothing() -> None:
     """Leave the weights unchanged."""
 
 
-def _multiple_px(required: Any) -> int:
-    """Return a multiple that also satisfies the minimum size."""
-    multiple = int(required.multiple_of)
-    return -(-max(int(required.minimum), 1) // multiple) * multiple
+def import_spandrel() -> Any:
+    """Return the module `spandrel`.
 
-
-def _import_spandrel() -> Any:
+    Raises:
+        ExportError: it is not installed.
+    """
     _stub_torchvision()
     try:
         import spandrel
@@ -129,8 +157,8 @@ def _import_spandrel() -> Any:
 def _stub_torchvision() -> None:
     """Stub torchvision if it is missing or built for another torch, so spandrel can be imported.
 
-    spandrel needs only three of its names, for an inpainting and a face-restoration network; the
-    build of torchvision on PyPI does not load with a CPU build of torch.
+    spandrel needs only three of its names: two for an inpainting network, which is refused anyway,
+    and `normalize`. The build of torchvision on PyPI does not load with a CPU build of torch.
     """
     try:
         import torchvision  # noqa: F401
@@ -142,12 +170,18 @@ def _stub_torchvision() -> None:
             module: Any = ModuleType(name)
             module.__spec__ = ModuleSpec(name, None)
             module.InterpolationMode = _Interpolation
-            module.rotate = module.normalize = _missing
+            module.rotate, module.normalize = _missing, _normalize
             sys.modules[name] = module
 
 
 class _Interpolation(Enum):
     NEAREST, BILINEAR = "nearest", "bilinear"
+
+
+def _normalize(x: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Return (x - mean) / std by channel, (N, C, H, W)."""
+    shape = (1, -1, 1, 1)
+    return (x - torch.tensor(mean).view(shape).to(x)) / torch.tensor(std).view(shape).to(x)
 
 
 def _missing(*_: Any, **__: Any) -> Any:
@@ -162,12 +196,8 @@ def _check(path: Path, model: Any, spandrel: Any) -> None:
         raise ExportError(
             f"{path}: {name} takes more than a picture, expected an image-to-image network"
         )
-    if model.input_channels != model.output_channels or model.input_channels not in (1, 3):
+    if model.input_channels != model.output_channels or model.input_channels not in (1, 3, 4):
         raise ExportError(
             f"{path}: {name} maps {model.input_channels} channels to {model.output_channels}, "
-            "expected 3 to 3 or 1 to 1"
-        )
-    if model.size_requirements.square:
-        raise ExportError(
-            f"{path}: {name} takes square pictures only, but tiles are not always square"
+            "expected 3 to 3, 1 to 1 or 4 to 4"
         )

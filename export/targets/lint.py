@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.errors import ExportError
-from export.graph.layers import conv_layers
+from export.graph.layers import PRODUCTS
 from export.quantization.saturation import PAIR_LIMIT, pair_sums, saturating_rows
 
 MIN_OPSET, MIN_OPSET_HALF_QDQ, MAX_OPSET = 13, 19, 26
@@ -228,6 +228,6 @@ def precision_of(model: onnx.ModelProto) -> str:
     """Return the precision found in the graph: `int8`, `fp16` or `fp32`."""
     if is_quantized(model):
         return "int8"
-    types = {t.name: t.data_type for t in model.graph.initializer}
-    halves = [types[layer.weight] == TensorProto.FLOAT16 for layer in conv_layers(model)]
-    return "fp16" if any(halves) else "fp32"
+    halves = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16}
+    products = (node for node in model.graph.node if node.op_type in PRODUCTS)
+    return "fp16" if any(halves & set(node.input) for node in products) else "fp32"

@@ -1,5 +1,5 @@
 """Command line interface, with one module per command.
 
-Uses: autotune, batch, chain, doctor, engines, errors, formats, image, inference, manifest, models,
-options, ray, scheduling, serving, srsdk, system, upscaler, video.
+Uses: adoption, autotune, batch, chain, doctor, engines, errors, formats, image, inference,
+manifest, models, options, ray, scheduling, serving, srsdk, system, upscaler, video.
 """

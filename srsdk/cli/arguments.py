@@ -16,7 +16,7 @@ from srsdk.errors import UsageError
 
 log = logging.getLogger("srsdk")
 
-MODEL_HELP = "name of a shipped model (see `srsdk models`) or path to a model file"
+MODEL_HELP = "name of a model (see `srsdk models`) or path to a model file"
 EXIT_FAILED = 1
 """Exit code after a reported failure."""
 
@@ -110,8 +110,11 @@ def path_or_url(text: str) -> Path | str:
 
 
 def known_model(text: str) -> str:
-    """Parse the name of a shipped model, or a path."""
-    if models.is_name(text) and text not in (known := models.shipped()):
+    """Parse the name of a shipped, fetched or installed model, or a path."""
+    if not models.is_name(text) or text in models.shipped():
+        return text
+    # where packages keep their names is read only for other names
+    if text not in (known := models.names()):
         hint = nearest(text, known) or ";"
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a shipped model{hint} `srsdk models` lists them; for a file, give "

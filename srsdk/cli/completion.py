@@ -40,10 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     for action in _actions(arguments.root):
         if action.type is known_model:
             # where no name fits, shells complete files; --precision chooses among a model's files
-            action.choices = [name for name in models.shipped() if "." not in name]
+            shipped = models.shipped()
+            action.choices = [n for n in models.names() if n not in shipped or "." not in n]
         elif action.metavar == "FOLDER":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-        elif action.metavar in ("IN", "OUT", "FILE", "A", "B"):
+        elif action.metavar in ("IN", "OUT", "FILE", "FILE_OR_URL", "A", "B"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
     sys.stdout.write(shtab.complete(arguments.root, arguments.shell))
     return 0

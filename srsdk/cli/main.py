@@ -19,8 +19,9 @@ from types import ModuleType
 from PIL import Image
 
 import srsdk
-from srsdk.cli import completion, demo, doctor, info, models, serve, tune, verify, video
+from srsdk.cli import completion, demo, doctor, info, serve, tune, video
 from srsdk.cli.arguments import EXIT_FAILED
+from srsdk.cli.models import adopt, fetch, listing, remove, verify
 from srsdk.cli.parser import EXIT_USAGE, Parser, add_verbosity, show_usage_error
 from srsdk.cli.pictures import compare, upscale
 from srsdk.cli.terminal import fail, say, set_verbosity
@@ -41,7 +42,10 @@ COMMANDS: Mapping[str, tuple[ModuleType, str]] = {
     "demo": (demo, "open a demo page in the browser"),
     "serve": (serve, "upscale images over HTTP"),
     "info": (info, "show a model's metadata"),
-    "models": (models, "list the shipped models or the models in a folder"),
+    "models": (listing, "list the models that have a name, or the models in a folder"),
+    "fetch": (fetch, "store a model from a file or a URL under a name"),
+    "adopt": (adopt, "write an ONNX file of your own with all that srsdk needs to know"),
+    "remove": (remove, "remove a fetched model"),
     "verify": (verify, "verify a model file's SHA-256"),
     "tune": (tune, "find the fastest way to run a model on this machine"),
     "doctor": (doctor, "check the installation and suggest fixes"),

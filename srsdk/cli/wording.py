@@ -39,12 +39,15 @@ FLAGS = {
 _VALUE = r"""(?:(['"])(.*?)\2|([\w:.]*\w))?(?![=\w])"""
 _ARGUMENT = re.compile(rf"(?<![\w./?&-])({'|'.join(FLAGS)})={_VALUE}")
 _WRAPPED = re.compile(r"options=PictureOptions\(([^()]*)\)")
+_FORM = re.compile(r"io=srsdk\.IO\((\w+)=\.\.\.\)")
+_FORM_FLAGS = {"input": "input-name", "output": "output-name", "inputs": "set"}
 _PIXELS = re.compile(r"(?:PIL\.)?Image\.MAX_IMAGE_PIXELS")
 
 
 def for_command_line(text: str) -> str:
     """Return a message with the command line's options instead of the API's arguments."""
     text = _WRAPPED.sub(r"\1", text)
+    text = _FORM.sub(lambda found: f"srsdk adopt --{_FORM_FLAGS.get(found[1], found[1])}", text)
     text = _PIXELS.sub("--max-pixels", text)
     return _ARGUMENT.sub(_option, text)
 

@@ -18,12 +18,19 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from srsdk.engines.protocol import CONFIDENCE, EPS, Signature, latent_of, make_signature
+from srsdk.engines.protocol import (
+    CONFIDENCE,
+    EPS,
+    VALUES,
+    Signature,
+    further_inputs,
+    make_signature,
+)
 from srsdk.errors import BackendError, ModelError
 from srsdk.system.threads import started_pool
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
-ERRORS_ONLY = 3
+ERRORS_ONLY, FATAL_ONLY = 3, 4
 
 
 class OnnxRuntimeEngine:
@@ -39,7 +46,8 @@ class OnnxRuntimeEngine:
     ) -> None:
         self._streams = streams
         options = ort.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
+        # its errors are raised, too
+        options.log_severity_level = FATAL_ONLY
         # an idle thread pool that spins takes CPU time from the application
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None or streams > 1:
@@ -55,13 +63,14 @@ class OnnxRuntimeEngine:
             )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         names = [[str(port.name) for port in ports] for ports in (inputs, outputs)]
-        latent = latent_of(path, names[0], names[1], onnx_shape(inputs[-1]) if inputs else ())
+        last = onnx_shape(inputs[-1]) if inputs else ()
+        further = further_inputs(path, names[0], names[1], last)
         self.signature: Signature = make_signature(
             path,
             (onnx_dtype(inputs[0]), onnx_dtype(outputs[0])),
             onnx_shape(inputs[0]),
             onnx_shape(outputs[0]),
-            latent,
+            further,
         )
         # one worker for each stream: the caller's thread cuts and pastes tiles while they compute
         self._worker = started_pool(streams, "srsdk-onnxruntime")
@@ -106,6 +115,9 @@ class OnnxRuntimeSlot:
         if self._samples:
             self.noise: npt.NDArray[Any] = np.zeros(signature.noise_shape(input_shape), np.float32)
             self._binding.bind_cpu_input(EPS, self.noise)
+        if signature.values:
+            self.values: npt.NDArray[Any] = np.zeros(signature.values, np.float32)
+            self._binding.bind_cpu_input(VALUES, self.values)
 
     def submit(self) -> None:
         """Start the run on a worker of the engine."""

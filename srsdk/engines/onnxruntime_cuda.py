@@ -19,7 +19,7 @@ from srsdk.engines.cuda.compute_streams import ComputeStream, make_compute_strea
 from srsdk.engines.cuda.device import Device
 from srsdk.engines.cuda.engine import CudaEngine, failure
 from srsdk.engines.onnxruntime import ERRORS_ONLY, onnx_dtype, onnx_shape
-from srsdk.engines.protocol import Signature, check_single, make_signature
+from srsdk.engines.protocol import VALUES, Signature, further_inputs, make_signature
 from srsdk.errors import BackendError, ModelError
 
 log = logging.getLogger("srsdk")
@@ -171,11 +171,15 @@ class OnnxRuntimeNetwork:
     def __init__(self, path: Path, session: Any, device: Device) -> None:
         self._session, self._device = session, device
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        check_single(path, len(inputs), len(outputs))
-        self.names = inputs[0].name, outputs[0].name
+        names = [[str(port.name) for port in ports] for ports in (inputs, outputs)]
+        last = onnx_shape(inputs[-1]) if inputs else ()
+        latent, values = further_inputs(path, names[0], names[1], last)
+        if latent:
+            raise ModelError(f"{path}: sampling networks run on the CPU: device='cpu'")
+        self.names = names[0][0], names[1][0]
         dtypes = onnx_dtype(inputs[0]), onnx_dtype(outputs[0])
         shapes = onnx_shape(inputs[0]), onnx_shape(outputs[0])
-        self.signature: Signature = make_signature(path, dtypes, *shapes)
+        self.signature: Signature = make_signature(path, dtypes, *shapes, (0, values))
         self._output_shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._arena_bytes: dict[tuple[int, ...], int] = {}
 
@@ -190,13 +194,16 @@ class OnnxRuntimeNetwork:
                 self._run_once(input_shape)
             shapes = input_shape, self._output_shapes[input_shape]
             return OnnxRuntimeRun(self._session, self._device.index, self.names,
-                                  self.signature.dtype, shapes)  # fmt: skip
+                                  self.signature, shapes)  # fmt: skip
 
     def _run_once(self, input_shape: tuple[int, ...]) -> None:
         before, _ = self._device.memory()
         zeros = np.zeros(input_shape, self.signature.dtype)
         try:
-            (output,) = self._session.run([self.names[1]], {self.names[0]: zeros})
+            feeds = {self.names[0]: zeros}
+            if self.signature.values:
+                feeds[VALUES] = np.zeros(self.signature.values, np.float32)
+            (output,) = self._session.run([self.names[1]], feeds)
         except Exception as error:
             what = f"ONNX Runtime refuses {input_shape}: {_first_line(error)}"
             raise failure(what) from error
@@ -222,11 +229,13 @@ class OnnxRuntimeRun:
     scratch_bytes = 0
 
     def __init__(
-        self, session: Any, device_index: int, names: tuple[str, str], dtype: str,
+        self, session: Any, device_index: int, names: tuple[str, str], signature: Signature,
         shapes: tuple[tuple[int, ...], tuple[int, ...]],
     ) -> None:  # fmt: skip
         self._session, self._device_index = session, device_index
-        self._names, self._dtype, self._shapes = names, dtype, shapes
+        self._names, self._dtype, self._shapes = names, signature.dtype, shapes
+        self.values = np.zeros(signature.values, np.float32)
+        """The input `srsdk.values`; empty: there is none."""
         self.output_shape = shapes[1]
         self._binding = session.io_binding()
         self._options = ort.RunOptions()
@@ -243,6 +252,10 @@ class OnnxRuntimeRun:
     def enqueue(self, stream: int) -> None:
         """Enqueue on the session's stream, which is the compute stream's."""
         try:
+            if self.values.size:
+                # a binding copies what is on the host when it is bound
+                self._binding.bind_cpu_input(VALUES, self.values)
+                self._binding.synchronize_inputs()
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:
             raise failure(f"ONNX Runtime failed: {_first_line(error)}") from error

@@ -34,7 +34,7 @@ from srsdk.engines.compiled import cache as compiled_cache
 from srsdk.engines.compiled import openvino_graph
 from srsdk.engines.compiled.forms import CompiledForms, Form
 from srsdk.engines.compiled.openvino_tail import outputs_for, without_shuffle
-from srsdk.engines.protocol import Signature, latent_of, make_signature
+from srsdk.engines.protocol import Signature, further_inputs, make_signature
 from srsdk.errors import BackendError, ModelError
 
 log = logging.getLogger("srsdk")
@@ -221,6 +221,9 @@ class OpenVinoSlot:
         self.input: npt.NDArray[Any] = np.zeros(input_shape, signature.dtype)
         if self._samples:
             self.noise = np.zeros(signature.noise_shape(input_shape), np.float32)
+        if signature.values:
+            self.values: npt.NDArray[Any] = np.zeros(signature.values, np.float32)
+        self._has_values = signature.values > 0
         self._use(get(input_shape))
 
     def submit(self) -> None:
@@ -258,6 +261,8 @@ class OpenVinoSlot:
             request.set_input_tensor(0, ov.Tensor(self.input, shared_memory=True))
             if self._samples:
                 request.set_input_tensor(1, ov.Tensor(self.noise, shared_memory=True))
+            if self._has_values:
+                request.set_input_tensor(1, ov.Tensor(self.values, shared_memory=True))
             self._output = self._bind_outputs(form, request) if form.is_own else None
         self._form, self._request = form, request
 
@@ -307,9 +312,10 @@ def _signature(path: Path, model: Any) -> Signature:
     """Return the signature of a model."""
     inputs, outputs = model.inputs, model.outputs
     names = [[_name(port) for port in ports] for ports in (inputs, outputs)]
-    latent = latent_of(path, names[0], names[1], _shape(inputs[-1]) if inputs else ())
+    last = _shape(inputs[-1]) if inputs else ()
+    further = further_inputs(path, names[0], names[1], last)
     types = _dtype(inputs[0]), _dtype(outputs[0])
-    return make_signature(path, types, _shape(inputs[0]), _shape(outputs[0]), latent)
+    return make_signature(path, types, _shape(inputs[0]), _shape(outputs[0]), further)
 
 
 def _shapes(signature: Signature, input_shape: tuple[int, ...]) -> dict[int, list[int]]:

@@ -32,6 +32,8 @@ class Signature:
     latent: int = 0
     """Channels of a second input, `eps`, (N, latent, H, W) float32; there is then also a second
     output, `confidence`, (N, H * scale, W * scale, 1) float32; 0: neither exists."""
+    values: int = 0
+    """Numbers in a second input, `srsdk.values`, (values,) float32; 0: there is none."""
 
     def noise_shape(self, input_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Return the shape of `eps` for an (N, H, W, C) input."""
@@ -97,6 +99,13 @@ class SamplingSlot(Slot, Protocol):
     """The output `confidence` after `wait`; valid until the next `submit`."""
 
 
+class ValuesSlot(Slot, Protocol):
+    """A slot of a model with `values` in its signature."""
+
+    values: npt.NDArray[Any]
+    """The input `srsdk.values`, which the caller writes, with the rules of `input`."""
+
+
 class Engine(Protocol):
     """A model file opened on one device by one backend."""
 
@@ -135,7 +144,7 @@ def make_signature(
     dtypes: tuple[str, str],
     input_shape: tuple[int | None, ...],
     output_shape: tuple[int | None, ...],
-    latent: int = 0,
+    further: tuple[int, int] = (0, 0),
 ) -> Signature:
     """Check a graph's types and shapes and return its signature.
 
@@ -152,7 +161,7 @@ def make_signature(
             f"{path} is not an image model: it maps {dtypes[0]} to {dtypes[1]}, "
             "expected uint8 to uint8 or float32 to float32"
         )
-    return Signature(dtypes[0], input_shape, output_shape, latent)
+    return Signature(dtypes[0], input_shape, output_shape, *further)
 
 
 def check_single(path: Path, inputs: int, outputs: int) -> None:
@@ -170,14 +179,18 @@ def check_single(path: Path, inputs: int, outputs: int) -> None:
 
 EPS, CONFIDENCE = "eps", "confidence"
 
-_SAMPLING_PORTS = (["image", EPS], ["upscaled", CONFIDENCE])
+SAMPLING_PORTS = (["image", EPS], ["upscaled", CONFIDENCE])
 """Input and output names of a sampling network."""
 
 
-def latent_of(
+VALUES = "srsdk.values"
+"""Input for the numbers of `Manifest.inputs`, in their order."""
+
+
+def further_inputs(
     path: Path, inputs: list[str], outputs: list[str], last_input: tuple[int | None, ...]
-) -> int:
-    """Return the channels of a graph's noise input; 0: it has one input and one output.
+) -> tuple[int, int]:
+    """Return the channels of a graph's noise input, and its numbers beside the picture.
 
     Args:
         path: the file, for the error message.
@@ -186,10 +199,13 @@ def latent_of(
         last_input: shape of the last input.
 
     Raises:
-        ModelError: several inputs or outputs, but not a sampling network.
+        ModelError: several inputs or outputs of another kind.
     """
     channels = last_input[1] if len(last_input) == 4 else None
-    if (inputs, outputs) == _SAMPLING_PORTS and channels:
-        return channels
+    if (inputs, outputs) == SAMPLING_PORTS and channels:
+        return channels, 0
+    if inputs[1:] == [VALUES] and len(last_input) == 1 and last_input[0]:
+        check_single(path, 1, len(outputs))
+        return 0, last_input[0]
     check_single(path, len(inputs), len(outputs))
-    return 0
+    return 0, 0

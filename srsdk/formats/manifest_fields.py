@@ -33,7 +33,12 @@ _CHOICES = {
     "parity_of": ("file", "graph"),
     "tiling": ("exact", "aligned", "bounded", "none"),
 }
-_RANGES = {"scale": (1, 16), "radius_px": (0, 4096), "multiple_px": (1, 256)}
+_RANGES = {
+    "scale": (1, 16),
+    "radius_px": (0, 4096),
+    "multiple_px": (1, 256),
+    "bytes_per_px": (0, 1 << 32),
+}
 
 
 def check(source: str, name: str, value: Any) -> Any:

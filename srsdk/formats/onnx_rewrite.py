@@ -29,6 +29,11 @@ FLOAT, UINT8 = 1, 2
 ROUNDING, AS_FLOATS = b"boundary.", {b"QuantizeLinear": b"Div", b"DequantizeLinear": b"Mul"}
 """Name prefix of the nodes with which an INT8 file for CPUs reads and writes bytes, and the float
 replacements of their operators."""
+ROUND = (b"Round", b"Floor")
+"""Operators that round."""
+HALF = b"srsdk.tail.add"
+"""Name prefix of the node that adds 0.5 before Floor, in files older than opset 11, which brought
+Round (`srsdk.adoption.boundary`)."""
 KEEP_VALUES = (b"Transpose", b"Cast", b"Identity")
 """Operators allowed between the rounding and the output."""
 
@@ -137,7 +142,10 @@ def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:
         index = producers[name]
         found.append(index)
         kind = _bytes(_first(nodes[index], OP_TYPE))
-        if kind == b"Round":
+        if kind in ROUND:
+            before = producers.get(_bytes(_first(nodes[index], NODE_INPUT)), -1)
+            if before >= 0 and _is_half(nodes[before]):
+                found.append(before)
             return found
         if kind not in KEEP_VALUES:
             break
@@ -145,16 +153,23 @@ def _tail(nodes: dict[int, Fields], name: bytes) -> list[int]:
     raise _other_form("its output is not rounded and cast")
 
 
+def _is_half(node: Fields) -> bool:
+    return _bytes(_first(node, NODE_NAME)).startswith(HALF)
+
+
 def _make_float(node: Fields) -> None:
     """Turn Round into Identity, Cast to uint8 into Cast to float32, quantization into Div/Mul."""
     kind = _first(node, OP_TYPE)
+    if _is_half(node):
+        first = next(field for field in node if field[0] == NODE_INPUT)
+        node[:] = [first, *(field for field in node if field[0] != NODE_INPUT)]
     if kind in AS_FLOATS:
         inputs = [field for field in node if field[0] == NODE_INPUT]
         # the third is the zero point, which is 0
         node[:] = [field for field in node if field[0] not in (NODE_INPUT, ATTRIBUTE)]
         node[:0] = inputs[:2]
     for at, (number, wire, value) in enumerate(node):
-        if number == OP_TYPE and kind == b"Round":
+        if number == OP_TYPE and (kind in ROUND or _is_half(node)):
             node[at] = (number, wire, b"Identity")
         if number == OP_TYPE and kind in AS_FLOATS:
             node[at] = (number, wire, AS_FLOATS[kind])

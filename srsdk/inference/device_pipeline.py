@@ -24,6 +24,7 @@ from srsdk.errors import BackendError, OutOfMemoryError, PictureError, UsageErro
 from srsdk.inference.output_checks import WINDOW_PX, Guard
 from srsdk.inference.planner import Choice, Planner
 from srsdk.inference.slot_pool import SlotPool
+from srsdk.inference.tensor_io import values_of
 from srsdk.inference.tiling import Span, Tile, tiles
 from srsdk.manifest import Manifest
 from srsdk.scheduling.context import Call
@@ -131,7 +132,7 @@ class DevicePipeline:
         )
         cut = list(tiles(rows, columns, choice.tile_px, m.radius_px, m.multiple_px))
         groups = [cut[at : at + size] for at in range(0, len(cut), size)]
-        begun = device.event()
+        begun, numbers = device.event(), values_of(m, call.inputs)
         try:
             device.record(begun.handle, caller)
             with self._pool.lend(choice.input_shape, len(groups), call.check) as lent:
@@ -143,6 +144,8 @@ class DevicePipeline:
                         if slot not in used:
                             device.order(slot.stream, begun.handle)
                             used.append(slot)
+                        if numbers is not None:
+                            slot.values[...] = numbers
                         _Copies(device, slot, choice, m.scale).enqueue(group, source, target)
                         call.report(sum(map(len, groups[: number + 1])), len(cut))
                 finally:

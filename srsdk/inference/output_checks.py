@@ -60,6 +60,8 @@ class Guard:
             HealthError: all zero although the source is not dark, or far from bicubic.
         """
         scale = self._manifest.scale
+        # colors under transparent pixels mean nothing, so alpha is not compared
+        source, result = source[..., :3], result[..., :3]
         small = _window(source, 1)
         large = _window(result, scale) if result.ndim == 3 else joined(_window(result, 1))
         if not large.any() and small.mean() > DARK:

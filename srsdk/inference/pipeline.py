@@ -8,15 +8,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from srsdk.engines.protocol import Engine, Slot
+from srsdk.engines.protocol import Engine, Slot, ValuesSlot
 from srsdk.errors import BackendError, OutOfMemoryError, PictureError
 from srsdk.image import luma
-from srsdk.image.arrays import Array, levels_of
+from srsdk.image.arrays import WHITE, Array, levels_of
 from srsdk.inference import deadline
 from srsdk.inference.blocks import has_blocks
 from srsdk.inference.noise import Sample
@@ -25,13 +25,15 @@ from srsdk.inference.planner import Choice, MemoryPlan, Planner
 from srsdk.inference.precision import Float32Form
 from srsdk.inference.profiling import Profiler, Stopwatch
 from srsdk.inference.slot_pool import SlotPool
-from srsdk.inference.tensor_io import Boundary
+from srsdk.inference.tensor_io import Boundary, values_of
 from srsdk.inference.tiling import Tile, new_canvas, pad_to_multiple, tiles
 from srsdk.manifest import Manifest
 from srsdk.scheduling.context import Call
 
 Group = list[tuple[int, Tile]]
 """Numbered tiles that are computed as one batch."""
+WITH_ALPHA = 4
+"""Channels of a network that enlarges color and alpha together."""
 
 
 class Pipeline:
@@ -83,7 +85,8 @@ class Pipeline:
     ) -> Array:
         """Upscale (H, W, 3) RGB to (H * scale, W * scale, 3) of its dtype, into `out` if given.
 
-        A network with one channel also takes (H, W, 1), and returns one channel.
+        A network with one channel also takes (H, W, 1), and returns one channel; one with four
+        takes (H, W, 4), color and alpha, and returns four.
 
         Raises:
             PictureError: floats that are not finite, or an `out` that does not fit.
@@ -96,8 +99,10 @@ class Pipeline:
             _check_out(out, rgb, self._manifest.scale)
         if self._manifest.channels == rgb.shape[2]:
             return self._run(rgb, call, out, sample)
+        if self._manifest.channels == WITH_ALPHA:
+            return _copied_or_new(self._run(_opaque(rgb), call)[..., :3], out)
         result = luma.upscale(lambda plane: self._run(plane, call), rgb)
-        return result if out is None else _copied(result, out)
+        return _copied_or_new(result, out)
 
     def count(self, height: int, width: int) -> int:
         """Return the number of tiles of a (height, width) picture."""
@@ -171,6 +176,7 @@ class Pipeline:
         canvas = out if out is not None and fits else new_canvas(*shape, picture.dtype)
         boundary, pool = self._pool_for(picture.dtype)
         run = _TiledRun(boundary, self._guard, m.scale, picture, canvas, watch, sample)
+        run.values = values_of(m, call.inputs)
         release = partial(pool.release, choice.input_shape)
         with ExitStack() as queue:
             queue.enter_context(watch.step("queue"))
@@ -189,6 +195,8 @@ class _TiledRun:
         canvas: Array, watch: Stopwatch, sample: Sample | None,
     ) -> None:  # fmt: skip
         self._sample = sample
+        self.values: npt.NDArray[np.float32] | None = None
+        """For the network's further input; None: it has none."""
         self._boundary, self._guard, self._scale = boundary, guard, scale
         self._picture, self._canvas, self._watch = picture, canvas, watch
         self._in_flight: deque[tuple[Slot, Group]] = deque()
@@ -244,6 +252,8 @@ class _TiledRun:
                 self._boundary.stage(tile.cut(self._picture), slot.input, at)
                 if self._sample is not None:
                     self._sample.draw(slot, tile, at)
+        if self.values is not None:
+            cast(ValuesSlot, slot).values[...] = self.values
         # before submit, so that the cleanup after a failure waits for this slot too
         self._in_flight.append((slot, group))
         slot.submit()
@@ -294,6 +304,16 @@ def _check_out(out: Any, rgb: Array, scale: int) -> None:
         raise PictureError(f"out is {found}, expected a numpy array of {rgb.dtype} {expected}")
     if not out.flags.writeable or np.may_share_memory(out, rgb):
         raise PictureError("out is read-only or shares memory with the picture")
+
+
+def _opaque(rgb: Array) -> Array:
+    """Return (H, W, 3) with an opaque alpha, (H, W, 4)."""
+    white = np.full((*rgb.shape[:2], 1), WHITE[rgb.dtype.name], rgb.dtype)
+    return np.concatenate([rgb, white], axis=2)
+
+
+def _copied_or_new(result: Array, out: Array | None) -> Array:
+    return np.ascontiguousarray(result) if out is None else _copied(result, out)
 
 
 def _copied(result: Array, out: Array) -> Array:

@@ -12,6 +12,8 @@ import numpy as np
 
 from srsdk.engines.protocol import Engine
 from srsdk.errors import OutOfMemoryError, UsageError
+from srsdk.inference.global_context.cost import SEE_ALL, expected_db
+from srsdk.inference.global_context.whole import WholePictures
 from srsdk.inference.slot_pool import Shape
 from srsdk.inference.tensor_io import Boundary
 from srsdk.inference.tiling import balanced_tile, spans
@@ -72,6 +74,11 @@ class MemoryPlan:
     """Device memory for slots: free or held by slots now, at most `max_memory`; None on a CPU."""
     is_exact: bool
     """False: `device_bytes` lacks shared memory, which the library reports only after a run."""
+    tiling: str = "exact"
+    """Whether these tiles give what the whole picture gives; see `Manifest.tiling`."""
+    tiling_db: float | None = None
+    """PSNR of these tiles against the whole picture, measured at export on others; None: equal, or
+    not measured."""
 
     @property
     def fits(self) -> bool:
@@ -100,9 +107,12 @@ class Planner:
     batch: int | None = None
     budgets_px: tuple[int, ...] = TILE_BUDGETS_PX
     _area_limit_px: int = field(default=1 << 62, init=False)
+    _whole: WholePictures | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         m, sizes = self.manifest, self._sizes()
+        if m.tiling in SEE_ALL:
+            self._whole = WholePictures(self.engine, m, is_chosen=self.tile is not None)
         batches = sorted({n for n, *_ in m.profiles})
         if self.batch is not None and batches and self.batch not in batches:
             raise UsageError(
@@ -123,15 +133,27 @@ class Planner:
     def choose(self, height: int, width: int) -> Choice:
         """Choose tile and batch for a (height, width) picture; both are multiples of `multiple_px`.
 
+        What the tiles cost is logged, once, where they cost something.
+
         Raises:
-            OutOfMemoryError: all remaining tiles ran out of memory before.
+            OutOfMemoryError: all remaining tiles ran out of memory before; or the network computes
+                whole pictures only, and this one does not fit into memory.
+            UsageError: it does not fit into the only inputs of such a network.
         """
+        choice = self._chosen(height, width)
+        if self._whole is not None:
+            self._whole.take(choice.tile_px, height, width)
+        return choice
+
+    def _chosen(self, height: int, width: int) -> Choice:
         found = [c for c in self._choices(height, width) if c.area_px < self._area_limit_px]
         if not found:
             raise OutOfMemoryError(
                 f"{self.manifest.name} on {self.engine.device}: there is no smaller tile to try "
                 f"for {height}x{width}; free device memory, or use a smaller tile"
             )
+        if self._whole is not None:
+            return self._whole.best(found, height, width)
         costs = {choice: self._cost(height, width, choice) for choice in found}
         limit_px = min(costs.values()) * (1 if self._sizes() else 1 + FEW_TILES_SHARE)
         near = [choice for choice in found if costs[choice] <= limit_px]
@@ -162,7 +184,8 @@ class Planner:
         """Plan a (height, width) picture; `slots` returns how many slots of a shape may exist."""
         m = self.manifest
         padded = self._up((height, width))
-        choice = self.choose(*padded)
+        choice = self._chosen(*padded)
+        is_whole = choice.tile_px == padded
         count = self._count(*padded, choice)
         batches = -(-count // choice.batch)
         in_flight = min(slots(choice.input_shape), batches)
@@ -186,12 +209,14 @@ class Planner:
             device_bytes=in_flight * slot_bytes + shared_bytes if memory else 0,
             free_bytes=memory.free_bytes if memory else None,
             is_exact=memory is None or memory.shared_bytes is not None,
+            tiling="exact" if is_whole else m.tiling,
+            tiling_db=None if is_whole else expected_db(m),
         )
 
     def count(self, height: int, width: int) -> int:
         """Return the number of tiles of a (height, width) picture."""
         padded = self._up((height, width))
-        return self._count(*padded, self.choose(*padded))
+        return self._count(*padded, self._chosen(*padded))
 
     def _choices(self, height: int, width: int) -> Iterator[Choice]:
         m = self.manifest
@@ -204,7 +229,10 @@ class Planner:
             tile = (min(side[0], height), min(side[1], width))
             yield self._choice(height, width, tile, self.batch or 1)
         else:
-            for budget_px in self.budgets_px:
+            budgets_px = self.budgets_px
+            if self._whole is not None:
+                budgets_px = tuple(self._whole.areas_px(height, width, budgets_px))
+            for budget_px in budgets_px:
                 tile = balanced_tile(height, width, m.radius_px, budget_px, m.multiple_px)
                 choice = self._choice(height, width, tile, self.batch or 1)
                 yield choice
@@ -223,7 +251,9 @@ class Planner:
             smallest_px = 2 * m.radius_px + m.multiple_px
             sizes = sorted({(height, width) for _, height, width in m.profiles})
             # sizes too small to keep any pixel only help with small pictures, so they are dropped
-            return [size for size in sizes if min(size) >= smallest_px] or sizes
+            large = [size for size in sizes if min(size) >= smallest_px] or sizes
+            # the last tile is shifted back to the picture's end, and must stay on the grid
+            return [size for size in large if size == self._up(size)] or large
         return [m.size_px] if m.size_px else []
 
     def _inputs(self, height: int, width: int) -> list[tuple[int, int]]:
@@ -234,6 +264,9 @@ class Planner:
             return []
         if self.tile is not None:
             return [self._up(self.tile)]
+        if self._whole is not None and self._whole.is_known:
+            # a picture mirrored up to a square is another picture for a network that sees all
+            return []
         smallest_px = 2 * self.manifest.radius_px + self.manifest.multiple_px
         sides = [side for side in FEW_SIDES_PX if side >= smallest_px] or [2 * smallest_px]
         squares = [self._up((side, side)) for side in sides]

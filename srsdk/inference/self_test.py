@@ -13,14 +13,15 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from srsdk.engines.backends import library_version
-from srsdk.engines.protocol import Engine
+from srsdk.engines.protocol import Engine, ValuesSlot
 from srsdk.errors import SelfTestError
 from srsdk.formats.probe import Agreement, Probe, picture
-from srsdk.inference.tensor_io import Boundary
+from srsdk.inference.tensor_io import Boundary, values_of
 from srsdk.manifest import Manifest
 from srsdk.system import user_cache
 from srsdk.system.processor import processor
@@ -99,6 +100,9 @@ def _run(engine: Engine, manifest: Manifest) -> Agreement:
     try:
         for index in range(shape[0]):
             boundary.stage(picture(height, width, manifest.channels), slot.input, index)
+        values = values_of(manifest)
+        if values is not None:
+            cast(ValuesSlot, slot).values[...] = values
         slot.submit()
         output = slot.wait()
         boundary.check_output(output, shape, manifest.scale)

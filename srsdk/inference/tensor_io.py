@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,20 @@ from srsdk.errors import BackendError
 from srsdk.image.arrays import WHITE, Array
 from srsdk.inference.blocks import has_blocks, joined
 from srsdk.manifest import Manifest
+
+
+def values_of(
+    manifest: Manifest, inputs: Mapping[str, float] = MappingProxyType({})
+) -> npt.NDArray[np.float32] | None:
+    """Return the numbers for a network beside the picture, in its order; None: it takes none.
+
+    Args:
+        manifest: names them, with the defaults.
+        inputs: those that a call gives.
+    """
+    if not manifest.inputs:
+        return None
+    return np.array([inputs.get(k, default) for k, default in manifest.inputs.items()], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,11 +101,11 @@ def balanced_tile(
     """Choose the tile size that computes the fewest pixels, with at most `budget_px` per tile.
 
     Overlap is computed twice, so a few square tiles cost least; a picture within the budget is one
-    tile.
+    tile. Of a picture whose sides are multiples of `multiple_px`, so are those of the tile.
     """
     if height_px * width_px <= budget_px:
         return height_px, width_px
-    smallest_px = 2 * halo_px + multiple_px
+    smallest_px = -(-2 * halo_px // multiple_px) * multiple_px + multiple_px
     choices: list[tuple[bool, int, tuple[int, int]]] = []
     for rows in range(1, height_px + 1):
         tile_height = _share(height_px, rows, halo_px, multiple_px)

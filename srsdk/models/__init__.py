@@ -1,6 +1,6 @@
-"""Shipped models: find a model file by name, by path, or by kind of picture.
+"""Find a model file by name, by path, or by kind of picture: shipped, fetched, or of a package.
 
-Uses: errors, formats, manifest.
+Uses: errors, formats, manifest, system.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from types import MappingProxyType
 
 from srsdk.errors import ModelError, UsageError
 from srsdk.formats.files import check_regular
+from srsdk.models import lookup
+from srsdk.models.cards import CHECKPOINTS, PACKAGE_SUFFIX, Card
+from srsdk.models.lookup import Located
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".onnx", ".engine")
@@ -109,41 +112,94 @@ def single() -> tuple[str, ...]:
     )
 
 
-def find(model: str | os.PathLike[str]) -> Path:
-    """Return the model file for a shipped name or a path.
+def find(model: str | os.PathLike[str], scale: int | None = None) -> Path:
+    """Return the model file for a name or a path; arguments and errors are those of `locate`."""
+    return locate(model, scale).path
+
+
+def locate(model: str | os.PathLike[str], scale: int | None = None) -> Located:
+    """Return the model file for a name or a path, and what is known of it.
+
+    Args:
+        model: the name of a shipped model, of one that `srsdk fetch` has fetched, or of one that an
+            installed package brings, looked up in this order; or a path.
+        scale: which model of a darktable package that holds several; None: its only one.
 
     Raises:
-        ModelError: neither a shipped name nor a path to a regular file.
+        ModelError: neither such a name nor a path to a regular file; a fetched file that was
+            changed; or a package that is damaged.
+        UsageError: no name or path, or a package of several models and no scale.
     """
     if not isinstance(model, (str, os.PathLike)):
         raise UsageError(
             f"model is {model!r}, expected a name such as 'gan_x4' or the path of a model file"
         )
-    path = Path(model)
     if not is_name(model):
-        if "://" in str(model):
-            raise ModelError(f"{model} is a URL, and srsdk opens none: download it, pass its path")
-        if path.name == str(model) and path.stem in shipped() and not path.exists():
-            raise ModelError(f"{model}: no such file; the shipped model is {path.stem!r}")
-        check_regular(path)
-        if path.suffix not in SUFFIXES:
-            raise ModelError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
-        return path
-    if model not in shipped():
-        near = difflib.get_close_matches(str(model).lower().replace("-", "_"), shipped(), 1)
-        meant = f", did you mean {near[0]!r}?" if near else ";"
-        raise ModelError(
-            f"{str(model)!r} is not a shipped model{meant} available: "
-            f"{', '.join(_float32_names()) or 'none'} (srsdk models lists every precision); for a "
-            "file, give its path, such as ./my_model.onnx"
-        )
-    return FOLDER / f"{model}.onnx"
+        return _at(model, scale)
+    name = str(model)
+    if name in shipped():
+        return Located(FOLDER / f"{name}.onnx")
+    found = card(name)
+    if found is None:
+        raise _unknown(name)
+    return lookup.ready(found, scale)
+
+
+def card(name: str) -> Card | None:
+    """Return where a model comes from, and its license; None: shipped, unknown, or a path.
+
+    Raises:
+        ModelError: its card or the package that brings it is broken.
+    """
+    return lookup.card(name) if is_name(name) and name not in shipped() else None
+
+
+def names() -> list[str]:
+    """Return all names that `find` takes; of the models of packages nothing is imported."""
+    return sorted({*shipped(), *lookup.names()})
 
 
 def is_name(model: str | os.PathLike[str]) -> bool:
-    """Return whether `find` takes `model` as the name of a shipped model, not as a path."""
+    """Return whether `find` takes `model` as a name, not as a path."""
     path = Path(model)
-    return not (path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(model, os.PathLike))
+    is_file = path.suffix in (*SUFFIXES, PACKAGE_SUFFIX)
+    return not (is_file or len(path.parts) > 1 or isinstance(model, os.PathLike))
+
+
+def _at(model: str | os.PathLike[str], scale: int | None) -> Located:
+    """Locate the model file at a path."""
+    path = Path(model)
+    if "://" in str(model):
+        raise ModelError(
+            f"{model} is a URL, and srsdk opens none: srsdk fetch NAME --from {model} --sha256 HEX "
+            "stores the file, then open NAME"
+        )
+    if path.name == str(model) and path.stem in shipped() and not path.exists():
+        raise ModelError(f"{model}: no such file; the shipped model is {path.stem!r}")
+    check_regular(path)
+    if path.suffix == PACKAGE_SUFFIX:
+        return lookup.packaged(path, scale)
+    if path.suffix in CHECKPOINTS:
+        raise lookup.checkpoint_error(str(path), path)
+    if path.suffix not in SUFFIXES:
+        raise ModelError(
+            f"{path}: expected a name ending in {', '.join(SUFFIXES)} or {PACKAGE_SUFFIX}"
+        )
+    return Located(path)
+
+
+def _unknown(name: str) -> ModelError:
+    """Return the error for a name that no model has."""
+    if Path(name).suffix in CHECKPOINTS and Path(name).is_file():
+        return lookup.checkpoint_error(name, Path(name))
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), names(), 1)
+    meant = f", did you mean {near[0]!r}?" if near else ";"
+    others = lookup.names()
+    return ModelError(
+        f"{name!r} is not a shipped model{meant} available: "
+        f"{', '.join([*_float32_names(), *others]) or 'none'} (srsdk models lists every "
+        "precision); for a file, give its path, such as ./my_model.onnx"
+    )
 
 
 def _float32_names() -> list[str]:

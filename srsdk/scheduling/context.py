@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from srsdk import budget as budgets
@@ -16,6 +17,8 @@ from srsdk.errors import DeadlineExceeded, UsageError
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, total) after each tile; an exception that it raises cancels the call."""
 
+NONE: Mapping[str, float] = MappingProxyType({})
+
 
 class Call:
     """Deadline and cancellation of a call, checked before each tile, and its budget.
@@ -24,6 +27,7 @@ class Call:
         progress: see `Progress`; None: no reports.
         timeout: seconds from now until `DeadlineExceeded`; None: only the budget's.
         budget: limits shared with other calls; None: those of the process.
+        inputs: numbers for the network beside the picture, by keyword.
 
     Raises:
         UsageError: the timeout is not a positive number.
@@ -34,10 +38,13 @@ class Call:
         progress: Progress | None = None,
         timeout: float | None = None,
         budget: Budget | None = None,
+        inputs: Mapping[str, float] = NONE,
     ) -> None:
         if timeout is not None and not _is_positive(timeout):
             raise UsageError(f"timeout is {timeout!r}, expected seconds above 0, or None")
         self.budget = budget or budgets.DEFAULT
+        self.inputs = inputs
+        """Numbers for the network beside the picture; those it lacks are the manifest's."""
         self.abandoned: list[Future[Any]] = []
         """Work that the deadline left behind, which still uses memory."""
         self._progress = progress

@@ -11,10 +11,11 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from srsdk.system.paths import discard
 
@@ -118,6 +119,37 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
         sync_folder(path.parent)
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder and its missing parents, each for this user only.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    # `mkdir(parents=True)` gives the mode to the last folder only
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def create_private(path: Path) -> BinaryIO:
+    """Create a file that only this user may read and write, and open it for writing.
+
+    Raises:
+        FileExistsError: there is one.
+        OSError: it cannot be created.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
+
+
+def is_private(found: os.stat_result) -> bool:
+    """Return whether a file or folder is this user's, and nobody else may write it."""
+    # owner and mode mean nothing on Windows
+    if os.name != "posix":
+        return True
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def pack(data: bytes) -> bytes:

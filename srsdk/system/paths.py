@@ -1,4 +1,4 @@
-"""File-system differences of Windows, macOS and Linux: names, files in use, cache folders.
+"""File-system differences of Windows, macOS and Linux: names, files in use, folders of a user.
 
 docs/platforms.md lists what was run on which system.
 """
@@ -26,7 +26,16 @@ def cache_folder() -> Path | None:
 
     None: the user has no home directory, as in a container with an unknown user id.
     """
-    base = os.environ.get("LOCALAPPDATA" if WINDOWS else "XDG_CACHE_HOME")
+    return _user_folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
+
+
+def data_folder() -> Path | None:
+    """Return the folder for what this user has fetched with srsdk, as `cache_folder`."""
+    return _user_folder("XDG_DATA_HOME", ".local/share", "Library/Application Support")
+
+
+def _user_folder(variable: str, linux: str, macos: str) -> Path | None:
+    base = os.environ.get("LOCALAPPDATA" if WINDOWS else variable)
     if base and not MACOS:
         return Path(base) / "srsdk"
     try:
@@ -35,7 +44,7 @@ def cache_folder() -> Path | None:
         return None
     if WINDOWS:
         return home / "AppData" / "Local" / "srsdk"
-    return home / ("Library/Caches" if MACOS else ".cache") / "srsdk"
+    return home / (macos if MACOS else linux) / "srsdk"
 
 
 def bad_name(name: str) -> str:

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-from srsdk.system.durable import DamagedRecord, pack, replacing, unpack
+from srsdk.system.durable import (
+    DamagedRecord,
+    create_private,
+    is_private,
+    make_private,
+    pack,
+    replacing,
+    unpack,
+)
 from srsdk.system.paths import cache_folder
 
 log = logging.getLogger("srsdk")
@@ -50,7 +57,7 @@ def load(path: Path) -> bytes | None:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            if not (_is_private(os.fstat(file.fileno())) and _is_private(path.parent.stat())):
+            if not (is_private(os.fstat(file.fileno())) and is_private(path.parent.stat())):
                 _say_once(
                     logging.WARNING,
                     f"the cache {path.parent} is not read: other users own it or can write there; "
@@ -79,9 +86,9 @@ def store(path: Path, content: bytes, *, level: int = logging.WARNING) -> bool:
         Whether it was written; if not, no partial file is left.
     """
     try:
-        _make_private(path.parent)
-        with replacing(path) as temporary:
-            _write_private(temporary, pack(content))
+        make_private(path.parent)
+        with replacing(path) as temporary, create_private(temporary) as file:
+            file.write(pack(content))
     except OSError as error:
         _say_once(
             level, f"the cache {path.parent} cannot be written: {error.strerror or error}; {FIX}"
@@ -138,35 +145,15 @@ def trouble() -> str:
         return "this user has no home directory"
     probe = found / f"doctor-{os.getpid()}"
     try:
-        _make_private(found)
+        make_private(found)
         with replacing(probe) as temporary:
-            _write_private(temporary, b"")
+            create_private(temporary).close()
         probe.unlink()
     except OSError as error:
         return f"{found} cannot be written: {error.strerror or error}"
-    if not _is_private(found.stat()):
+    if not is_private(found.stat()):
         return f"{found} is not read: other users own it or can write there"
     return ""
-
-
-def _make_private(folder: Path) -> None:
-    # `mkdir(parents=True)` gives the mode to the last folder only
-    if not folder.is_dir():
-        _make_private(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(content)
-
-
-def _is_private(found: os.stat_result) -> bool:
-    # owner and mode mean nothing on Windows
-    if os.name != "posix":
-        return True
-    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _say_once(level: int, text: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Self, Unpack, overload
 
 import numpy.typing as npt
 from PIL import Image
 
+from srsdk.errors import UsageError
 from srsdk.image.arrays import Array
 from srsdk.image.streams import Encoded, Target, source_of, target_of
-from srsdk.options import PictureOptions
+from srsdk.options import PictureOptions, check_inputs
 from srsdk.scheduling import callbacks
 from srsdk.scheduling.context import Call, Progress
 from srsdk.upscaling import files
@@ -121,6 +123,28 @@ class BaseUpscaler(Background):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _call(
+        self, options: PictureOptions | None, progress: Progress | None, timeout: float | None
+    ) -> Call:
+        call = super()._call(options, progress, timeout)
+        if options is not None and options.inputs:
+            call.inputs = self._known(options.inputs)
+        return call
+
+    def _known(self, inputs: Mapping[str, float]) -> Mapping[str, float]:
+        """Return numbers for the networks, if these take them.
+
+        Raises:
+            UsageError: a name that no network has, or what is not a finite number.
+        """
+        known = [name for step in self._steps for name in step.inputs]
+        for name in inputs:
+            if name not in known:
+                takes = f"takes {', '.join(known)}" if known else "takes a picture alone"
+                raise UsageError(f"{self.name} has no input {name!r}: it {takes}")
+        check_inputs(inputs)
+        return dict(inputs)
 
     @property
     @abstractmethod

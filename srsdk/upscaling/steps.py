@@ -40,6 +40,12 @@ class Step:
     """Maps (H, W, 3) to (H * scale, W * scale, 3), of the same dtype."""
     count: Callable[[int, int], int]
     """Number of tiles of a picture of (height, width)."""
+    takes_alpha: bool = False
+    """`run` also maps (H, W, 4), color and alpha together."""
+    inputs: tuple[str, ...] = ()
+    """Names of the numbers that it takes beside the picture."""
+    tiling: str = "exact"
+    """Whether parts of a picture give what the whole gives; see `Manifest.tiling`."""
 
 
 def factor_of(steps: Sequence[Step]) -> int:
@@ -88,6 +94,15 @@ def halo_px(steps: Sequence[Step], *, has_alpha: bool) -> int:
     return math.ceil(reach_px)
 
 
+def grid_px(steps: Sequence[Step]) -> int:
+    """Return the grid of source rows on which every step's tiles begin at its multiples."""
+    grid, scale = 1, 1
+    for step in steps:
+        grid = math.lcm(grid, step.multiple_px // math.gcd(step.multiple_px, scale))
+        scale *= step.scale
+    return grid
+
+
 def upscale(steps: Sequence[Step], pixels: Pixels, options: PictureOptions, call: Call) -> Pixels:
     """Upscale a picture to the size that the options request.
 
@@ -112,6 +127,9 @@ def enlarge(steps: Sequence[Step], pixels: Pixels, by_model: bool, call: Call) -
         flat = None if alpha is None else np.full(color.shape[:2], alpha.flat[0], alpha.dtype)
         return restore(replace(unit, rgb=color, alpha=flat))
     growing = [step for step in steps if step.scale > 1] if by_model else []
+    if by_model and all(step.takes_alpha for step in steps):
+        both = _run(steps, np.dstack([unit.rgb, alpha]), report)
+        return restore(replace(unit, rgb=both[..., :3], alpha=both[..., 3]))
     report.total += count(growing, pixels.height, pixels.width)
     color = _run(steps, alphas.filled(unit.rgb, alpha), report)
     if growing:

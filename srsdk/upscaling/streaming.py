@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from srsdk.budget import DEFAULT, Budget
-from srsdk.errors import OutputError
+from srsdk.errors import OutputError, PictureError
 from srsdk.image import vips
 from srsdk.image.arrays import Array
 from srsdk.image.decode import Header
@@ -31,11 +32,23 @@ from srsdk.image.metadata import Carried, png_chunk
 from srsdk.image.pixels import from_bands, to_depth
 from srsdk.image.resize import Goal, goal
 from srsdk.image.streams import Source
+from srsdk.inference.global_context.cost import SEE_ALL
 from srsdk.inference.tiling import Span, spans
 from srsdk.options import PictureOptions
 from srsdk.scheduling.context import Call
 from srsdk.system import memory_limits, threads
-from srsdk.upscaling.steps import Report, Step, count, enlarge, factor_of, halo_px, steps_for
+from srsdk.upscaling.steps import (
+    Report,
+    Step,
+    count,
+    enlarge,
+    factor_of,
+    grid_px,
+    halo_px,
+    steps_for,
+)
+
+log = logging.getLogger("srsdk")
 
 FORMATS = ("PNG", "TIFF", "JPEG")
 """Formats that are read and written row by row."""
@@ -82,7 +95,7 @@ def plan(
     if options.resizes:
         chosen = steps_for(steps, target.factor(header.height, header.width))
     halo = halo_px(chosen, has_alpha=header.has_alpha)
-    multiple = max((step.multiple_px for step in chosen), default=1)
+    multiple = grid_px(chosen)
     row_bytes = _row_bytes(header, factor_of(chosen))
     # rotating a picture swaps rows and columns, so its source is kept in memory
     source_bytes = header.height * header.width * 4 if header.orientation > 1 else 0
@@ -92,9 +105,42 @@ def plan(
     wanted = max(WINDOW_BYTES // row_bytes, 8 * halo)
     window = max(smallest, min(wanted, allowed // row_bytes) // multiple * multiple)
     window = min(window, header.height)
-    need = memory_limits.FIXED_BYTES + source_bytes + window * row_bytes
+    need = (
+        memory_limits.FIXED_BYTES
+        + source_bytes
+        + min(window + multiple - 1, header.height) * row_bytes
+    )
     budget.check_memory(need, options.max_memory_bytes)
-    return Plan(chosen, target, spans(header.height, window, halo, multiple), need)
+    rows = on_grid(spans(header.height, window, halo, multiple), multiple)
+    _check_parts(chosen, header, rows)
+    return Plan(chosen, target, rows, need)
+
+
+def on_grid(rows: list[Span], multiple_px: int) -> list[Span]:
+    """Let the last window begin on the grid too; it is then a few rows higher than the others."""
+    last = rows[-1]
+    return [*rows[:-1], replace(last, start=last.start - last.start % multiple_px)]
+
+
+def _check_parts(steps: Sequence[Step], header: Header, rows: list[Span]) -> None:
+    """Refuse to cut the picture for networks that see all of it, or say that it costs something.
+
+    Raises:
+        PictureError: a network computes whole pictures only.
+    """
+    seeing = [step for step in steps if step.tiling in SEE_ALL] if len(rows) > 1 else []
+    for step in seeing:
+        if step.tiling == "none":
+            raise PictureError(
+                f"{step.name} computes whole pictures only, and one of {header.height}x"
+                f"{header.width} px does not fit into memory: use a smaller picture, or more memory"
+            )
+    for name in dict.fromkeys(step.name for step in seeing):
+        log.warning(
+            "%s sees the whole picture, and this one of %dx%d px is computed in %d parts because "
+            "it does not fit into memory: the result depends a little on where it is cut",
+            name, header.height, header.width, len(rows),
+        )  # fmt: skip
 
 
 def upscale_file(

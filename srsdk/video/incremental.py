@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from srsdk.inference.global_context.cost import SEE_ALL
 from srsdk.inference.tiling import Tile, tiles
 from srsdk.upscaler import Upscaler
 
@@ -106,9 +107,12 @@ def _windows(up: Upscaler, height: int, width: int) -> list[Tile]:
     pictures up to its tile.
     """
     m = up.manifest
-    side_px = -(-CORE_PX // m.multiple_px) * m.multiple_px + 2 * m.radius_px
+    # a multiple, so that the last window begins on the grid too
+    side_px = -(-(CORE_PX + 2 * m.radius_px) // m.multiple_px) * m.multiple_px
     fits = height % m.multiple_px == 0 and width % m.multiple_px == 0
     if up.device != "cpu" or m.size_px is not None or m.family == "foreign" or not fits:
+        return []
+    if m.tiling in SEE_ALL:
         return []
     if side_px > min(height, width):
         return []

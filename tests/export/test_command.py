@@ -136,7 +136,7 @@ def test_help_is_grouped(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_receptive_field_is_said_once(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same number and words, and how it is known: exact, measured or assumed."""
+    """The same number and words, and how it is known: exact or measured, also at one size."""
     radius = RECIPE.network.depth + 2
     any_size = repeats_pixels(tmp_path / "any.onnx")
     one_size = repeats_pixels(tmp_path / "one.onnx", size=(32, 48))
@@ -148,7 +148,7 @@ def test_the_receptive_field_is_said_once(
         ),
         (
             one_size,
-            "x2, tiles overlap by 8 px (assumed: the receptive field of a network with one ",
+            "x2, receptive-field radius 4 px (measured: pixels further away change none by ",
         ),
     ):
         assert main([str(source), "-o", f"{tmp_path}/out/", "--no-comparison"]) == 0

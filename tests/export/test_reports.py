@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from export import paired, regress, summary
 from export.cli import main
+from export.evaluation.speed import SpeedComparison, worth
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +109,28 @@ def test_pairs_of_files(report: Any, capsys: pytest.CaptureFixture[str]) -> None
     error = capsys.readouterr().err
     assert error.startswith("paired: none.onnx")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("ratios", "wanted"),
+    [
+        ({"openvino": (10.0, 1.8), "onnxruntime": (30.0, 0.8)}, r"is worth it: 1\.80x .* openvino"),
+        ({"openvino": (10.0, 1.02)}, r"is not worth it: 1\.02x .* at 0\.3 dB; use the fp32"),
+    ],
+    ids=["faster", "hardly"],
+)
+def test_whether_int8_is_worth_it(ratios: dict[str, tuple[float, float]], wanted: str) -> None:
+    """The backend that runs INT8 fastest decides, with its speed and its loss."""
+    comparisons = [
+        SpeedComparison(
+            backend,
+            (24, 40),
+            MappingProxyType({"fp32": ms * ratio, "int8": ms}),
+            MappingProxyType({"fp32": ratio}),
+            MappingProxyType({"fp32": 1.0}),
+            9,
+        )
+        for backend, (ms, ratio) in ratios.items()
+    ]
+    assert re.search(wanted, worth(comparisons, "0.3 dB"))
+    assert worth([], "0.3 dB") == ""

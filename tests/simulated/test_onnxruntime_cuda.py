@@ -20,12 +20,13 @@ from srsdk.inference.planner import Planner
 from tests import networks
 from tests.conftest import make_picture
 from tests.simulators.cuda import Simulator
+from tests.srsdk.adoption.nets import Net
 
 
 class LateSession:
     """A real CPU session whose bound runs happen when the simulated stream reaches them."""
 
-    def __init__(self, path: Path, options: dict[str, str], gpu: Simulator) -> None:
+    def __init__(self, path: Path | bytes, options: dict[str, str], gpu: Simulator) -> None:
         self._real = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.options, self._gpu = options, gpu
 
@@ -49,6 +50,8 @@ class LateSession:
             size_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
             content = self._gpu.content(address, size_bytes).ctypes.data
             getattr(real, method)(name, "cpu", 0, dtype, shape, content)
+        for name, values in late.copied.items():
+            real.bind_cpu_input(name, values)
         self._real.run_with_iobinding(real)
 
 
@@ -57,6 +60,7 @@ class LateBinding:
 
     def __init__(self) -> None:
         self.bound: list[tuple[Any, ...]] = []
+        self.copied: dict[str, Any] = {}
 
     def bind_input(self, name: str, kind: str, index: int, *rest: Any) -> None:
         """Keep the address."""
@@ -68,6 +72,13 @@ class LateBinding:
         assert (kind, index) == ("cuda", 0)
         self.bound.append(("bind_output", name, *rest))
 
+    def bind_cpu_input(self, name: str, values: Any) -> None:
+        """Copy the values now, as the library does."""
+        self.copied[name] = values.copy()
+
+    def synchronize_inputs(self) -> None:
+        """Do nothing: the values are copied."""
+
 
 def open_late(
     patch: pytest.MonkeyPatch, model: Path, gpu: Simulator, **options: Any
@@ -76,7 +87,6 @@ def open_late(
     sessions: list[LateSession] = []
 
     def make_session(path: Path | bytes, provider: dict[str, str]) -> LateSession:
-        assert isinstance(path, Path)
         sessions.append(LateSession(path, provider, gpu))
         return sessions[-1]
 
@@ -133,9 +143,26 @@ def test_a_float_model_in_batches(
     up, sessions = open_late(monkeypatch, path, gpu, batch=3, tile=80, max_memory="100MB")
     with up:
         planner: Planner = up._pipeline._planner
-        assert planner.choose(150, 140).input_shape == (3, 3, 80, 80)
+        assert planner.choose(150, 140).input_shape == (3, 80, 80, 3)
         np.testing.assert_array_equal(up(picture), picture.repeat(2, axis=0).repeat(2, axis=1))
         assert sessions[0].options["gpu_mem_limit"] == "100000000"
+
+
+def test_numbers_beside_the_picture(
+    gpu: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call's own numbers reach the network, and the next call has the defaults again."""
+    net = Net(noise="map")
+    path, picture = net.save(tmp_path / "n.onnx"), make_picture(60, 70)
+    io = srsdk.IO(range=1, order="rgb", inputs={"noise": (15, 255)})
+    with srsdk.Upscaler(path, device="cpu", backend="onnxruntime", io=io, health=False) as up:
+        expected = up(picture), up(picture, noise=40)
+    assert np.abs(expected[0].astype(int) - expected[1]).max() > 20
+    up, _ = open_late(monkeypatch, path, gpu, io=io, tile=40, health=False)
+    with up:
+        for noise, wanted in ((15, expected[0]), (40, expected[1]), (15, expected[0])):
+            np.testing.assert_array_equal(up(picture, noise=noise), wanted)
+        np.testing.assert_array_equal(up(picture), expected[0])
 
 
 def test_asked_for_cuda_and_got_the_cpu(gpu: Simulator) -> None:

@@ -306,8 +306,11 @@ def test_an_unknown_model_lists_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(srsdk.ModelError, match="is a folder"):
         srsdk.Upscaler(tmp_path)
     (tmp_path / "a.pth").write_bytes(b"x")
-    with pytest.raises(srsdk.ModelError, match=r"\.onnx or \.engine"):
+    with pytest.raises(srsdk.ModelError, match=r"holds PyTorch weights.*python -m export"):
         srsdk.Upscaler(tmp_path / "a.pth")
+    (tmp_path / "a.txt").write_bytes(b"x")
+    with pytest.raises(srsdk.ModelError, match=r"\.onnx, \.engine or \.dtmodel"):
+        srsdk.Upscaler(tmp_path / "a.txt")
     (tmp_path / "a.engine").write_bytes(b"x")
     with pytest.raises(srsdk.ModelError, match="is not a TensorRT engine"):
         srsdk.Upscaler(tmp_path / "a.engine")
@@ -325,7 +328,7 @@ def test_repr_shows_the_settings(tmp_path: Path) -> None:
         )
     with srsdk.Upscaler(networks.nearest(tmp_path / "toy.onnx")) as up:
         assert "no manifest: inferred" in repr(up)
-        assert "overlap 32 px" in repr(up)
+        assert "overlap 2 px" in repr(up)
 
 
 def test_auto_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -42,6 +42,14 @@ def add_model_choice(group: argparse._ArgumentGroup) -> None:
         help="0: highest fidelity, 1: most texture; needs MODEL_texture.onnx next to the model",
     )
     add(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="number that the model takes beside the image, as noise=15 (see srsdk info MODEL)",
+    )
+    add(
         "--denoise",
         nargs="?",
         const=RESTORER,
@@ -126,6 +134,7 @@ def options(arguments: argparse.Namespace) -> PictureOptions:
         alpha=arguments.alpha,
         quality=arguments.quality,
         subsampling=arguments.subsampling,
+        inputs=dict(arguments.set),
         max_memory_bytes=arguments.max_memory,
     )
 
@@ -197,6 +206,16 @@ def restorer_name(denoise: str | None, kind: str | None) -> str | None:
     """Return the x1 restoration model to run first, if any."""
     before = DEFAULTS[kind or "photo"][4][:-1]
     return denoise or (before[0] if before else None)
+
+
+def _setting(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected NAME=VALUE, such as noise=15"
+        ) from None
 
 
 def _quality(text: str) -> int | str:

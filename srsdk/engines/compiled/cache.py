@@ -77,7 +77,9 @@ def load(path: Path | None) -> tuple[Signature, bytes] | None:
     try:
         values = json.loads(line)
         shapes = tuple(values["input_shape"]), tuple(values["output_shape"])
-        return Signature(values["dtype"], *shapes, values["latent"]), compiled
+        return Signature(
+            values["dtype"], *shapes, values["latent"], values.get("values", 0)
+        ), compiled
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         log.warning("the cache %s is not of this version and is made again: %r", path, error)
     return None

@@ -135,6 +135,14 @@ class CudaSlot:
                 log.warning("no CUDA graph for %s: %s; running without", self.input.shape, error)
 
     @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """The numbers beside the picture, of a model that takes some; read at `submit`."""
+        values: npt.NDArray[np.float32] | None = getattr(self._run, "values", None)
+        if values is None:
+            raise BackendError("this engine takes no numbers beside the picture")
+        return values
+
+    @property
     def has_graph(self) -> bool:
         """Whether the computation is launched as a CUDA graph."""
         return self._graph is not None

@@ -141,7 +141,7 @@ CASES: dict[str, tuple[Callable[[ModelProto], None], str]] = {
         lambda m: m.graph.input.append(
             helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1])
         ),
-        "inputs 2 (x, mask), outputs 1 (y), expected one of each",
+        "takes mask beside the picture",
     ),
 }
 

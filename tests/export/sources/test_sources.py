@@ -20,14 +20,14 @@ from torch import Tensor, nn
 import srsdk
 from export.cli import main
 from export.errors import ExportError
-from export.graph.receptive_field import measured_radius
 from export.graph.session import session_run
 from export.options import Options
 from export.pipeline import export
 from export.sources.module import torch_source
 from export.sources.onnx_file import open_onnx, read_onnx
 from export.sources.select import open_source
-from export.sources.spandrel_weights import SpandrelNetwork, _import_spandrel
+from export.sources.spandrel_weights import SpandrelNetwork, import_spandrel
+from srsdk.adoption.tiles.influence import measured_radius
 from srsdk.manifest import read_manifest
 from tests import networks
 from tests.conftest import make_picture
@@ -265,12 +265,13 @@ class Fading(nn.Module):
 
 
 def test_global_context_is_measured(tmp_path: Path) -> None:
-    """Weak global context gives a measured radius; strong global context is rejected."""
+    """Weak global context gives a measured radius; strong global context is called bounded."""
     source = torch_source(Fading(0.004), name="f", family="foreign", scale=2, sha256="")
     assert source.facts.radius_measured
     assert source.facts.radius_px == 4
-    with pytest.raises(ExportError, match="global context"):
-        torch_source(Fading(0.5), name="f", family="foreign", scale=2, sha256="")
+    assert source.facts.tiling == "exact"
+    source = torch_source(Fading(0.5), name="f", family="foreign", scale=2, sha256="")
+    assert (source.facts.tiling, source.facts.multiple_px) == ("bounded", 1)
 
 
 def test_a_measured_radius_is_that_of_the_structure(tmp_path: Path) -> None:
@@ -355,7 +356,7 @@ def test_architectures_are_detected(
     tmp_path: Path, name: str, scale: int, multiple_px: int
 ) -> None:
     """Scale and size multiple are detected; a minimum size becomes a multiple of that size."""
-    _import_spandrel()
+    import_spandrel()
     torch.save(tiny(name).state_dict(), tmp_path / "w.pth")
     facts = open_source(tmp_path / "w.pth").facts
     assert (facts.architecture, facts.scale) == (name, scale)
@@ -366,7 +367,7 @@ def test_architectures_are_detected(
 @pytest.mark.parametrize("name", ["SPAN", "SAFMN"])
 def test_architectures_go_through(tmp_path: Path, name: str) -> None:
     """SPAN writes weights in its forward pass, SAFMN reads its input's shape; both export."""
-    _import_spandrel()
+    import_spandrel()
     torch.save(tiny(name).state_dict(), tmp_path / "w.pth")
     (tmp_path / "out").mkdir()
     export(tmp_path / "w.pth", tmp_path / "out", Options())
@@ -399,7 +400,11 @@ class Halver(nn.Module):
 
 def test_a_network_is_called_as_spandrel_calls_it() -> None:
     """The descriptor's call function is used: some networks return a tuple or another range."""
-    descriptor = SimpleNamespace(model=Halver(), _call_fn=lambda model, x: model(x) * 2 + 0.25)
+    descriptor = SimpleNamespace(
+        model=Halver(),
+        architecture=SimpleNamespace(id="Halver"),
+        _call_fn=lambda model, x: model(x) * 2 + 0.25,
+    )
     assert SpandrelNetwork(descriptor)(torch.ones(1, 3, 2, 2)).unique().tolist() == [1.25]
 
 

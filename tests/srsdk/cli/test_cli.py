@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -224,12 +226,29 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert values["scores"]["Set5"]["psnr_y_db"] > 31.1
 
 
+def test_info_says_what_tiles_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The kind of tiling and its price by overlap are rows of the table."""
+    manifest = srsdk.Manifest(
+        name="toy",
+        scale=1,
+        channels=3,
+        radius_px=16,
+        tiling="bounded",
+        tiling_db=MappingProxyType({"8": 40.5, "16": 48.25}),
+    )
+    networks.identity(tmp_path / "toy.onnx", metadata={"srsdk.manifest": manifest.to_json()})
+    assert main(["info", str(tmp_path / "toy.onnx")]) == 0
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["tiling"] == "bounded"
+    assert rows["tiles against the whole"] == "40.5 dB at 8 px, 48.25 dB at 16 px of overlap"
+
+
 def test_info_of_a_foreign_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Missing metadata is inferred from the network."""
     path = networks.nearest(tmp_path / "toy.onnx", scale=3)
     assert main(["info", str(path), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert (values["family"], values["scale"], values["layout"]) == ("foreign", 3, "NCHW")
+    assert (values["family"], values["scale"], values["layout"]) == ("foreign", 3, "NHWC")
 
 
 def test_version_and_module(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from srsdk.cli import verify
 from srsdk.cli.main import main
+from srsdk.cli.models import verify
 from srsdk.models import FOLDER, find, shipped
 
 

@@ -69,7 +69,7 @@ def test_literal_text() -> None:
         ("scale", 0, "from 1 to 16"),
         ("scale", 2.0, "from 1 to 16"),
         ("scale", True, "from 1 to 16"),
-        ("channels", 4, "1 or 3"),
+        ("channels", 5, "1, 3 or 4"),
         ("dtype", "float16", "uint8 or float32"),
         ("layout", "HWC", "NHWC or NCHW"),
         ("radius_px", -1, "from 0 to 4096"),

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import srsdk
 from srsdk.engines.backends import BACKENDS
 from srsdk.engines.compiled.kernel_cache import cache_file, load, store
 from srsdk.inference.output_checks import EVERY_TILES, MAX_DRIFT, block_drift
+from srsdk.manifest import METADATA_KEY
 from srsdk.options import Backend
 from tests import networks
 from tests.conftest import Picture, make_picture
@@ -55,6 +57,12 @@ def test_swapped_channels_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nan_is_detected(tmp_path: Path, backend: Backend) -> None:
     """NaN in the output of a float model, before it becomes uint8."""
     path = networks.nan(tmp_path / "nan.onnx")
+    manifest = srsdk.Manifest(
+        name="nan", scale=2, channels=3, radius_px=4, dtype="float32", layout="NCHW"
+    )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, path)
     with (
         srsdk.Upscaler(path, backend=backend, health=True) as up,
         pytest.raises(srsdk.HealthError, match=r"4,800 NaN or infinite values"),

@@ -19,6 +19,7 @@ from srsdk.cli.main import main
 from srsdk.formats.probe import EQUAL_DB, SAMPLES, Agreement, Probe, picture, positions
 from srsdk.inference import self_test
 from srsdk.manifest import METADATA_KEY, parse_manifest, read_manifest
+from srsdk.models.lookup import Located
 from srsdk.options import Backend
 from srsdk.system import user_cache
 
@@ -249,7 +250,7 @@ def test_doctor_reports_failing_files(damaged: Path, monkeypatch: pytest.MonkeyP
     assert good is not None
     assert good.works
     assert "1 shipped files pass" in good.found
-    monkeypatch.setattr(models, "find", lambda _: damaged)
+    monkeypatch.setattr(models, "locate", lambda *_: Located(damaged))
     bad = doctor._self_test("onnxruntime")
     assert bad is not None
     assert not bad.works

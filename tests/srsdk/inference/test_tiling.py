@@ -86,7 +86,9 @@ def test_the_automatic_tile_stays_within_its_budget(
     assert list(tiles(height, width, tile, halo, multiple))
     assert tile[0] <= height
     assert tile[1] <= width
+    assert tile[0] % multiple == tile[1] % multiple == 0
     smallest = 2 * halo + multiple
+    smallest += -smallest % multiple
     assert tile[0] * tile[1] <= max(budget, smallest**2)
 
 

@@ -20,6 +20,7 @@ from srsdk.batch import jobs, storage
 from srsdk.cli.main import main
 from srsdk.engines.compiled import kernel_cache
 from srsdk.image import encode
+from srsdk.models import store
 from srsdk.scheduling import waiting
 from srsdk.system import memory, paths, user_cache
 from tests import networks
@@ -139,6 +140,28 @@ def test_caches_lie_where_the_system_keeps_them(
     monkeypatch.setattr(paths, "WINDOWS", True)
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
     assert user_cache.folder() == tmp_path / "local" / "srsdk"
+
+
+def test_fetched_models_lie_where_the_system_keeps_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On all three systems, or where the variable moves them; an empty one means nowhere."""
+    for name in ("SRSDK_MODELS", "LOCALAPPDATA", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for on_windows, on_mac, expected in (
+        (True, False, tmp_path / "AppData" / "Local" / "srsdk" / "models"),
+        (False, True, tmp_path / "Library" / "Application Support" / "srsdk" / "models"),
+        (False, False, tmp_path / ".local" / "share" / "srsdk" / "models"),
+    ):
+        monkeypatch.setattr(paths, "WINDOWS", on_windows)
+        monkeypatch.setattr(paths, "MACOS", on_mac)
+        assert store.folder() == expected
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "x"))
+    assert store.folder() == tmp_path / "x" / "srsdk" / "models"
+    for value, moved in ((str(tmp_path / "y"), tmp_path / "y"), ("", None)):
+        monkeypatch.setenv("SRSDK_MODELS", value)
+        assert store.folder() == moved
 
 
 def test_a_file_that_is_still_open_hides_no_failure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,16 @@ from PIL import Image
 import srsdk
 from srsdk import PictureOptions
 from srsdk.image import vips
+from srsdk.inference.tiling import Span
 from srsdk.system import memory, memory_limits
 from srsdk.upscaling import streaming
+from srsdk.upscaling.steps import Step, grid_px
 from tests import corpus
 from tests.conftest import make_picture
+from tests.fakes.engine import fake_manifest
 from tests.srsdk.image.test_metadata import exif
+from tests.srsdk.inference.test_whole import SlotEngine, WindowEngine, global_manifest
+from tests.srsdk.test_upscaler import open_fake
 
 pyvips = pytest.importorskip("pyvips", reason=corpus.NEEDS_VIPS)
 
@@ -74,6 +81,56 @@ def test_a_stream_gives_what_one_piece_gives(
     check_streams(
         up, source, tmp_path / f"out{suffix}", 12 if ".jpg" in source.name + suffix else 1
     )
+
+
+def opened_fake(
+    patch: pytest.MonkeyPatch, engine: SlotEngine, manifest: srsdk.Manifest
+) -> srsdk.Upscaler:
+    """Return an Upscaler that streams these tests' pictures in windows of a few rows."""
+    patch.setattr(streaming, "WINDOW_BYTES", 0)
+    patch.setattr(memory_limits, "FIXED_BYTES", 0)
+    patch.setattr(memory_limits, "ALWAYS_FINE_BYTES", 0)
+    return open_fake(patch, engine, manifest)
+
+
+@pytest.mark.parametrize("height", [301, 304, 333])
+def test_windows_of_rows_keep_to_the_grid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, height: int
+) -> None:
+    """For window attention, the last window of rows begins on its grid too, at any height."""
+    manifest = replace(fake_manifest(radius_px=12, multiple_px=8), tiling="aligned")
+    up = opened_fake(monkeypatch, WindowEngine(), manifest)
+    picture = np.random.default_rng(0).integers(0, 256, (height, 64, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "in.png")
+    check_streams(up, tmp_path / "in.png", tmp_path / "out.png", 0)
+
+
+def test_the_grid_of_several_models() -> None:
+    """It is a grid of every step, in rows of the source: 6 px after x2 are 3 px."""
+
+    def step(scale: int, multiple: int) -> Step:
+        return Step("test", scale, 0, multiple, lambda x, _: x, lambda *_: 1)
+
+    assert grid_px([step(2, 1)]) == 1
+    assert grid_px([step(2, 4), step(2, 6)]) == 12
+    assert grid_px([step(4, 8), step(2, 16)]) == 8
+    rows = [Span(0, 40, 0, 32), Span(21, 61, 32, 61)]
+    assert streaming.on_grid(rows, 8) == [rows[0], Span(16, 61, 32, 61)]
+
+
+def test_a_network_that_sees_all_streams_at_a_cost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`bounded` says that it is cut; `none` is refused, and writes nothing."""
+    Image.fromarray(make_picture(400, 64)).save(tmp_path / "in.png")
+    up = opened_fake(monkeypatch, SlotEngine(), global_manifest())
+    up.upscale_file(tmp_path / "in.png", tmp_path / "out.png", options=LITTLE)
+    assert decoded(tmp_path / "out.png").shape == (800, 128, 3)
+    assert re.search(r"400x64 px is computed in \d+ parts", caplog.text)
+    up = opened_fake(monkeypatch, SlotEngine(), global_manifest("none"))
+    with pytest.raises(srsdk.PictureError, match="computes whole pictures only, and one of 400x64"):
+        up.upscale_file(tmp_path / "in.png", tmp_path / "none.png", options=LITTLE)
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import srsdk
-from srsdk.video.incremental import Incremental
+from srsdk.inference.tiling import Tile
+from srsdk.video.incremental import Incremental, _windows
+from tests.fakes.engine import FakeEngine, fake_manifest
+from tests.srsdk.test_upscaler import open_fake
 
 HEIGHT, WIDTH = 150, 210
 PRECISIONS: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
@@ -79,3 +83,23 @@ def test_what_does_not_change_is_not_computed(models: list[srsdk.Upscaler]) -> N
     assert job.whole is not None
     assert incremental.computed_px == 2 * HEIGHT * WIDTH
     job.whole.result()
+
+
+def test_windows_keep_to_the_grid_and_whole_networks_have_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All windows begin on the grid of window attention; what sees all computes whole frames."""
+    monkeypatch.setattr(FakeEngine, "device", "cpu")
+
+    def windows(**fields: Any) -> list[Tile]:
+        manifest = dataclasses.replace(
+            fake_manifest(radius_px=13, multiple_px=8), family="gan", **fields
+        )
+        return _windows(open_fake(monkeypatch, FakeEngine(), manifest), 328, 200)
+
+    found = windows(tiling="aligned")
+    assert len(found) > 1
+    assert {span.start % 8 for tile in found for span in (tile.rows, tile.columns)} == {0}
+    assert {(t.rows.stop - t.rows.start) % 8 for t in found} == {0}
+    for tiling in ("bounded", "none"):
+        assert windows(tiling=tiling) == []

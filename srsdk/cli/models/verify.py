@@ -1,4 +1,4 @@
-"""`srsdk verify`: verify the SHA-256 of shipped models, or of any model file.
+"""`srsdk verify`: verify the SHA-256 of models, or of any model file.
 
 The hashes of the shipped models are in `srsdk/models/SHA256SUMS`, in the format of `sha256sum`.
 In a checkout, `cd srsdk/models && sha256sum *.onnx > SHA256SUMS` writes it.
@@ -15,8 +15,10 @@ from srsdk import models
 from srsdk.cli.arguments import EXIT_FAILED, MODEL_HELP, known_model
 from srsdk.cli.terminal import fail
 from srsdk.errors import ModelError, UsageError
+from srsdk.formats.files import check_regular
 from srsdk.formats.tensorrt_plan import hash_file
 from srsdk.manifest import read_manifest
+from srsdk.models.cards import PACKAGE_SUFFIX
 from srsdk.system.durable import digest_of
 from srsdk.system.text import plain
 
@@ -38,7 +40,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--sha256",
         metavar="HEX",
         help="expected SHA-256 (default: for a shipped model, that of srsdk/models/SHA256SUMS; for "
-        "a file, read from MODEL.sha256 next to it)",
+        "a fetched one, that of its card; for a file, read from MODEL.sha256 next to it)",
     )
 
 
@@ -55,15 +57,27 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify_shipped(models.FOLDER)
     if arguments.all:
         raise UsageError("--all takes no MODEL")
-    path = models.find(arguments.model)
+    card = models.card(arguments.model)
+    path = _path(arguments.model) if card is None else card.path
     if arguments.sha256 is not None:
         expected = checked(arguments.sha256)
-    elif models.is_name(arguments.model):
+    elif card is not None and card.sha256:
+        expected = card.sha256
+    elif card is None and models.is_name(arguments.model):
         expected = _expected(path, shipped_hashes(models.FOLDER))
     else:
         expected = _adjacent_hash(path)
     _verify(path, expected)
     return 0
+
+
+def _path(model: str) -> Path:
+    """Return the file that a name or path means; of a package the package itself."""
+    path = Path(model)
+    if path.suffix == PACKAGE_SUFFIX:
+        check_regular(path)
+        return path
+    return models.find(model)
 
 
 def _verify_shipped(folder: Path) -> int:
@@ -89,7 +103,8 @@ def _verify(path: Path, expected: str) -> None:
             f"{path} has SHA-256 {found}, expected {expected}; download it again from the source "
             "of the expected hash"
         )
-    read_manifest(path)
+    if path.suffix in models.SUFFIXES:
+        read_manifest(path)
     sys.stdout.write(f"{found}  {plain(str(path))}\n")
 
 

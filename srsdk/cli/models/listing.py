@@ -1,4 +1,4 @@
-"""`srsdk models`: list the shipped models or the models in a folder."""
+"""`srsdk models`: list all models that have a name, or the models in a folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from srsdk.cli.terminal import one_line
 from srsdk.cli.wording import for_command_line
 from srsdk.errors import ModelError
 from srsdk.manifest import Manifest, read_manifest
+from srsdk.models.cards import license_note
 from srsdk.models.catalog import PURPOSES, ModelInfo, list_models
 
 WIDTH = 100
@@ -40,7 +41,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=models.FOLDER,
         metavar="FOLDER",
-        help="folder of model files (default: the shipped models)",
+        help="folder of model files (default: the shipped models and those that were fetched or "
+        "belong to installed packages)",
     )
     command.add_argument(
         "--all", action="store_true", help="one line for each file, with its precision and size"
@@ -51,15 +53,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List models with what they are for, or the files of a folder."""
     is_shipped = arguments.folder == models.FOLDER
+    known = list_models() if is_shipped else []
+    shipped = [model for model in known if model.origin == "shipped"]
+    others = [model for model in known if model.origin != "shipped"]
     if is_shipped and not arguments.all and not arguments.json:
-        lines = [*_models(list_models()), "", *_choices(), "", *_hints()]
+        lines = [*_models(shipped), "", *_choices(), "", *_hints(shipped), *_others(others)]
     else:
-        known = _files(arguments.folder)
+        files = _files(arguments.folder)
         if arguments.json:
-            listed = [_described(path, manifest, is_shipped) for path, manifest in known]
+            listed = [_described(path, manifest, is_shipped) for path, manifest in files]
+            listed += [_fetched(model) for model in others]
             sys.stdout.write(json.dumps(listed, indent=2) + "\n")
             return 0
-        lines = list(_table(known))
+        lines = [*_table(files), *_others(others)]
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
     return 0
 
@@ -83,7 +89,7 @@ def _models(known: Sequence[ModelInfo]) -> Iterator[str]:
     groups: dict[tuple[int, int], list[ModelInfo]] = {}
     for model in known:
         group = next(name for name, fits in GROUPS.items() if fits(model))
-        groups.setdefault((ORDER.index(group), -model.scale), []).append(model)
+        groups.setdefault((ORDER.index(group), -(model.scale or 0)), []).append(model)
     rows = {model.name: _row(model) for model in known}
     head = ("MODEL", "FOR", "PRECISIONS", "PSNR-Y, Set5")
     widths = [max(len(row[at]) for row in (head, *rows.values())) for at in range(4)]
@@ -121,14 +127,43 @@ def _choices() -> Iterator[str]:
         yield f"for video --quality {quality}: {' or '.join(names_by_scale.values())}"
 
 
-def _hints() -> Iterator[str]:
+def _others(known: Sequence[ModelInfo]) -> Iterator[str]:
+    """Yield two lines for each model that is not shipped, grouped by where they come from."""
+    for origin, title in (("fetched", "fetched"), ("package", "of installed packages")):
+        members = [model for model in known if model.origin == origin]
+        if members:
+            yield ""
+            yield title
+        for model in members:
+            scale = f"x{model.scale}" if model.scale else "x?"
+            note = license_note(model.license)
+            terms = note or model.license
+            yield f"  {model.name}  {scale}  {one_line(terms)}"[:WIDTH]
+            yield f"    {one_line(model.source)}"
+
+
+def _fetched(model: ModelInfo) -> dict[str, object]:
+    """Return a model that is not shipped as plain values."""
+    return {
+        "model": model.name,
+        "origin": model.origin,
+        "source": model.source,
+        "scale": model.scale,
+        "channels": model.channels,
+        "licence": model.license,
+        "purpose": model.purpose,
+        "bytes": model.size_bytes,
+    }
+
+
+def _hints(known: Sequence[ModelInfo]) -> Iterator[str]:
     by_license: dict[str, list[str]] = {}
-    for model in list_models():
+    for model in known:
         by_license.setdefault(_short(model.license), []).append(model.name)
     for name, members in by_license.items():
         which = "all weights" if len(by_license) == 1 else ", ".join(members)
         yield from _wrapped(f"license of {which}: {name}")
-    free = [model.name for model in list_models() if OWN_TERMS not in model.license]
+    free = [model.name for model in known if OWN_TERMS not in model.license]
     yield f"learned only from pictures that may be used commercially: {', '.join(free) or 'none'}"
     yield "what the others were learned from, and on what terms: srsdk info NAME"
     yield "every file with its size: srsdk models --all"

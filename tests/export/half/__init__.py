@@ -1,0 +1,1 @@
+"""FP16: conversion, the simulation of a GPU, and the search for exceptions."""
