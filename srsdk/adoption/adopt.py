@@ -72,15 +72,15 @@ def adopt(
 ) -> Adopted | None:
     """Adopt a file; what was found before on this machine is not found out again.
 
-    Returns:
-        None: a sampling network of srsdk, whose boundary is its own.
-
     Args:
         path: an ONNX file, whose metadata was read, and so its size checked.
         io: what is known of it.
         open_graph: opens a graph for the trial runs.
         backend: with which it does so.
         content: ONNX bytes instead of the file's: a form derived from it.
+
+    Returns:
+        None: a sampling network of srsdk, whose boundary is its own.
 
     Raises:
         ModelError: no image-to-image network, or more of it must be said in `io`.
@@ -112,12 +112,15 @@ def _found(source: str, model: bytes, graph: Graph, io: IO, open_graph: Open) ->
     form, told = chosen.form, list[str]()
     with _trial(source, model, graph, form, open_graph) as trial:
         size, scale, margin = _first_scale(trial, io)
+        if not margin:
+            found = values.find_values(trial, graph, io, size, scale)
+            multiple = _multiple(trial, found.form, scale, io)
     if margin:
-        form = replace(form, margin_px=margin)
         told.append(f"a border of {margin} px that it cuts off, mirrored before")
-    with _trial(source, model, graph, form, open_graph) as trial:
-        found = values.find_values(trial, graph, io, form.tile_px or size, scale)
-        multiple = _multiple(trial, found.form, scale, io)
+        form = replace(form, margin_px=margin)
+        with _trial(source, model, graph, form, open_graph) as trial:
+            found = values.find_values(trial, graph, io, form.tile_px or size, scale)
+            multiple = _multiple(trial, found.form, scale, io)
     return found.form, scale, multiple, (*told, *found.told), (*chosen.assumed, *found.assumed)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
 from srsdk.errors import UsageError
@@ -53,7 +52,7 @@ class IO:
     """Name of the input that takes the picture, if there are several."""
     output: str | None = None
     """Name of the output with the picture, if there are several."""
-    inputs: Mapping[str, float | tuple[float, float]] = field(default_factory=dict)
+    inputs: Mapping[str, float | tuple[float, float]] = field(default_factory=dict, hash=False)
     """Numbers that the network takes beside the picture, with their defaults, by the keyword of a
     call: {"noise": 15}. With (15, 255) a call gives 0 to 255 and the network reads value / 255. A
     keyword is the input's name; if none is, the keywords name the further inputs in their order."""
@@ -86,7 +85,8 @@ class IO:
         for name in ("input", "output"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"io: {name} is {getattr(self, name)!r}, expected a name")
-        object.__setattr__(self, "inputs", MappingProxyType(_inputs(self.inputs)))
+        # a plain dict: it goes to other processes
+        object.__setattr__(self, "inputs", _inputs(self.inputs))
 
 
 def _range(name: str, value: Any) -> tuple[float, float] | None:
