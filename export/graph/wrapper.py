@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -120,19 +121,32 @@ def _last_convolution(network: nn.Module, twin: nn.Module, probe: Tensor) -> nn.
 
 def _to_half(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     # a cast without effect would be traced too, and triple the export time of a deep network
-    return tuple(v if v.dtype == torch.float16 else v.half() for v in inputs)
+    return tuple(_each(v, lambda t: t if t.dtype == torch.float16 else t.half()) for v in inputs)
 
 
 def _to_float(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    return output.float()
+    return _each(output, Tensor.float)
 
 
 def _round_inputs(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.half().float() for value in inputs)
+    return tuple(_each(value, _rounded) for value in inputs)
 
 
 def _round_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    return output.half().float()
+    return _each(output, _rounded)
+
+
+def _rounded(value: Tensor) -> Tensor:
+    return value.half().float()
+
+
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change the float tensors of a value; window attention also passes sizes and indexes on."""
+    if isinstance(value, Tensor):
+        return change(value) if value.is_floating_point() else value
+    if isinstance(value, (tuple, list)):
+        return type(value)(_each(each, change) for each in value)
+    return value
 
 
 @torch.no_grad()
