@@ -130,7 +130,8 @@ def _reasons(rows: Sequence[Mapping[str, Any]]) -> str:
 def _plain(text: str) -> str:
     # the folder of the file is a temporary one
     text = re.sub(r"\S*/(?=network\.)", "", text)
-    return text.replace("|", "/").replace("<", "&lt;").replace("*", "\\*")[:300]
+    # a library's text may hold what looks like a link or a mark of Markdown
+    return f"`{text.replace('`', chr(39))[:300]}`"
 
 
 def _version(package: str) -> str:

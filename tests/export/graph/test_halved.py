@@ -35,7 +35,8 @@ class Network(nn.Module):
         """Map (N, 3, H, W) to itself."""
         features, (height, width), index = self.part(x, (4, 5), torch.arange(3))
         assert index.dtype == torch.int64
-        return features[:, index] + (height - width + 1)
+        moved: Tensor = features[:, index] + (height - width + 1)
+        return moved
 
 
 def test_sizes_and_indexes_stay_as_they_are() -> None:

@@ -112,7 +112,7 @@ def test_the_command_continues(
     assert asked == ["SPAN"]
     text = written.read_text(encoding="utf-8")
     assert "1 of 2 rows export" in text
-    assert "- **SPAN**: no / way" in text
+    assert "- **SPAN**: `no | way`" in text
     assert len(results.read_text(encoding="utf-8").splitlines()) == 2
     assert survey.main(["--data", str(tmp_path / "none")]) == 1
     assert "is no folder" in capsys.readouterr().err
