@@ -49,7 +49,7 @@ programs ran beside it, so the seconds are an upper limit.
   With random weights it says how well the architecture takes rounding; a trained network's loss is
   in the report of its export.
 
-A dash means: not tried.
+A dash means: not tried, as with `--quick` for networks that took long in float32.
 
 {table}{reasons}"""
 
