@@ -254,7 +254,13 @@ def _adopted(path: Path, io: IO, placement: Placement, content: bytes | None) ->
         path,
         io,
         lambda graph: open_engine(
-            path, backend, threads=placement.threads, graph=graph, cache=False
+            path,
+            backend,
+            threads=placement.threads,
+            graph=graph,
+            # a file that only the other library reads is tried with that one
+            allow_fallback=True,
+            cache=False,
         ),
         backend,
         content,

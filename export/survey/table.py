@@ -131,7 +131,8 @@ def _plain(text: str) -> str:
     # the folder of the file is a temporary one
     text = re.sub(r"\S*/(?=network\.)", "", text)
     # a library's text may hold what looks like a link or a mark of Markdown
-    return f"`{text.replace('`', chr(39))[:300]}`"
+    quoted = text.replace("`", "'").replace("](", "] (")
+    return f"`{quoted[:300]}`"
 
 
 def _version(package: str) -> str:

@@ -41,6 +41,7 @@ SPECIAL = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 
 class _Manifest:
     channels, multiple_px, radius_px, size_px, family = 3, 1, 0, None, "gan"
+    tiling = "exact"
 
     def to_dict(self) -> dict[str, Any]:
         return {}
