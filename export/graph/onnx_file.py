@@ -130,7 +130,7 @@ def build_traced(
     model = onnx.load_from_string(file.getvalue())
     model.ir_version = max(model.ir_version, 10)
     _strip(model)
-    _move_constants(model.graph)
+    move_constants(model.graph)
     _shape_from_cast(model.graph)
     _name_dimensions(model.graph, scale, shape if size_px else None, channels)
     return model
@@ -165,7 +165,7 @@ def example_px(multiple_px: int) -> tuple[int, int]:
     return (height, width if width != height else width + multiple_px)
 
 
-def _move_constants(graph: onnx.GraphProto) -> None:
+def move_constants(graph: onnx.GraphProto) -> None:
     """Move constants from nodes to the initializers, where the quantization looks for them."""
     kept = []
     for node in graph.node:

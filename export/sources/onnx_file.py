@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.errors import ExportError
 from export.graph.onnx_errors import AGAIN, sentence
-from export.graph.onnx_file import OPSET
+from export.graph.onnx_file import OPSET, move_constants
 from export.graph.rewrite import rename, to_half, unwrap, wrap
 from export.graph.session import session_run
 from export.hashing import file_sha256
@@ -143,16 +143,7 @@ def _collect_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs = [i for i in graph.input if i.name not in weights]
     del graph.input[:]
     graph.input.extend(inputs)
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensor = node.attribute[0].t
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-        else:
-            nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    move_constants(graph)
     return model
 
 
@@ -259,13 +250,7 @@ def _measured(model: onnx.ModelProto, facts: Facts) -> Facts:
         multiple_px=facts.multiple_px,
         size_px=facts.size_px,
     )
-    return dataclasses.replace(
-        facts,
-        radius_px=reach.radius_px,
-        radius_measured=reach.is_measured,
-        multiple_px=reach.multiple_px,
-        tiling=reach.tiling,
-    )
+    return dataclasses.replace(facts, **reach.fields)
 
 
 def _own_manifest(path: Path, model: onnx.ModelProto) -> Manifest | None:

@@ -121,9 +121,9 @@ def _into_range(out: Writer, x: str, form: Form, kind: Kind) -> str:
         if low:
             x = out.node("Add", [x, out.constant(low)])
     if any(form.mean):
-        x = out.node("Sub", [x, out.constant(_in_rgb(form.mean, form.order))])
+        x = out.node("Sub", [x, out.constant(_in_rgb(form, form.mean, form.order))])
     if any(value != 1 for value in form.std):
-        x = out.node("Div", [x, out.constant(_in_rgb(form.std, form.order))])
+        x = out.node("Div", [x, out.constant(_in_rgb(form, form.std, form.order))])
     return x
 
 
@@ -168,9 +168,9 @@ def _from_range(out: Writer, y: str, form: Form, white: float) -> str:
     low, high = form.output_range or form.range
     if form.output_range is None:
         if any(value != 1 for value in form.std):
-            y = out.node("Mul", [y, out.constant(_in_rgb(form.std, form.output_order))])
+            y = out.node("Mul", [y, out.constant(_in_rgb(form, form.std, form.output_order))])
         if any(form.mean):
-            y = out.node("Add", [y, out.constant(_in_rgb(form.mean, form.output_order))])
+            y = out.node("Add", [y, out.constant(_in_rgb(form, form.mean, form.output_order))])
     if low:
         y = out.node("Sub", [y, out.constant(low)])
     if high - low == white:
@@ -228,11 +228,11 @@ def _swapped(out: Writer, x: str, channels: int) -> str:
     return out.node("Gather", [x, order], axis=3)
 
 
-def _in_rgb(values: tuple[float, ...], order: str) -> list[float]:
-    """Return values for each channel in the order red, green, blue."""
+def _in_rgb(form: Form, values: tuple[float, ...], order: str) -> list[float]:
+    """Return one value, or those of the picture's channels in the order red, green, blue."""
     if order == "bgr" and len(values) > 1:
-        return [*values[2::-1], *values[3:]]
-    return list(values)
+        values = (*values[2::-1], *values[3:])
+    return list(values[: form.boundary_channels])
 
 
 def _white(form: Form) -> float:

@@ -70,8 +70,7 @@ def write(
         OutputError: the target exists (unless `overwrite`), or cannot be written.
         ManifestError: a field is wrong.
     """
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; overwrite=True replaces it")
+    check_target(target, overwrite=overwrite)
     engine = open_graph(adopted.graph)
     try:
         run = runner(engine, adopted.manifest)
@@ -91,11 +90,28 @@ def write(
     finally:
         engine.close()
     content = _with_manifest(adopted.graph, about)
-    with replacing(target, overwrite=overwrite) as temporary:
-        temporary.write_bytes(content)
-        if read_manifest(temporary) != about:
-            raise ModelError(f"{target}: the manifest cannot be read back; not written")
+    try:
+        with replacing(target, overwrite=overwrite) as temporary:
+            temporary.write_bytes(content)
+            if read_manifest(temporary) != about:
+                raise ModelError(f"{target}: the manifest cannot be read back; not written")
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
     return Written(target, about, found)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work, a file that cannot be written.
+
+    Raises:
+        OutputError: it exists (unless `overwrite`), is a folder, or is to lie in none.
+    """
+    if not target.parent.is_dir():
+        raise OutputError(f"there is no folder {target.parent}: create it first")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder, expected a file name")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists; overwrite=True replaces it")
 
 
 def runner(engine: Engine, manifest: Manifest) -> Run:
@@ -135,13 +151,7 @@ def _measured(manifest: Manifest, run: Run) -> Manifest:
         multiple_px=manifest.multiple_px,
         size_px=manifest.size_px,
     )
-    return dataclasses.replace(
-        manifest,
-        tiling=reach.tiling,
-        radius_px=reach.radius_px,
-        radius_measured=reach.is_measured,
-        multiple_px=reach.multiple_px,
-    )
+    return dataclasses.replace(manifest, **reach.fields)
 
 
 def _difference(adopted: Adopted, run: Run, open_graph: Open) -> int:

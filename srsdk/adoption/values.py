@@ -11,7 +11,7 @@ from srsdk.adoption.form import Form
 from srsdk.adoption.graph import Graph
 from srsdk.adoption.io import IO
 from srsdk.adoption.trial import Floats, Trial, shapes
-from srsdk.errors import BackendError
+from srsdk.errors import BackendError, UsageError
 
 WHITE = 255.0
 PLAUSIBLE = 16.0
@@ -47,10 +47,16 @@ def find_values(trial: Trial, graph: Graph, io: IO, size: tuple[int, int], scale
 
 def _given(form: Form, io: IO) -> Form:
     order = io.order or "rgb"
-    (given, given_out), (mean, std) = io.ranges, io.normalization
+    for name, given in zip(("mean", "std"), io.normalization, strict=True):
+        if given is not None and len(given) not in (1, form.channels):
+            raise UsageError(
+                f"io: {name} has {len(given)} values, expected 1 or {form.channels}, one for each "
+                "channel that the network reads"
+            )
+    (given_in, given_out), (mean, std) = io.ranges, io.normalization
     return replace(
         form,
-        range=given or hints.UNIT,
+        range=given_in or hints.UNIT,
         mean=mean or (0.0,),
         std=std or (1.0,),
         output_range=given_out,

@@ -138,3 +138,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a positive whole number")
     return int(text)
+
+
+def setting(text: str) -> tuple[str, float]:
+    """Parse `NAME=VALUE`, as in `--set noise=15`."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected NAME=VALUE, such as noise=15"
+        ) from None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,16 @@ class Reach:
     """Whether the receptive field is larger, and the radius is where its influence ends."""
     multiple_px: int
     """Tiles start at multiples of this."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a `Manifest` that say this."""
+        return {
+            "tiling": self.tiling,
+            "radius_px": self.radius_px,
+            "radius_measured": self.is_measured,
+            "multiple_px": self.multiple_px,
+        }
 
 
 def find_reach(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from srsdk.adoption.adopt import adopt
-from srsdk.adoption.file import Written, write
+from srsdk.adoption.file import Written, check_target, write
 from srsdk.adoption.io import IO
+from srsdk.cli.arguments import setting
 from srsdk.cli.terminal import say
 from srsdk.engines.backends import BACKENDS, installed
 from srsdk.engines.select import open_engine
@@ -49,6 +50,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--set",
         action="append",
         default=[],
+        type=_divided,
         metavar="NAME=VALUE[/DIVISOR]",
         help="further input and its default, as noise=15/255",
     )
@@ -63,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, target = arguments.model, arguments.output
     if target.suffix != ".onnx":
         raise UsageError(f"{target}: expected a name that ends in .onnx")
+    check_target(target, overwrite=arguments.force)
     if read_manifest(source) is not None:
         raise UsageError(f"{source} has a manifest: it says itself what it reads and writes")
     backend = next((name for name in reversed(BACKENDS) if installed(name)), None)
@@ -100,7 +103,7 @@ def io_of(arguments: argparse.Namespace) -> IO:
         multiple=arguments.multiple,
         input=arguments.input_name,
         output=arguments.output_name,
-        inputs=dict(map(_setting, arguments.set)),
+        inputs=dict(arguments.set),
     )
 
 
@@ -118,13 +121,11 @@ def _numbers(option: str, text: str | None) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _setting(text: str) -> tuple[str, tuple[float, float]]:
-    name, _, value = text.partition("=")
-    number, _, divisor = value.partition("/")
-    try:
-        return name, (float(number), float(divisor or 1))
-    except ValueError:
-        raise UsageError(f"--set {text!r}: expected NAME=VALUE, such as noise=15/255") from None
+def _divided(text: str) -> tuple[str, tuple[float, float]]:
+    """Parse `NAME=VALUE` or `NAME=VALUE/DIVISOR`."""
+    number, _, divisor = text.partition("/")
+    name, value = setting(number)
+    return name, (value, setting(f"divisor={divisor or 1}")[1])
 
 
 def _lines(written: Written, told: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from PIL import Image
 
 from srsdk.chain import Chain, Restorer
-from srsdk.cli.arguments import MODEL_HELP, known_model
+from srsdk.cli.arguments import MODEL_HELP, known_model, setting
 from srsdk.errors import UsageError
 from srsdk.inference.planner import parse_bytes
 from srsdk.models import DEFAULTS, single
@@ -45,7 +45,7 @@ def add_model_choice(group: argparse._ArgumentGroup) -> None:
         "--set",
         action="append",
         default=[],
-        type=_setting,
+        type=setting,
         metavar="NAME=VALUE",
         help="number that the model takes beside the image, as noise=15 (see srsdk info MODEL)",
     )
@@ -206,16 +206,6 @@ def restorer_name(denoise: str | None, kind: str | None) -> str | None:
     """Return the x1 restoration model to run first, if any."""
     before = DEFAULTS[kind or "photo"][4][:-1]
     return denoise or (before[0] if before else None)
-
-
-def _setting(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected NAME=VALUE, such as noise=15"
-        ) from None
 
 
 def _quality(text: str) -> int | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from tests.srsdk.adoption.test_forms import assert_close, picture
 
 
 def adopt(*arguments: object) -> int:
-    """Run the command."""
-    return main(["adopt", *map(str, arguments)])
+    """Run the command and return its exit code."""
+    try:
+        return main(["adopt", *map(str, arguments)])
+    except SystemExit as usage:
+        assert isinstance(usage.code, int)
+        return usage.code
 
 
 def test_the_file_says_all_that_was_said(
@@ -139,6 +144,28 @@ def test_what_cannot_be_is_one_sentence(
     assert adopt(path, "-o", target, *options) in (1, 2)
     assert said in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["net.onnx"]
+
+
+def test_where_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known before any work, or not at all: a full disk leaves nothing behind."""
+    path = Net().save(tmp_path / "net.onnx")
+    assert adopt(path, "-o", tmp_path / "gone" / "mine.onnx") == 1
+    assert "there is no folder" in capsys.readouterr().err
+    (tmp_path / "folder.onnx").mkdir()
+    assert adopt(path, "-o", tmp_path / "folder.onnx", "--force") == 1
+    assert "is a folder, expected a file name" in capsys.readouterr().err
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert adopt(path, "-o", tmp_path / "mine.onnx") == 1
+    assert "mine.onnx cannot be written: No space left on device" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["folder.onnx", "net.onnx"]
 
 
 def test_an_existing_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import srsdk
@@ -129,6 +130,22 @@ def test_a_further_input_is_a_keyword(tmp_path: Path, kind: str, backend: Backen
             up(source, **{**given, name: float("nan")})
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_have_numbers_of_their_own(tmp_path: Path, backend: Backend) -> None:
+    """Calls at the same time do not see each other's, tile by tile."""
+    net = Net(noise="map")
+    path, source = net.save(tmp_path / "net.onnx"), picture(60, 50)
+    levels = [0, 10, 20, 30] * 4
+    wanted = {level: net.run(path, source, level / 255) for level in levels}
+    io = srsdk.IO(inputs={"noise": (15, 255)}, range=1, order="rgb")
+    with srsdk.Upscaler(path, backend=backend, io=io, health=False, tile=24) as up:
+        options = [srsdk.PictureOptions(inputs={"noise": level}) for level in levels]
+        futures = [up.submit(source, options=each) for each in options]
+        for level, future in zip(levels, futures, strict=True):
+            assert_close(future.result(), wanted[level])
+        assert up(source[:1, :1]).shape == (2, 2, 3)
+
+
 def test_a_further_input_can_be_renamed(tmp_path: Path) -> None:
     """Keywords that are no input's name are given to the inputs in order."""
     path = Net(noise="scalar").save(tmp_path / "net.onnx")
@@ -158,6 +175,47 @@ def test_alpha_goes_through_the_network_or_apart(tmp_path: Path, backend: Backen
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bgr", [False, True])
+def test_mean_and_std(tmp_path: Path, backend: Backend, bgr: bool) -> None:
+    """The network reads (x - mean) / std, in its own order, and writes the same."""
+    plain = Net(bgr=bgr)
+    path, source = plain.save(tmp_path / "net.onnx"), picture(20, 30)
+    wanted = plain.run(path, source)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    model = onnx.load(path)
+    graph = model.graph
+    for name, value in (("mean", mean), ("std", std)):
+        shaped = np.array(value, np.float32).reshape(1, 3, 1, 1)
+        graph.initializer.append(onnx.numpy_helper.from_array(shaped, name))
+    graph.node[0].input[0], graph.node[-1].output[0] = "unit", "enlarged"
+    make = onnx.helper.make_node
+    nodes = [
+        make("Mul", ["in.put", "std"], ["scaled"]),
+        make("Add", ["scaled", "mean"], ["unit"]),
+        *graph.node,
+        make("Sub", ["enlarged", "mean"], ["centered"]),
+        make("Div", ["centered", "std"], ["out.put"]),
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+    io = srsdk.IO(range=1, mean=mean, std=std, order="bgr" if bgr else "rgb")
+    with srsdk.Upscaler(path, backend=backend, io=io) as up:
+        assert_close(up(source), wanted)
+    with pytest.raises(srsdk.UsageError, match="mean has 4 values, expected 1 or 3"):
+        srsdk.Upscaler(path, io=srsdk.IO(range=1, mean=(0, 0, 0, 0)))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_four_channels_with_mean(tmp_path: Path, backend: Backend) -> None:
+    """Alpha apart: the picture has three of the network's four values."""
+    path = Net(channels=4).save(tmp_path / "net.onnx")
+    io = srsdk.IO(range=1, mean=(0.5, 0.5, 0.5, 0.5), std=2, order="rgb", alpha="apart")
+    with srsdk.Upscaler(path, backend=backend, io=io, health=False) as up:
+        assert up(picture(24, 32)).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("opset", [10, 20])
 def test_a_border_that_is_cut_off(tmp_path: Path, backend: Backend, opset: int) -> None:
     """waifu2x: the picture is mirrored outwards, so that nothing of it is lost."""
@@ -183,8 +241,6 @@ def test_luma_only(tmp_path: Path, backend: Backend) -> None:
 
 def test_weights_beside_the_file(tmp_path: Path) -> None:
     """External data is read from the folder of the file."""
-    import onnx
-
     net = Net()
     path = net.save(tmp_path / "net.onnx")
     source = picture(20, 30)
