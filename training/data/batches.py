@@ -28,6 +28,7 @@ from training.data.pictures import (
     dihedral,
     find_pictures,
     make_batch,
+    make_pair,
     refuse,
 )
 from training.data.resize import Picture, imresize
@@ -84,6 +85,7 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
         return TrainingData(UnpairedPatches(real, [pair.hr for pair in pairs], recipe, shard), [])
     train, held = _split(pairs, recipe.data.holdout)
+    train = [*train, *_reduced_copies(train, recipe)]
     if recipe.loss.teacher:
         weights = _required(folders.teacher, "--teacher WEIGHTS", "the network to learn from")
         train = teacher.add_teacher_outputs(train, weights, recipe.scale, folders.cache)
@@ -208,6 +210,23 @@ def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
     folder = _required(folders.data, "--data DIR", "a folder of pictures")
     found = cache.pairs(folder, recipe.scale, min_px=min_px, gray=data.gray, cache=folders.cache)
     return [*made, *found]
+
+
+def _reduced_copies(pairs: Sequence[Pair], recipe: Recipe) -> list[Pair]:
+    """Return the pairs of the reduced pictures that are still large enough for a patch."""
+    min_px = recipe.data.patch_px * recipe.scale
+    wanted = [
+        (pair, factor)
+        for factor in recipe.data.reduced_copies
+        for pair in pairs
+        if int(min(pair.hr.shape[:2]) * factor) >= min_px + recipe.scale
+    ]
+
+    def make(pair: Pair, factor: float) -> Pair:
+        return make_pair(imresize(pair.hr, factor), recipe.scale, pair.name)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda each: make(*each), wanted))
 
 
 def _low_resolution(recipe: Recipe, folders: Folders) -> list[Pair]:

@@ -42,7 +42,7 @@ class Gan:
         self.discriminator = discriminator
         self._recipe = recipe
         self._terms = Terms(recipe)
-        self._optimizer = optimizers.adamw(self.network, recipe.optimizer)
+        self._optimizer = optimizers.build(self.network, recipe.optimizer)
         self._discriminator_optimizer = optimizers.adamw(self.discriminator, recipe.optimizer)
         self._optimizers = {
             "optimizer": self._optimizer,

@@ -32,7 +32,7 @@ class Pixel:
         self.network = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._recipe = recipe
         self._terms = Terms(recipe)
-        self._optimizer = optimizers.adamw(self.network, recipe.optimizer)
+        self._optimizer = optimizers.build(self.network, recipe.optimizer)
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step on (N, 3, P, P) and (N, 3, P * scale, P * scale)."""

@@ -53,7 +53,7 @@ class Elbo:
         self._net = net
         self._posterior = posterior
         self._recipe = recipe
-        self._optimizer = optimizers.adamw(self._both, recipe.optimizer)
+        self._optimizer = optimizers.build(self._both, recipe.optimizer)
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step on (N, 3, P, P) and (N, 3, P * scale, P * scale)."""

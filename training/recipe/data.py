@@ -29,6 +29,10 @@ class DataRecipe:
     """Side of the generated pictures."""
     rescale_from: float = 1.0
     """Each HR patch is first scaled by a random factor between this and 1; 1 turns this off."""
+    reduced_copies: tuple[float, ...] = ()
+    """Factors by which each picture is also reduced once, before the run: a picture of a large
+    sensor has little detail in each pixel, its reduced copies have more. Cheaper than
+    `rescale_from`, and a teacher can see them."""
     gray: bool = False
     """Also train on gray pictures; otherwise they are skipped and counted."""
     holdout: float = 0.02
@@ -41,6 +45,12 @@ class DataRecipe:
             (self.pictures in kinds, "data.pictures", self.pictures, ", ".join(map(repr, kinds))),
             (self.generated > 0, "data.generated", self.generated, "a positive number"),
             (0 < self.rescale_from <= 1, "data.rescale_from", self.rescale_from, "0 < x <= 1"),
+            (
+                all(0 < factor < 1 for factor in self.reduced_copies),
+                "data.reduced_copies",
+                self.reduced_copies,
+                "factors between 0 and 1",
+            ),
             (0 <= self.area_power <= 1, "data.area_power", self.area_power, "0 <= power <= 1"),
             (0 <= self.holdout < 1, "data.holdout", self.holdout, "0 <= share < 1"),
         ]

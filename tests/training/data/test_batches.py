@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from pathlib import Path
@@ -19,7 +20,7 @@ from training.data.batches import Folders
 from training.data.pictures import DataError, Shard, Source, area_chance, make_pair
 from training.data.resize import imresize
 from training.data.synthetic import dead_leaves, drawings
-from training.recipe.schema import Recipe, recipe_from_dict
+from training.recipe.schema import Recipe, RecipeError, recipe_from_dict
 
 
 def recipe(**values: object) -> Recipe:
@@ -201,6 +202,26 @@ def test_a_source_resumes_and_shards_exactly(tmp_path: Path, mode: str) -> None:
         assert torch.equal(mine.hr, whole.hr[rank::2])
     with pytest.raises(DataError, match=r"data\.batch = 4 cannot be split among 3 processes"):
         batches.build(made, folders, Shard(0, 3))
+
+
+def test_reduced_copies_of_the_training_pictures(tmp_path: Path) -> None:
+    """Each factor adds every picture that stays large enough; none that is held out."""
+    folder = fill(tmp_path / "data", 12)
+    data = {"patch_px": 8, "batch": 4, "holdout": 0.3, "reduced_copies": [0.75, 0.1]}
+    made = recipe(data=data)
+    pairs = batches._pictures(made, Folders(folder))
+    train, held = batches._split(pairs, 0.3)
+    assert held
+    copies = batches._reduced_copies(train, made)
+    assert [pair.name for pair in copies] == [pair.name for pair in train]
+    for copy, pair in zip(copies, train, strict=True):
+        assert np.array_equal(copy.lr, imresize(copy.hr, 0.5))
+        rows = math.ceil(pair.hr.shape[0] * 0.75)
+        assert copy.hr.shape[0] == rows - rows % 2
+    drawn = batches.build(made, Folders(folder)).source.draw()
+    assert drawn.hr.shape == (4, 3, 16, 16)
+    with pytest.raises(RecipeError, match=r"data\.reduced_copies = \(1\.0,\), allowed: factors"):
+        recipe(data=data | {"reduced_copies": [1.0]})
 
 
 def test_a_rescaled_patch_belongs_to_its_twin(tmp_path: Path) -> None:
