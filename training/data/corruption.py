@@ -18,6 +18,8 @@ from training.recipe.schema import Recipe
 
 TEST_SIGMA = 25.0
 TEST_QUALITY = 10
+UNKNOWN = -1.0
+"""A level that is not told, or of damage that was not done."""
 
 
 def add_noise(picture: Picture, sigma: float, random: np.random.Generator) -> Picture:
@@ -75,26 +77,31 @@ class Corrupting:
         scale = batch.hr.shape[-1] // batch.lr.shape[-1]
         side = batch.lr.shape[-1] - self._recipe.trim_px
         mine = [np.random.default_rng(seeds[i]) for i in self._shard(count)]
-        pairs = [
+        made = [
             self._damaged(lr, hr, side, scale, random)
             for lr, hr, random in zip(_pictures(batch.lr), _pictures(batch.hr), mine, strict=True)
         ]
-        return Batch(_tensor([lr for lr, _ in pairs]), _tensor([hr for _, hr in pairs]))
+        lr, hr, levels = zip(*made, strict=True)
+        return Batch(_tensor(lr), _tensor(hr), levels=torch.tensor(levels, dtype=torch.float32))
 
     def _damaged(
         self, lr: Picture, hr: Picture, side: int, scale: int, random: np.random.Generator
-    ) -> tuple[Picture, Picture]:
-        lr = self._damage(np.ascontiguousarray(lr), random)
+    ) -> tuple[Picture, Picture, tuple[float, float]]:
+        lr, levels = self._damage(np.ascontiguousarray(lr), random)
         top = left = 0
         if self._recipe.trim_px and random.random() >= self._recipe.aligned_share:
             top, left = random.integers(BLOCK_PX, size=2).tolist()
         return (
             lr[top : top + side, left : left + side],
             hr[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
+            levels,
         )
 
-    def _damage(self, picture: Picture, random: np.random.Generator) -> Picture:
+    def _damage(
+        self, picture: Picture, random: np.random.Generator
+    ) -> tuple[Picture, tuple[float, float]]:
         recipe = self._recipe
+        sigma = quality = UNKNOWN
         if recipe.reduce > 1:
             picture = soften(picture, recipe.reduce)
         noise, blocks = recipe.noise_max > 0, recipe.jpeg_max > 0
@@ -103,12 +110,13 @@ class Corrupting:
             noise = not recipe.noise_share <= kind < recipe.noise_share + recipe.jpeg_share
             blocks = kind >= recipe.noise_share
         if noise:
-            picture = add_noise(picture, random.uniform(0, recipe.noise_max), random)
+            sigma = random.uniform(0, recipe.noise_max)
+            picture = add_noise(picture, sigma, random)
         if blocks:
             share = random.random() ** recipe.jpeg_power
             quality = int(recipe.jpeg_min + (recipe.jpeg_max + 1 - recipe.jpeg_min) * share)
             picture = jpeg(picture, quality, subsampling=int(random.choice([0, 2])))
-        return picture
+        return picture, (sigma, quality)
 
     def state(self) -> dict[str, Any]:
         """Return the states of the source and of the damage."""
@@ -161,6 +169,6 @@ def _pictures(batch: Tensor) -> Picture:
     return pictures
 
 
-def _tensor(pictures: list[Picture]) -> Tensor:
+def _tensor(pictures: Sequence[Picture]) -> Tensor:
     # NHWC memory viewed as NCHW is exactly torch's channels_last
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0

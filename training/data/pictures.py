@@ -130,6 +130,9 @@ class Batch:
     """(N, 3, P * scale, P * scale)"""
     teacher: Tensor | None = None
     """The teacher's output for `lr`, of the size of `hr`; None without a teacher."""
+    levels: Tensor | None = None
+    """(N, 2), sigma of the noise (levels of 255) and JPEG quality of `lr`, -1 for none; None: `lr`
+    was not damaged."""
 
 
 def make_batch(lr: Sequence[Picture], hr: Sequence[Picture]) -> Batch:

@@ -50,11 +50,12 @@ def pad_to(picture: Picture, multiple: int) -> Picture:
     return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="reflect")
 
 
-def network(net: nn.Module) -> Upscale:
+def network(net: nn.Module, levels: tuple[float, float] | None = None) -> Upscale:
     """Return an upscaler that runs `net` on one whole picture, uint8 in and out.
 
     Pictures are mirror-padded to the net's `multiple_px`, as in srsdk. If the net returns a tuple,
-    its first item is the picture. If it takes luma only, color is enlarged bicubically.
+    its first item is the picture. If it takes luma only, color is enlarged bicubically. `levels`
+    are told to an autoencoder that takes them (`training.networks.autoencoder`).
     """
     multiple = int(getattr(net, "multiple_px", 1))
     device = next(net.parameters()).device
@@ -63,7 +64,7 @@ def network(net: nn.Module) -> Upscale:
     def upscale(lr: Picture) -> Picture:
         # always a copy: pictures may be read-only, and torch warns of tensors that are
         x = torch.from_numpy(pad_to(lr, multiple)).to(device).permute(2, 0, 1)[None].float() / 255.0
-        result = net(x)
+        result = net(x) if levels is None else net(x, x.new_tensor(levels))
         picture = result[0] if isinstance(result, tuple) else result
         height, width = (side * picture.shape[-1] // x.shape[-1] for side in lr.shape[:2])
         y = picture[0, :, :height, :width].permute(1, 2, 0)

@@ -36,6 +36,9 @@ class Autoencoder(nn.Module):
         self.down1 = nn.Sequential(balanced_conv3(12, half), *_residuals(half, blocks))
         self.down2 = nn.Sequential(_down(half, quarter), Residual(quarter))
         self.down3 = nn.Sequential(_down(quarter, eighth), *_residuals(eighth, 2))
+        self.levels = nn.Linear(3, half) if recipe.levels else None
+        if self.levels is not None:
+            nn.init.zeros_(self.levels.bias)
         latent = recipe.latent or eighth
         # with skips the deepest map is used as it is, which saves a convolution
         self.to_latent = nn.Identity() if recipe.skips else balanced_conv3(eighth, latent)
@@ -49,17 +52,21 @@ class Autoencoder(nn.Module):
             assert self.tail.bias is not None
             nn.init.constant_(self.tail.bias, 0.5)  # start at gray: no anchor provides the mean
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, picture: Tensor, levels: Tensor | None = None) -> Tensor:
         """Restore, or reconstruct, a batch.
 
         Args:
             picture: (N, 3, H, W), float, 0..1; H and W multiples of 8.
+            levels: (N, 2) or (2,), sigma of the noise, 0..50 levels of 255, and JPEG quality,
+                1..100. -1 says that there is none of one kind if the other is given, and that
+                nothing is known if both are -1; None is (-1, -1). Ignored without `levels` in the
+                recipe.
 
         Returns:
             (N, 3, H * scale, W * scale), float, not clipped.
         """
         with bf16_if(self.bf16 and self.training, picture):
-            maps = self.features(picture)
+            maps = self.features(picture, levels)
             out = self._decoded(self.to_latent(maps[2]), maps if self.skips else None)
         out = out.to(picture.dtype)
         if not self.skips:
@@ -67,13 +74,19 @@ class Autoencoder(nn.Module):
         anchor = F.interpolate(picture, scale_factor=self.scale) if self.scale > 1 else picture
         return out + anchor
 
-    def features(self, picture: Tensor) -> list[Tensor]:
+    def features(self, picture: Tensor, levels: Tensor | None = None) -> list[Tensor]:
         """Return the encoder's maps, for perceptual losses.
 
         Returns:
             (N, width, H/2, W/2), (N, quarter, H/4, W/4), (N, eighth, H/8, W/8).
         """
-        first = self.down1(F.pixel_unshuffle(picture, 2))
+        first = self.down1[0](F.pixel_unshuffle(picture, 2))
+        if self.levels is not None:
+            if levels is None:
+                levels = picture.new_full((1, 2), -1.0)
+            # what a constant map beside the picture would add, without its convolution
+            first = first + self.levels(encoded_levels(levels))[..., None, None]
+        first = self.down1[1:](first)
         second = self.down2(first)
         return [first, second, self.down3(second)]
 
@@ -98,6 +111,17 @@ class Autoencoder(nn.Module):
         x = self.up2(x)
         x = self.body1(x + maps[0] if maps else x)
         return F.pixel_shuffle(self.tail(x), 2 * self.scale)
+
+
+def encoded_levels(levels: Tensor) -> Tensor:
+    """Return (N, 3) for (N, 2) levels: whether they are known, sigma / 50, (100 - quality) / 100.
+
+    The first is 0 and the others are 0 where both levels are -1.
+    """
+    sigma, quality = levels[..., 0], levels[..., 1]
+    known = (torch.maximum(sigma, quality) + 1).clamp(0, 1)
+    compressed = (quality + 1).clamp(0, 1) * (100 - quality.clamp_min(0)) / 100
+    return torch.stack([known, sigma.clamp_min(0) / 50, compressed], dim=-1)
 
 
 class Encoder(nn.Module):

@@ -35,7 +35,7 @@ class Restore:
         """Do one step on (N, 3, P, P) damaged and (N, 3, P * scale, P * scale) clean patches."""
         optimizers.set_learning_rate(self._optimizer, optimizers.learning_rate(self._recipe, step))
         ae = self._recipe.ae
-        got, wanted = self.network(batch.lr), batch.hr
+        got, wanted = self._restored(batch), batch.hr
         if ae.relative:
             share = relative_weights(batch)
             got, wanted = got * share, wanted * share
@@ -43,6 +43,16 @@ class Restore:
         total = losses["pixel"] + ae.fft * losses["fft"] + ae.luma * losses["luma"]
         optimizers.descend(self._optimizer, self.network, total, self._recipe.optimizer.clip_norm)
         return {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
+
+    def _restored(self, batch: Batch) -> Tensor:
+        """Restore the inputs; with levels, some are told, and the others restored blindly."""
+        ae, levels = self._recipe.ae, batch.levels
+        if not ae.levels or levels is None:
+            restored: Tensor = self.network(batch.lr)
+            return restored
+        is_told = torch.rand(len(levels), 1) >= ae.unknown_share
+        told: Tensor = self.network(batch.lr, torch.where(is_told, levels.cpu(), -1.0).to(levels))
+        return told
 
     def losses(self, got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Return `pixel`, `fft` and `luma`, unweighted."""

@@ -103,9 +103,18 @@ class AeRecipe:
     """Weight of the L1 distance between spectra."""
     luma: float = 0.0
     """Weight of an additional term, of the kind `loss`, on BT.601 luma."""
+    levels: bool = False
+    """Take the levels of noise and JPEG as a second input, (sigma, quality), which may be unknown:
+    the network then restores blindly."""
+    unknown_share: float = 0.5
+    """Share of the patches whose levels are not told, with `levels`."""
     relative: bool = False
     """Weigh each patch by 1 / (its mean damage + 1/255): mild damage counts more. L1 balances
     patches without it, because its gradient does not grow with the error."""
+
+    def inputs(self) -> dict[str, float]:
+        """Return the numbers that the network takes beside the picture, and their defaults."""
+        return {"noise": -1.0, "jpeg": -1.0} if self.levels else {}
 
     def checks(self) -> list[Check]:
         """Return the checks of this table."""
@@ -119,6 +128,13 @@ class AeRecipe:
             (self.loss in ("l1", "mse"), "ae.loss", self.loss, "'l1' or 'mse'"),
             (self.fft >= 0, "ae.fft", self.fft, "0 or more"),
             (self.luma >= 0, "ae.luma", self.luma, "0 or more"),
+            (not self.levels or self.skips, "ae.levels", self.levels, "true only with skips"),
+            (
+                0 <= self.unknown_share <= 1,
+                "ae.unknown_share",
+                self.unknown_share,
+                "a probability",
+            ),
         ]
 
 

@@ -95,6 +95,23 @@ def test_one_seed_one_damage_and_the_state_continues_it() -> None:
     assert torch.equal(again.hr, expected.hr)
 
 
+def test_levels_say_what_was_done() -> None:
+    """Sigma of the noise and quality of JPEG, as drawn; -1 for what was not done."""
+    recipe = CorruptRecipe(noise_max=50, jpeg_max=90, noise_share=0.3, jpeg_share=0.3)
+    batch = Corrupting(source(), recipe, 0).draw()
+    assert batch.levels is not None
+    assert batch.levels.shape == (len(batch.lr), 2)
+    noise, quality = batch.levels.unbind(dim=1)
+    assert bool(((noise >= 0) | (quality >= 0)).all())
+    alone = CorruptRecipe(noise_max=50)
+    batch = Corrupting(source(64), alone, 0).draw()
+    assert batch.levels is not None
+    assert bool((batch.levels[:, 1] == -1).all())
+    # clipping at 0 and 255 takes a little of it
+    found = (batch.lr - batch.hr).flatten(1).std(dim=1) * 255
+    torch.testing.assert_close(found, batch.levels[:, 0], rtol=0.25, atol=1.0)
+
+
 def test_shares_of_damage() -> None:
     """With a noise share of 1 there is noise alone; the truth is never changed."""
     recipe = CorruptRecipe(noise_max=50, jpeg_max=95, noise_share=1.0, jpeg_share=0.0)

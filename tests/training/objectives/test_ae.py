@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from export.graph.wrapper import Uint8Graph
 from tests.conftest import make_picture
@@ -17,7 +18,7 @@ from training.data.corruption import versions_of
 from training.data.pictures import Batch, Pair, Patches
 from training.evaluation.evaluate import network, score
 from training.loop import train
-from training.networks.autoencoder import Autoencoder, Decoder, Encoder
+from training.networks.autoencoder import Autoencoder, Decoder, Encoder, encoded_levels
 from training.objectives.ae import Restore, relative_weights, spectrum_l1
 from training.recipe.schema import RecipeError
 
@@ -109,6 +110,53 @@ def test_relative_weights_even_out_the_damage() -> None:
     weights = relative_weights(Batch(lr, hr)).flatten()
     assert float(weights[0] / weights[1]) == pytest.approx(5.0)
     assert float(weights.mean()) == pytest.approx(1.0)
+
+
+def test_levels_are_encoded() -> None:
+    """Known or not, sigma / 50, and how far from quality 100; -1 beside another level is none."""
+    given = torch.tensor([[-1, -1], [0, -1], [25, -1], [-1, 10], [50, 100]], dtype=torch.float32)
+    expected = [[0, 0, 0], [1, 0, 0], [1, 0.5, 0], [1, 0, 0.9], [1, 1, 0]]
+    torch.testing.assert_close(encoded_levels(given), torch.tensor(expected))
+
+
+def test_levels_that_are_not_given_are_unknown() -> None:
+    """The network without its second input restores blindly; a level changes the result."""
+    torch.manual_seed(0)
+    net = build(levels=True).eval()
+    x = torch.rand(2, 3, 16, 24)
+    with torch.no_grad():
+        blind = net(x)
+        assert torch.equal(net(x, torch.tensor([-1.0, -1.0])), blind)
+        told = net(x, torch.tensor([[-1.0, -1.0], [25.0, -1.0]]))
+    torch.testing.assert_close(told[0], blind[0])
+    assert not torch.allclose(told[1], blind[1])
+
+
+def test_some_levels_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of the patches, each on its own; without `ae.levels` the network gets none."""
+    data = {"corrupt": {"noise_max": 50.0}, "data": {"patch_px": 16, "batch": 64}}
+    levels = torch.stack([torch.linspace(1, 50, 64), torch.full((64,), -1.0)], dim=1)
+    batch = Batch(torch.rand(64, 3, 16, 16), torch.rand(64, 3, 16, 16), levels=levels)
+    for on in (True, False):
+        restore = Restore(tiny("ae", 1, ae={"width": 8, "levels": on}, **data))
+        seen: list[tuple[Tensor, ...]] = []
+        forward = restore.network.forward
+
+        def spy(*given: Tensor, seen: list[tuple[Tensor, ...]] = seen) -> Tensor:
+            seen.append(given[1:])
+            result: Tensor = forward(*given)  # noqa: B023 - called in this turn
+            return result
+
+        monkeypatch.setattr(restore.network, "forward", spy)
+        restore.step(batch, 0)
+        (given,) = seen
+        if on:
+            told = given[0][:, 0] > 0
+            assert 16 < int(told.sum()) < 48
+            assert torch.equal(given[0][told], levels[told])
+            assert bool((given[0][~told] == -1).all())
+        else:
+            assert not given
 
 
 def test_it_resumes_exactly(tmp_path: Path) -> None:
