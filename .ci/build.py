@@ -32,7 +32,7 @@ class AbsoluteLinks(MetadataHookInterface):
 
 
 class ModelCards(BuildHookInterface):
-    """Put the card of each shipped model into `srsdk/models/cards`."""
+    """Put the card of each shipped model and their sources into `srsdk/models/cards`."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the files to a wheel; an editable install has them in the checkout."""
@@ -40,7 +40,8 @@ class ModelCards(BuildHookInterface):
         # a container is built from the package alone, without the cards
         if version != "standard" or not (root / "training").is_dir():
             return
-        for model in sorted((root / "srsdk" / "models").glob("*.onnx")):
-            if "." not in model.stem:
-                card = root / "training" / "weights" / f"{model.stem}.md"
-                build_data["force_include"][str(card)] = f"srsdk/models/cards/{card.name}"
+        files = sorted((root / "srsdk" / "models").glob("*.onnx"))
+        names = [f"{model.stem}.md" for model in files if "." not in model.stem]
+        for name in (*names, "sources.toml"):
+            path = root / "training" / "weights" / name
+            build_data["force_include"][str(path)] = f"srsdk/models/cards/{name}"

@@ -18,7 +18,7 @@ from benchmarks.measure.engine import inflight, layers
 from benchmarks.measure.peers import PeersError
 from benchmarks.measure.restoration import RestorationError
 from benchmarks.measure.worker import WorkerError
-from benchmarks.publish import history, models, tables
+from benchmarks.publish import history, models, tables, terms
 from benchmarks.publish.site import gallery
 from benchmarks.records import RecordError
 from srsdk import SrsdkError
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     history.add_arguments(commands.add_parser("history", help="write all results to an HTML page"))
     tables.add_arguments(commands.add_parser("table", help="generate the published table of speed"))
     models.add_arguments(commands.add_parser("models", help="generate the table of shipped models"))
+    terms.add_arguments(
+        commands.add_parser("terms", help="generate the tables of training data and its terms")
+    )
     gallery.add_arguments(
         commands.add_parser("gallery", help="generate the crops of the documentation's gallery")
     )

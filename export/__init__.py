@@ -38,6 +38,7 @@ def export(
     tests: Sequence[str | os.PathLike[str]] = (),
     licence: str = "",
     training_data: str = "",
+    training_licenses: Sequence[str] = (),
     force: bool = False,
 ) -> Report:
     """Export a network of your own to files that `srsdk.Upscaler` opens.
@@ -63,6 +64,7 @@ def export(
         tests: folders of ground truth to report PSNR on.
         licence: license of the weights, for the manifest.
         training_data: what the network was trained on, for the manifest.
+        training_licenses: SPDX identifiers of the licenses of that data, for the manifest.
         force: replace existing files.
 
     Returns:
@@ -87,6 +89,7 @@ def export(
         tests=tuple(Path(folder) for folder in tests),
         licence=licence,
         training_data=training_data,
+        training_licenses=tuple(training_licenses),
     )
     form = Form(
         name=name,

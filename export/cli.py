@@ -162,6 +162,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         qat=arguments.qat,
         licence=arguments.licence,
         training_data=arguments.training_data,
+        training_licenses=tuple(arguments.training_license),
     )
 
 
@@ -279,6 +280,14 @@ def _add_weights(group: argparse._ActionsContainer) -> None:
         metavar="TEXT",
         default="",
         help="what the weights were trained on, for the manifest",
+    )
+    add(
+        "--training-license",
+        action="append",
+        default=[],
+        metavar="SPDX",
+        help="license of the training data as an SPDX identifier, such as CC0-1.0, for the "
+        "manifest; may be repeated",
     )
     add(
         "--texture",

@@ -9,6 +9,7 @@ from typing import Any
 
 from export.errors import ExportError, UsageError
 from export.hashing import file_sha256, listing
+from srsdk.models.terms import identifiers
 
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("onnx", "openvino-int8", "rtx", "tensorrt")
@@ -50,8 +51,11 @@ class Options:
     """License of the weights, for the manifest."""
     training_data: str = ""
     """What the weights were trained on, for the manifest."""
+    training_licenses: tuple[str, ...] = ()
+    """SPDX identifiers of the licenses of the training data, for the manifest; sorted."""
 
     def __post_init__(self) -> None:
+        self._check_licenses()
         for name, values, allowed in (
             ("precision", self.precisions, PRECISIONS),
             ("target", self.targets, TARGETS),
@@ -94,6 +98,14 @@ class Options:
         if self.texture is not None and not 0 <= self.texture <= 1:
             raise UsageError(f"texture {self.texture}: expected 0 (the parent) to 1 (the source)")
 
+    def _check_licenses(self) -> None:
+        try:
+            found = identifiers(self.training_licenses)
+        except ValueError as error:
+            raise UsageError(f"--training-license {error}") from error
+        # the same licenses in another order give the same files
+        object.__setattr__(self, "training_licenses", found)
+
     @property
     def wants_int8(self) -> bool:
         """Whether any file is INT8."""
@@ -105,6 +117,9 @@ class Options:
         values["data"] = None if self.data is None else listing(self.data)
         values["parent"] = None if self.parent is None else file_sha256(self.parent)
         values["tests"] = [listing(folder) for folder in self.tests]
+        if not self.training_licenses:
+            # files of earlier versions, which had no such option, stay up to date
+            del values["training_licenses"]
         return values
 
 

@@ -45,6 +45,8 @@ class Facts:
     """Memory of the activations for each input pixel; 0: not measured."""
     size_px: tuple[int, int] | None = None
     """The only input size; None: any."""
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that it takes beside the picture, and their defaults; see `export.graph.values`."""
     sha256: str
     """Hash of the source file."""
     weights: int = 0

@@ -24,6 +24,7 @@ from export.evaluation.tiling import with_cost
 from export.graph.layers import Flavour, conv_layers, quantizable
 from export.graph.onnx_file import attach, write
 from export.graph.session import session_run
+from export.graph.values import promoted
 from export.half.choice import HalfGraph, half_graph
 from export.options import Artifact, Options
 from export.protocol import Facts, Source
@@ -111,6 +112,8 @@ class Work:
             copy = onnx.ModelProto()
             copy.CopyFrom(model)
             attach(copy, manifest)
+            if manifest.inputs:
+                promoted(copy)
             write(copy, path)
         if read_manifest(path) != manifest:
             raise ExportError(f"{artifact.path}: the manifest cannot be read back; not written")
@@ -315,6 +318,8 @@ class Work:
             tiling=f.tiling,
             tiling_db=MappingProxyType(dict(f.tiling_db)),
             bytes_per_px=f.bytes_per_px,
+            # an engine restores at the defaults: its builder sees the constant
+            inputs=MappingProxyType({} if engine else dict(f.inputs)),
             size_px=sizes.pop() if len(sizes) == 1 else f.size_px,
             precision=artifact.precision,
             flavour=artifact.flavour,
@@ -331,6 +336,7 @@ class Work:
             texture=self.options.texture,
             licence=self.options.licence,
             training_data=self.options.training_data,
+            training_licenses=self.options.training_licenses,
             built_with=MappingProxyType(
                 {**versions, "onnx": onnx.__version__, **self._noted(artifact)}
             ),

@@ -21,7 +21,7 @@ METADATA_KEY = "srsdk.manifest"
 
 MAX_TEXT_CHARACTERS = 1 << 16
 """Longest manifest; those of the shipped files have about 2,000 characters."""
-LATER_FIELDS = ("tiling", "tiling_db", "bytes_per_px", "inputs", "io")
+LATER_FIELDS = ("tiling", "tiling_db", "bytes_per_px", "inputs", "io", "training_licenses")
 """Fields that version 0.1.0 does not know."""
 MAX_PROBE_PX = 1 << 18
 """Pixels of a probe's picture, where the file accepts any size; exports write 32x32."""
@@ -106,6 +106,9 @@ class Manifest:
     """License of the weights."""
     training_data: str = ""
     """Data that the weights were trained on, and its license."""
+    training_licenses: tuple[str, ...] = ()
+    """SPDX identifiers of all licenses of the training data, that of the models which the weights
+    began as or were taught by included; empty: not stated."""
     built_with: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Versions of the tools that built the file."""
     build_key: str = ""

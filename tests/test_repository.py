@@ -40,6 +40,7 @@ SHIPPED = {
     "gan_x4_quality_texture": CLEAN,
     "gan_x4_texture": CLEAN,
     "realtime_x2": CLEAN,
+    "realtime_x4": CLEAN,
     "realworld_x4": CLEAN | {f"{name} realworld" for name in CLEAN},
     "vae_x4": CLEAN,
 }

@@ -184,8 +184,8 @@ def check_texts(wheel: zipfile.ZipFile, address: str) -> None:
     """Check that each model has its card, and that no link of the README is relative."""
     names = wheel.namelist()
     models = {Path(name).name.partition(".")[0] for name in names if name.endswith(".onnx")}
-    cards = {Path(name).stem for name in names if name.startswith("srsdk/models/cards/")}
-    assert cards == models
+    cards = {Path(name).name for name in names if name.startswith("srsdk/models/cards/")}
+    assert cards == {*(f"{name}.md" for name in models), "sources.toml"}
     (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
     text = wheel.read(metadata).decode()
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
@@ -203,6 +203,7 @@ def test_the_wheel_is_reproducible(repository: Path, tmp_path: Path) -> None:
             repository / "srsdk", folder / "srsdk", ignore=shutil.ignore_patterns("__pycache__")
         )
         cards = [path.relative_to(repository) for path in repository.glob("training/weights/*.md")]
+        cards.append(Path("training", "weights", "sources.toml"))
         own = ("pyproject.toml", "README.md", "LICENSE", ".ci/srsdk.cdx.json", ".ci/build.py")
         for name in map(str, (*own, *cards)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -158,13 +158,14 @@ def _configs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     strength = _strengths(arguments) if has_nlm else {}
     damages = [("noise", level) for level in arguments.sigma]
     damages += [("jpeg", level) for level in arguments.quality]
+    model = {"model": str(arguments.model.resolve())}
     for folder in arguments.test:
         for damage, level in damages:
             for name in names:
                 if damage in METHODS[name].damages:
                     yield {
                         "method": name,
-                        **({"model": str(arguments.model.resolve())} if name == "srsdk" else {}),
+                        **(model if name in denoisers.OURS else {}),
                         **({"strength": strength[level]} if name == "nlm" and has_nlm else {}),
                         "test": str(folder.resolve()),
                         "damage": damage,
@@ -210,11 +211,12 @@ def _stored(config: dict[str, Any]) -> dict[str, Any]:
     if "model" in config:
         path = Path(config["model"])
         # every training run uses these file names
+        told = ", told the level" if config["method"] == "srsdk-told" else ""
         name = path.parent.name if path.stem in ("weights", "last") else path.stem
         stored |= {
             "model": name,
             "model_sha256": machine.file_sha256(path),
-            "title": f"srsdk, {name}",
+            "title": f"srsdk, {name}{told}",
         }
     return stored
 

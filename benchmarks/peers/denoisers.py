@@ -1,7 +1,7 @@
 """Methods that restore a picture at its own size: srsdk, NLM, BM3D, or none.
 
 An opened method is a function from (H, W, 3) uint8 RGB to the same. NLM and BM3D get the sigma of
-the noise, which favors them: `ae` is blind.
+the noise; `ae` is blind as `srsdk`, and gets sigma or JPEG quality as `srsdk-told`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ class Method:
 METHODS = {
     "none": Method(title="as it is", damages=("noise", "jpeg")),
     "srsdk": Method(title="srsdk", damages=("noise", "jpeg")),
+    "srsdk-told": Method(title="srsdk, told the level", damages=("noise", "jpeg")),
     "nlm": Method(title="non-local means (OpenCV)", needs=("cv2",)),
     # for non-commercial use only
     "bm3d": Method(title="BM3D", needs=("bm3d",)),
 }
+
+
+OURS = ("srsdk", "srsdk-told")
 
 
 def missing(name: str) -> str | None:
@@ -57,36 +61,43 @@ def missing(name: str) -> str | None:
 
 
 def open_method(config: dict[str, Any]) -> Restore:
-    """Open `method` with `threads`, `model`, `level` (sigma of the noise), `strength` (NLM's)."""
+    """Open `method` with `threads`, `model`, `damage`, `level` and `strength` (NLM's)."""
     name = config["method"]
-    if name == "srsdk":
-        return _ours(Path(config["model"]), config["threads"])
+    if name in OURS:
+        told = {config["damage"]: config["level"]} if name == "srsdk-told" else {}
+        return _ours(Path(config["model"]), config["threads"], told)
     if name == "nlm":
         return non_local_means(*config["strength"], threads=config["threads"])
     return _bm3d(config["level"]) if name == "bm3d" else lambda damaged: damaged
 
 
-def _ours(path: Path, threads: int) -> Restore:
+def _ours(path: Path, threads: int, told: dict[str, float]) -> Restore:
     """Open an `.onnx` file as users do, or weights as `python -m training.assess` does.
 
+    `told`: the level, as `noise` or `jpeg`; empty: nothing.
+
     Raises:
+        UsageError: the file does not take levels.
         ModelError: the file enlarges pictures, or is not a model.
         ValueError: the weights enlarge pictures, or are not weights.
     """
     if path.suffix == ".onnx":
-        from srsdk import Restorer
+        from srsdk import PictureOptions, Restorer
 
-        return Restorer(path, threads=threads)
+        restorer, options = Restorer(path, threads=threads), PictureOptions(inputs=told)
+        return lambda damaged: restorer(damaged, options=options)
     import torch
 
     from training.assess import load
+    from training.data.corruption import UNKNOWN
     from training.evaluation.evaluate import network
 
     net = load(path)
     if getattr(net, "scale", None) != 1:
         raise ValueError(f"{path.name}: not a restorer, expected weights of family `ae` at x1")
     torch.set_num_threads(threads)
-    return network(net)
+    levels = (told.get("noise", UNKNOWN), told.get("jpeg", UNKNOWN)) if told else None
+    return network(net, levels)
 
 
 def non_local_means(luma: float, color: float, *, threads: int = 1) -> Restore:

@@ -12,6 +12,7 @@ from benchmarks.publish import tables
 from srsdk import models
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.models.catalog import PURPOSES
+from srsdk.models.terms import in_words, may_be_shipped
 
 BEGIN = "<!-- python -m benchmarks models: begin -->"
 SETS = ("Set5", "Set14", "BSD100")
@@ -21,6 +22,7 @@ CHOSEN_BY = {
     "ae_x1": "`--denoise`, `--kind compressed`",
     "drawing_x4": "`--kind drawing`",
     "realtime_x2": "`srsdk video`",
+    "realtime_x4": "`srsdk video --scale 4`",
     "realworld_x4": "`--kind realworld`",
 }
 """What chooses a model that is not named, beside the defaults."""
@@ -62,8 +64,8 @@ def published() -> str:
     larger = [name for name in names if manifests[name].scale > 1]
     larger.sort(key=lambda name: manifests[name].scale)
     lines = [
-        "| model | for | " + " | ".join(SETS) + " | INT8 costs | KB |",
-        "|" + "---|" * (len(SETS) + 4),
+        "| model | for | " + " | ".join(SETS) + " | INT8 costs | KB | may be shipped |",
+        "|" + "---|" * (len(SETS) + 5),
         *(_upscaler_row(name, manifests[name]) for name in larger),
     ]
     for name in names:
@@ -82,20 +84,28 @@ def _upscaler_row(name: str, manifest: Manifest) -> str:
         if _file(name, form):
             found = _manifest(name + form).scores
             costs.append(f"{max(found[test]['loss_db'] for test in SETS):.3f}")
-    return f"| `{name}` | {_purpose(name)} | {scores} | {', '.join(costs)} | {_sizes(name)} |"
+    cells = (_purpose(name), scores, ", ".join(costs), _sizes(name), _terms(name, manifest))
+    return f"| `{name}` | {' | '.join(cells)} |"
 
 
 def _restorer_rows(name: str, manifest: Manifest) -> Iterator[str]:
     damages = list(manifest.scores)
-    yield "| repair at the same size | for | " + " | ".join(damages) + " | INT8 costs | KB |"
-    yield "|" + "---|" * (len(damages) + 4)
+    heads = ("repair at the same size", "for", *damages, "INT8 costs", "KB", "may be shipped")
+    yield f"| {' | '.join(heads)} |"
+    yield "|" + "---|" * len(heads)
     scores = " | ".join(f"{manifest.scores[damage]['psnr_y_db']:.2f}" for damage in damages)
     costs = [
         f"{max(score['loss_db'] for score in _manifest(name + form).scores.values()):.3f}"
         for form in FORMS[2:]
         if _file(name, form)
     ]
-    yield f"| `{name}` | {_purpose(name)} | {scores} | {', '.join(costs)} | {_sizes(name)} |"
+    cells = (_purpose(name), scores, ", ".join(costs), _sizes(name), _terms(name, manifest))
+    yield f"| `{name}` | {' | '.join(cells)} |"
+
+
+def _terms(name: str, manifest: Manifest) -> str:
+    """Return whether the model may be shipped in a product."""
+    return in_words(may_be_shipped(manifest.licence, manifest.training_licenses))
 
 
 def _purpose(name: str) -> str:

@@ -60,7 +60,7 @@ class Way:
         return f"{self.exporter}, any size{sizes}"
 
     def build(
-        self, graph: nn.Module, scale: int, channels: int, dtype: torch.dtype
+        self, graph: nn.Module, scale: int, channels: int, dtype: torch.dtype, values: int = 0
     ) -> onnx.ModelProto:
         """Export a graph in this way.
 
@@ -69,10 +69,12 @@ class Way:
             scale: output size over input size.
             channels: C.
             dtype: type of the input.
+            values: numbers that it takes beside the picture, only with `torch.export`.
 
         Raises:
             ExportError: torch cannot export it.
         """
+        numbers = {"values": values} if values else {}
         with traceable(graph):
             return EXPORTERS[self.exporter](
                 graph,
@@ -81,6 +83,7 @@ class Way:
                 dtype=dtype,
                 multiple_px=self.multiple_px,
                 size_px=self.size_px,
+                **numbers,
             )
 
 

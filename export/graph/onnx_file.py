@@ -17,6 +17,7 @@ from torch import nn
 from export.errors import ExportError
 from export.graph.torch_errors import translated
 from export.graph.wrapper import CONFIDENCE, EPS, INPUT, OUTPUT
+from srsdk.engines.protocol import VALUES
 from srsdk.manifest import METADATA_KEY, Manifest
 
 OPSET = 20
@@ -34,6 +35,7 @@ def build_onnx(
     multiple_px: int = 1,
     latent: int = 0,
     size_px: tuple[int, int] | None = None,
+    values: int = 0,
 ) -> onnx.ModelProto:
     """Export with dynamic batch, height and width, and without paths of this machine.
 
@@ -46,6 +48,7 @@ def build_onnx(
         latent: channels of the second input `eps`, (N, latent, H, W) float32; the second output is
             then `confidence`. 0: neither exists.
         size_px: the only (H, W), with a batch of 1; None: all three are dynamic.
+        values: numbers in the second input `srsdk.values`, (values,) float32; 0: there is none.
 
     Raises:
         ExportError: torch cannot export it, or a dimension that should be dynamic is fixed.
@@ -60,6 +63,9 @@ def build_onnx(
         inputs = (example, torch.zeros((batch, latent, height, width)))
         names, results = [INPUT, EPS], [OUTPUT, CONFIDENCE]
         shapes = (*shapes, {0: "batch", 2: "height", 3: "width"})
+    elif values:
+        inputs, names = (example, torch.zeros(values)), [INPUT, VALUES]
+        shapes = (*shapes, {})
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # torch's exporter warns about itself
         try:

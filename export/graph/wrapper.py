@@ -26,10 +26,13 @@ class Uint8Graph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Upscale (N, H, W, C) uint8 to (N, H * scale, W * scale, C) uint8."""
+    def forward(self, image: Tensor, values: Tensor | None = None) -> Tensor:
+        """Upscale (N, H, W, C) uint8 to (N, H * scale, W * scale, C) uint8.
+
+        `values`: (numbers,) float32, of a network that takes numbers beside the picture.
+        """
         x = (image.to(torch.float32) / 255.0).permute(0, 3, 1, 2)
-        y = self.network(x)
+        y = self.network(x) if values is None else self.network(x, values)
         levels = torch.round(torch.clamp(y * 255.0, 0.0, 255.0))
         return levels.permute(0, 2, 3, 1).to(torch.uint8)
 
@@ -41,9 +44,10 @@ class FloatGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, values: Tensor | None = None) -> Tensor:
         """Upscale (N, H, W, C) float32 to (N, H * scale, W * scale, C) float32."""
-        y = self.network(image.permute(0, 3, 1, 2))
+        x = image.permute(0, 3, 1, 2)
+        y = self.network(x) if values is None else self.network(x, values)
         return torch.clamp(y, 0.0, 1.0).permute(0, 2, 3, 1)
 
 

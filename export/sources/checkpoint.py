@@ -89,6 +89,7 @@ def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source
         multiple_px=int(getattr(network, "multiple_px", 1)),
         architecture=type(network).__name__,
         recipe=recipe,
+        inputs=recipe.ae.inputs() if recipe.family == "ae" else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from export.errors import ExportError
 from export.graph.attempts import Way, choose, ways
 from export.graph.dry_run import operators
 from export.graph.onnx_file import example_px
+from export.graph.values import frozen
 from export.graph.wrapper import FloatGraph, Uint8Graph, halved, receptive_radius, rounded
 from export.protocol import Batch, Facts
 from srsdk.adoption.tiles.reach import MAX_ALIGNED_PX, MAX_EXACT_PX, Reach, find_reach
@@ -65,7 +67,7 @@ class TorchSource:
 
     def graph(self, precision: str, boundary: str) -> onnx.ModelProto:
         """Export with torch; `fp16` exports the network in float16, not a converted graph."""
-        way = self.settle()
+        way, numbers = self.settle(), self.facts.inputs
         if self._graph is not None and (precision, boundary) == ("fp32", "uint8"):
             copy = onnx.ModelProto()
             copy.CopyFrom(self._graph)
@@ -73,7 +75,9 @@ class TorchSource:
         network = self.network if precision == "fp32" else self._halved()
         wrap = Uint8Graph if boundary == "uint8" else FloatGraph
         dtype = torch.uint8 if boundary == "uint8" else torch.float32
-        return way.build(wrap(network), self.facts.scale, self.facts.channels, dtype)
+        f = self.facts
+        model = way.build(wrap(network), f.scale, f.channels, dtype, len(numbers))
+        return frozen(model, list(numbers.values())) if numbers else model
 
     def reference(self, image: Batch) -> Batch:
         """Run the network in float32."""
@@ -104,6 +108,7 @@ def torch_source(
     size_px: tuple[int, int] | None = None,
     architecture: str = "",
     recipe: Recipe | None = None,
+    inputs: Mapping[str, float] | None = None,
 ) -> TorchSource:
     """Wrap a network that maps (N, C, H, W) floats 0..1, and determine how it can be tiled.
 
@@ -119,6 +124,8 @@ def torch_source(
         size_px: the only (height, width) that it accepts; None: any.
         architecture: for the report.
         recipe: that it was trained with.
+        inputs: numbers that it takes beside the picture, (numbers,), by name, with their defaults,
+            which it also takes if they are not given.
 
     Raises:
         ExportError: a weight is NaN or infinite.
@@ -143,6 +150,7 @@ def torch_source(
             tiling=reach.tiling,
             multiple_px=reach.multiple_px,
             size_px=size_px,
+            inputs=dict(inputs or {}),
             sha256=sha256,
             weights=sum(parameter.numel() for parameter in network.parameters()),
             architecture=architecture,

@@ -19,6 +19,7 @@ from srsdk.formats.tensorrt_plan import PLAN_SUFFIX, read_plan_header
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.models.cards import CHECKPOINTS, PACKAGE_SUFFIX
 from srsdk.models.catalog import PURPOSES
+from srsdk.models.terms import in_words, may_be_shipped
 from srsdk.system.text import plain
 
 
@@ -31,6 +32,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show the metadata of a model file."""
     values, manifest = _values(arguments.model)
+    licenses = values.get("training_licenses", ())
+    values["may_be_shipped"] = may_be_shipped(values.get("licence", ""), licenses)
     if arguments.json:
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
     else:
@@ -61,7 +64,9 @@ def _values(model: str) -> tuple[dict[str, Any], Manifest | None]:
         values |= provenance.of_card(located.card)
     is_shipped = models.is_name(model) and located.card is None
     if is_shipped:
-        values["purpose"] = PURPOSES.get(path.stem.partition(".")[0], "")
+        name = path.stem.partition(".")[0]
+        values["purpose"] = PURPOSES.get(name, "")
+        values["training_licenses"] = manifest.training_licenses
     int8 = int8_file(path) if is_shipped else None
     if int8 is not None:
         values["auto_on_cpu"] = int8.name
@@ -79,7 +84,12 @@ def table(rows: list[tuple[str, str]]) -> str:
 
 def flat(values: dict[str, Any], manifest: Manifest | None) -> list[tuple[str, str]]:
     """Return all values as (name, value) rows; nested tables follow the plain values."""
-    rows = [(name, str(value)) for name, value in values.items() if not isinstance(value, dict)]
+    shown = {
+        **values,
+        "training_licenses": ", ".join(values.get("training_licenses", ())) or "not stated",
+        "may_be_shipped": in_words(values.get("may_be_shipped")),
+    }
+    rows = [(name, str(value)) for name, value in shown.items() if not isinstance(value, dict)]
     if manifest is None:
         return rows
     for name, score in manifest.scores.items():

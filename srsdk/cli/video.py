@@ -40,8 +40,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--quality",
         choices=tuple(models.VIDEO),
-        help="realtime: the fastest model, x2; balanced or best: sharper and slower "
-        "(default: realtime, for --scale 4 balanced)",
+        help="realtime: the fastest model; balanced or best: sharper and slower "
+        "(default: realtime)",
     )
     add_model_arguments(model, scale="2, with --kind 4")
 
@@ -174,7 +174,5 @@ def _model(arguments: argparse.Namespace) -> tuple[str, str]:
         return model_name(arguments), ""
     if quality is not None:
         return models.for_video(quality, scale or 2), ""
-    if scale == 4:
-        return models.for_video("balanced", 4), ""
     sharper = "; sharper and slower: --quality balanced or best"
-    return models.for_video("realtime", 2), sharper
+    return models.for_video("realtime", scale or 2), sharper

@@ -7,6 +7,7 @@ each number has a range.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ MAX_CHARACTERS = 1 << 14
 """Of one string; a license text may be one."""
 MAX_OVERLAPS, MAX_INPUTS = 64, 16
 MAX_SETS, MAX_SCORES, MAX_VERSIONS = 256, 16, 64
+MAX_LICENSES, MAX_SPDX_CHARACTERS = 64, 64
 SHOWN_CHARACTERS = 200
 """Length to which a wrong value is shortened in the error message."""
 
@@ -39,6 +41,8 @@ _RANGES = {
     "multiple_px": (1, 256),
     "bytes_per_px": (0, 1 << 32),
 }
+
+_SPDX = re.compile(r"(DocumentRef-[A-Za-z0-9.-]+:)?[A-Za-z0-9][A-Za-z0-9.-]*\+?")
 
 
 def check(source: str, name: str, value: Any) -> Any:
@@ -141,6 +145,23 @@ def _check_text(source: str, name: str, value: Any) -> str:
     return str(value)
 
 
+def is_spdx(value: Any) -> bool:
+    """Return whether a value has the form of one SPDX identifier, such as `CC-BY-4.0`.
+
+    The form is that of SPDX 2.3, Annex D; whether the identifier is listed is not checked.
+    """
+    is_short = isinstance(value, str) and len(value) <= MAX_SPDX_CHARACTERS
+    return is_short and _SPDX.fullmatch(value) is not None
+
+
+def _check_licenses(source: str, name: str, value: Any) -> tuple[str, ...]:
+    short = isinstance(value, (list, tuple)) and len(value) <= MAX_LICENSES
+    if not short or not all(map(is_spdx, value)):
+        allowed = f"a list of SPDX identifiers such as CC0-1.0, at most {MAX_LICENSES}"
+        raise wrong(source, name, value, allowed)
+    return tuple(value)
+
+
 def _check_versions(source: str, name: str, value: Any) -> MappingProxyType[str, str]:
     short = isinstance(value, dict) and len(value) <= MAX_VERSIONS
     if not short or not all(_is_text(text) for pair in value.items() for text in pair):
@@ -209,6 +230,7 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "texture": _check_share,
     "licence": _check_text,
     "training_data": _check_text,
+    "training_licenses": _check_licenses,
     "built_with": _check_versions,
     "build_key": _check_text,
 }

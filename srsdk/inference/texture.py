@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from srsdk.errors import ModelError, UsageError
 from srsdk.formats.onnx_rewrite import mixed
-from srsdk.manifest import Manifest
+from srsdk.manifest import Manifest, read_manifest
 
 SUFFIX = "_texture"
 
@@ -46,6 +46,7 @@ def mix(
         return graph, None
     return graph, dataclasses.replace(
         manifest,
+        training_licenses=_licenses(manifest, read_manifest(twin)),
         texture=float(texture),
         probe=None,
         parity_db=None,
@@ -54,3 +55,10 @@ def mix(
         weights_sha256="",
         build_key="",
     )
+
+
+def _licenses(parent: Manifest, textured: Manifest | None) -> tuple[str, ...]:
+    """Return the licenses of what both have learned from; empty: one of them states none."""
+    if textured is None or not parent.training_licenses or not textured.training_licenses:
+        return ()
+    return tuple(sorted({*parent.training_licenses, *textured.training_licenses}))

@@ -32,7 +32,7 @@ perhaps more than once; `drawing`: comics, charts, screenshots."""
 
 VIDEO = MappingProxyType(
     {
-        "realtime": MappingProxyType({2: "realtime_x2"}),
+        "realtime": MappingProxyType({2: "realtime_x2", 4: "realtime_x4"}),
         "balanced": MappingProxyType({2: "gan_x2", 4: "gan_x4"}),
         "best": MappingProxyType({2: "gan_x2_quality", 4: "gan_x4_quality"}),
     }
@@ -96,10 +96,8 @@ def for_video(quality: str = "realtime", scale: int = 2) -> str:
         raise UsageError(f"quality is {quality!r}, expected one of {', '.join(VIDEO)}")
     by_scale = VIDEO[quality]
     if scale not in by_scale:
-        others = [name for name, scales in VIDEO.items() if scale in scales]
-        fix = f"; for {scale} times: {' or '.join(others)}" if others else ""
-        known = ", ".join(map(str, by_scale))
-        raise UsageError(f"no {quality} model enlarges {scale} times, only {known}{fix}")
+        known = " or ".join(map(str, by_scale))
+        raise UsageError(f"no {quality} model enlarges {scale} times, only {known}")
     return by_scale[scale]
 
 

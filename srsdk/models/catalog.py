@@ -11,22 +11,24 @@ from srsdk.errors import ModelError
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.models import FOLDER, SUFFIXES, lookup, shipped
 from srsdk.models.cards import Card
+from srsdk.models.terms import may_be_shipped
 
 log = logging.getLogger("srsdk")
 
 PURPOSES: Mapping[str, str] = MappingProxyType(
     {
-        "ae_x1": "noise and JPEG damage, at the same size",
+        "ae_x1": "noise and JPEG damage, same size",
         "drawing_x4": "comics, charts, screenshots",
         "gan_x2": "photographs, fidelity; the default of x2",
         "gan_x2_quality": "photographs, fidelity; four times the weights",
         "gan_x2_quality_texture": "photographs, texture; four times the weights",
-        "gan_x2_texture": "photographs, texture; texture= mixes it with gan_x2",
+        "gan_x2_texture": "photographs, texture; for texture= of gan_x2",
         "gan_x4": "photographs, fidelity; the default",
         "gan_x4_quality": "photographs, fidelity; two layers more",
         "gan_x4_quality_texture": "photographs, texture; two layers more",
-        "gan_x4_texture": "photographs, texture; texture= mixes it with gan_x4",
+        "gan_x4_texture": "photographs, texture; for texture= of gan_x4",
         "realtime_x2": "video in real time; luma only",
+        "realtime_x4": "video in real time; luma only",
         "realworld_x4": "blurred, noisy and compressed photographs",
         "vae_x4": "photographs; samples and their confidence",
     }
@@ -61,6 +63,17 @@ class ModelInfo:
     """`shipped`; `fetched`: by `srsdk fetch`; `package`: by an installed Python package."""
     source: str = ""
     """URL or file that it was fetched from, or the package with its version."""
+    training_licenses: tuple[str, ...] = ()
+    """SPDX identifiers of the licenses of its training data; empty: not stated."""
+
+    @property
+    def may_be_shipped(self) -> bool | None:
+        """Whether its weights and all of its training data are under terms that permit shipping.
+
+        The rule is that of `srsdk.models.terms`, which compares SPDX identifiers with a list; it is
+        not legal advice. None: not stated.
+        """
+        return may_be_shipped(self.license, self.training_licenses)
 
 
 def list_models() -> list[ModelInfo]:
@@ -94,6 +107,7 @@ def _info(name: str, files: list[str]) -> ModelInfo:
         MappingProxyType(_psnr(manifest)),
         manifest.licence,
         manifest.training_data,
+        training_licenses=manifest.training_licenses,
     )
 
 
@@ -126,6 +140,7 @@ def _carded(card: Card) -> ModelInfo:
         manifest.training_data if manifest else "",
         card.origin,
         card.source,
+        manifest.training_licenses if manifest else (),
     )
 
 

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.cli import main
 from export.options import Options, plan
 from export.targets.atomic_output import Staging
+from srsdk.manifest import read_manifest
 from tests.export.conftest import RECIPE
 
 
@@ -61,6 +62,31 @@ def test_a_folder_is_made(tmp_path: Path, name: str) -> None:
         "net.fp16.onnx",
         "net.onnx",
     ]
+
+
+def test_the_licenses_of_the_data_are_in_every_file(tmp_path: Path) -> None:
+    """Each form states them, sorted; without the option the build key is that of before."""
+    source, out = repeats_pixels(tmp_path / "net.onnx"), tmp_path / "out"
+    terms = ["--training-license", "CC0-1.0", "--training-license", "CC-BY-4.0"]
+    arguments = [str(source), "-o", f"{out}/", "--precision", "fp32,fp16", "--no-comparison"]
+    assert main([*arguments, *terms]) == 0
+    for path in sorted(out.iterdir()):
+        manifest = read_manifest(path)
+        assert manifest is not None
+        assert manifest.training_licenses == ("CC-BY-4.0", "CC0-1.0"), path
+    assert "training_licenses" not in Options().to_dict()
+    assert Options(training_licenses=("MIT",)).to_dict()["training_licenses"] == ("MIT",)
+
+
+def test_a_wrong_license_of_the_data_is_said_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a usage error, although the source is missing, too."""
+    arguments = [str(tmp_path / "none.onnx"), "-o", f"{tmp_path}/out/"]
+    assert main([*arguments, "--training-license", "CC0"]) == 2
+    said = capsys.readouterr().err
+    assert "--training-license 'CC0' is not an SPDX identifier" in said
+    assert "expected CC0-1.0" in said
 
 
 def test_a_failure_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

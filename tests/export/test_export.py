@@ -49,7 +49,13 @@ def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tests.mkdir()
     Image.fromarray(make_picture(40, 60)).save(tests / "a.png")
     path = folder / "toy_x2.onnx"
-    export(weights, path, Options(tests=(tests,), licence="CC0", training_data="drawn pictures"))
+    options = Options(
+        tests=(tests,),
+        licence="CC0",
+        training_data="drawn pictures",
+        training_licenses=("MIT", "CC0-1.0", "MIT"),
+    )
+    export(weights, path, options)
     return path
 
 
@@ -75,6 +81,7 @@ def test_the_manifest_is_filled(exported: Path) -> None:
     assert manifest.precision == "fp32"
     assert manifest.scores["drawn"]["psnr_y_db"] > 15
     assert (manifest.licence, manifest.training_data) == ("CC0", "drawn pictures")
+    assert manifest.training_licenses == ("CC0-1.0", "MIT")
     assert len(manifest.weights_sha256) == 64
     assert set(manifest.built_with) == {"srsdk", "torch", "onnx"}
 

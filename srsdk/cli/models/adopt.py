@@ -17,6 +17,7 @@ from srsdk.engines.backends import BACKENDS, installed
 from srsdk.engines.select import open_engine
 from srsdk.errors import BackendError, UsageError
 from srsdk.manifest import read_manifest
+from srsdk.models.terms import identifiers
 
 EPILOG = """\
 What is not said is found by the graph and by a run of it, and shown; say what was only assumed.
@@ -57,12 +58,24 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--name", help="name of the model (default: that of the file)")
     add("--license", default="", metavar="TEXT", help="license of the weights, as CC-BY-4.0")
     add("--training-data", default="", metavar="TEXT", help="what it was trained on")
+    add(
+        "--training-license",
+        action="append",
+        default=[],
+        metavar="SPDX",
+        help="license of that data as an SPDX identifier, as CC0-1.0; may be repeated",
+    )
     add("--force", action="store_true", help="replace the output")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Adopt a file and show what was found."""
     source, target = arguments.model, arguments.output
+    fields: dict[str, Any] = {
+        "licence": arguments.license,
+        "training_data": arguments.training_data,
+        "training_licenses": _licenses(arguments.training_license),
+    }
     if target.suffix != ".onnx":
         raise UsageError(f"{target}: expected a name that ends in .onnx")
     check_target(target, overwrite=arguments.force)
@@ -77,7 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{source} is a sampling network of srsdk, whose boundary is its own")
     for text in adopted.assumed:
         say(f"assumed: {text}")
-    fields = {"licence": arguments.license, "training_data": arguments.training_data}
     if arguments.name is not None:
         fields["name"] = arguments.name
     written = write(adopted, target, opened, overwrite=arguments.force, **fields)
@@ -119,6 +131,13 @@ def _numbers(option: str, text: str | None) -> Any:
     except ValueError:
         raise UsageError(f"{option} is {text!r}, expected numbers such as 255 or -1,1") from None
     return values[0] if len(values) == 1 else values
+
+
+def _licenses(texts: list[str]) -> tuple[str, ...]:
+    try:
+        return identifiers(texts)
+    except ValueError as error:
+        raise UsageError(f"--training-license {error}") from error
 
 
 def _divided(text: str) -> tuple[str, tuple[float, float]]:

@@ -16,6 +16,7 @@ from srsdk.errors import ModelError
 from srsdk.manifest import Manifest, read_manifest
 from srsdk.models.cards import license_note
 from srsdk.models.catalog import PURPOSES, ModelInfo, list_models
+from srsdk.models.terms import in_words, may_be_shipped
 
 WIDTH = 100
 """Columns of the list."""
@@ -27,10 +28,6 @@ GROUPS: Mapping[str, Callable[[ModelInfo], bool]] = {
 }
 """What models are for; a model belongs to the first group that it fits."""
 ORDER = ("photographs", "drawings", "video", "restoration")
-
-
-OWN_TERMS = "the training pictures keep their own terms"
-"""In the license of weights that learned partly from pictures on non-commercial terms."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -91,8 +88,8 @@ def _models(known: Sequence[ModelInfo]) -> Iterator[str]:
         group = next(name for name, fits in GROUPS.items() if fits(model))
         groups.setdefault((ORDER.index(group), -(model.scale or 0)), []).append(model)
     rows = {model.name: _row(model) for model in known}
-    head = ("MODEL", "FOR", "PRECISIONS", "PSNR-Y, Set5")
-    widths = [max(len(row[at]) for row in (head, *rows.values())) for at in range(4)]
+    head = ("MODEL", "FOR", "PRECISIONS", "PSNR-Y, Set5", "SHIP")
+    widths = [max(len(row[at]) for row in (head, *rows.values())) for at in range(len(head))]
     yield _line(head, widths)
     for (group_index, scale), members in sorted(groups.items()):
         yield f"{ORDER[group_index]}, x{-scale}"
@@ -104,7 +101,8 @@ def _row(model: ModelInfo) -> tuple[str, ...]:
     about = for_command_line(model.purpose).removeprefix("photographs, ")
     about = about.removeprefix("photographs; ").removesuffix(" photographs")
     precisions = " ".join(name for name in model.precisions if name != "int8.gpu")
-    return model.name, about, precisions, _score(model.psnr_y_db)
+    score = _score(model.psnr_y_db)
+    return model.name, about, precisions, score, in_words(model.may_be_shipped)
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -139,6 +137,7 @@ def _others(known: Sequence[ModelInfo]) -> Iterator[str]:
             note = license_note(model.license)
             terms = note or model.license
             yield f"  {model.name}  {scale}  {one_line(terms)}"[:WIDTH]
+            yield f"    may be shipped: {in_words(model.may_be_shipped)}"
             yield f"    {one_line(model.source)}"
 
 
@@ -151,6 +150,8 @@ def _fetched(model: ModelInfo) -> dict[str, object]:
         "scale": model.scale,
         "channels": model.channels,
         "licence": model.license,
+        "training_licenses": model.training_licenses,
+        "may_be_shipped": model.may_be_shipped,
         "purpose": model.purpose,
         "bytes": model.size_bytes,
     }
@@ -163,9 +164,8 @@ def _hints(known: Sequence[ModelInfo]) -> Iterator[str]:
     for name, members in by_license.items():
         which = "all weights" if len(by_license) == 1 else ", ".join(members)
         yield from _wrapped(f"license of {which}: {name}")
-    free = [model.name for model in known if OWN_TERMS not in model.license]
-    yield f"learned only from pictures that may be used commercially: {', '.join(free) or 'none'}"
-    yield "what the others were learned from, and on what terms: srsdk info NAME"
+    yield "SHIP: whether it may be shipped in a product, by the licenses of the weights and of all"
+    yield "  pictures that they were learned from: srsdk info NAME; the rule: docs/licenses.md"
     yield "every file with its size: srsdk models --all"
 
 
@@ -208,6 +208,10 @@ def _wrapped(text: str) -> list[str]:
 
 def _described(path: Path, manifest: Manifest | None, is_shipped: bool) -> dict[str, object]:
     values: dict[str, object] = {**(manifest.to_dict() if manifest else {}), "model": path.stem}
+    name = path.stem.partition(".")[0]
     if is_shipped:
-        values["purpose"] = PURPOSES.get(path.stem.partition(".")[0], "")
+        values["purpose"] = PURPOSES.get(name, "")
+    if manifest is not None:
+        values["training_licenses"] = manifest.training_licenses
+        values["may_be_shipped"] = may_be_shipped(manifest.licence, manifest.training_licenses)
     return {**values, "bytes": path.stat().st_size}

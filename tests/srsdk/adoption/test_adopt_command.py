@@ -34,7 +34,7 @@ def test_the_file_says_all_that_was_said(
     net = Net(dtype="float16", white=255.0, bgr=True, noise="scalar", multiple=4)
     path, target = net.save(tmp_path / "net.onnx"), tmp_path / "mine.onnx"
     said = ["--range", 255, "--order", "bgr", "--set", "noise=3/255", "--name", "mine_x2"]
-    terms = ["--license", "CC-BY-4.0", "--training-data", "DIV2K"]
+    terms = ["--license", "CC-BY-4.0", "--training-data", "DIV2K", "--training-license", "MIT"]
     assert adopt(path, "-o", target, *said, *terms) == 0
     out = capsys.readouterr().out
     for part in ("mine_x2 x2", "tiling: exact", "multiples of 4", "off a direct run"):
@@ -42,6 +42,7 @@ def test_the_file_says_all_that_was_said(
     manifest = read_manifest(target)
     assert manifest is not None
     assert (manifest.name, manifest.licence, manifest.precision) == ("mine_x2", "CC-BY-4.0", "fp32")
+    assert (manifest.training_data, manifest.training_licenses) == ("DIV2K", ("MIT",))
     assert (manifest.io["range"], manifest.io["order"], manifest.io["type"]) == (
         "0..255", "bgr", "float16"
     )  # fmt: skip
@@ -130,6 +131,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "multiple": (["--multiple", "300"], "expected a whole number from 1 to 256"),
     "wrong multiple": (["--multiple", "3"], "accepts no sizes that are multiples of 3"),
     "layout": (["--layout", "NHWC"], "is not an image model"),
+    "license": (["--training-license", "CC0"], "'CC0' is not an SPDX identifier"),
 }
 
 

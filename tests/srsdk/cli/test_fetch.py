@@ -47,9 +47,10 @@ def test_from_fetch_to_remove(
         "to use it: srsdk upscale IN -o OUT --model mine",
     ]
     assert main(["models"]) == 0
-    assert capsys.readouterr().out.splitlines()[-3:] == [
+    assert capsys.readouterr().out.splitlines()[-4:] == [
         "fetched",
         "  mine  x?  CC-BY-NC-SA-4.0 forbids commercial use",
+        "    may be shipped: no",
         f"    {url}",
     ]
     assert main(["models", "--json"]) == 0

@@ -10,7 +10,9 @@ import pytest
 
 import srsdk
 from srsdk.cli.main import main
+from srsdk.manifest import METADATA_KEY
 from srsdk.models.catalog import PURPOSES
+from srsdk.models.terms import in_words, may_be_shipped
 from tests import networks
 
 
@@ -21,21 +23,32 @@ def test_one_line_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
     names = [name for name in srsdk.models.shipped() if "." not in name]
     for name in names:
         assert len(re.findall(rf"^  {name} ", text, re.MULTILINE)) == 1
-    row = r"^  gan_x4 +fidelity; the default +fp32 fp16 int8 +31\.\d\d$"
+    row = r"^  gan_x4 +fidelity; the default +fp32 fp16 int8 +31\.\d\d +(yes|no)$"
     assert re.search(row, text, re.MULTILINE)
     groups = re.findall(r"^([a-z]+, x\d)$", text, re.MULTILINE)
     assert groups == [
-        *("photographs, x4", "photographs, x2", "drawings, x4", "video, x2", "restoration, x1"),
+        *("photographs, x4", "photographs, x2", "drawings, x4"),
+        *("video, x4", "video, x2", "restoration, x1"),
     ]
     for line in (
         "for --kind photo: gan_x2 or gan_x4\n",
         "for --kind compressed: ae_x1 + gan_x2 or ae_x1 + gan_x4\n",
         "for --kind realworld: realworld_x4\n",
         "for --kind drawing: drawing_x4\n",
-        "for video --quality realtime: realtime_x2\n",
+        "for video --quality realtime: realtime_x2 or realtime_x4\n",
     ):
         assert line in text
     assert re.search(r"^license of all weights: Apache-2.0$", text, re.MULTILINE)
+
+
+def test_a_model_for_video_by_quality_and_scale() -> None:
+    """Each quality has one for x2 and one for x4; the error names what there is."""
+    assert srsdk.models.for_video() == "realtime_x2"
+    assert srsdk.models.for_video("realtime", 4) == "realtime_x4"
+    with pytest.raises(srsdk.UsageError, match="no best model enlarges 3 times, only 2 or 4"):
+        srsdk.models.for_video("best", 3)
+    with pytest.raises(srsdk.UsageError, match="expected one of realtime, balanced, best"):
+        srsdk.models.for_video("fast")
 
 
 @pytest.mark.parametrize("options", [[], ["--all"]])
@@ -64,6 +77,36 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         assert one["purpose"] == PURPOSES[one["model"].partition(".")[0]]
         assert one["bytes"] > 0
         assert one["licence"]
+        assert one["may_be_shipped"] is may_be_shipped(one["licence"], one["training_licenses"])
+        assert one["may_be_shipped"] is not None
+
+
+@pytest.mark.parametrize(
+    ("licenses", "answer"),
+    [(("CC-BY-4.0", "CC0-1.0"), True), (("CC0-1.0", "NOASSERTION"), False), ((), None)],
+)
+def test_whether_a_file_may_be_shipped(
+    licenses: tuple[str, ...],
+    answer: bool | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`models` and `info` say yes, no or not stated, of files of one's own, too."""
+    about = srsdk.Manifest(
+        name="toy", scale=1, channels=3, radius_px=0, licence="MIT", training_licenses=licenses
+    )
+    metadata = {METADATA_KEY: about.to_json()}
+    path = networks.identity(tmp_path / "toy.onnx", metadata=metadata)
+    for command in (["models", str(tmp_path)], ["info", str(path)]):
+        assert main([*command, "--json"]) == 0
+        values = json.loads(capsys.readouterr().out)
+        one = values[0] if command[0] == "models" else values
+        assert (one["may_be_shipped"], one["training_licenses"]) == (answer, list(licenses))
+    assert main(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    shown = ", ".join(licenses) or "not stated"
+    assert re.search(rf"^training_licenses +{shown}$", text, re.MULTILINE)
+    assert re.search(rf"^may_be_shipped +{in_words(answer)}$", text, re.MULTILINE)
 
 
 def test_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

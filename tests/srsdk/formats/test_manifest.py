@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import inspect
 import itertools
 import json
@@ -42,6 +43,7 @@ FULL = Manifest(
     texture=0.5,
     licence="Apache-2.0",
     training_data="dead leaves",
+    training_licenses=("CC-BY-4.0", "LicenseRef-Unsplash"),
     built_with=MappingProxyType({"torch": "2.13.0"}),
     build_key="11" * 32,
 )
@@ -95,6 +97,9 @@ def test_literal_text() -> None:
         ("texture", -0.1, "null or a number from 0 to 1"),
         ("texture", 1.5, "null or a number from 0 to 1"),
         ("build_key", 7, "a string"),
+        ("training_licenses", "CC0-1.0", "a list of SPDX identifiers such as CC0-1.0"),
+        ("training_licenses", ["CC0-1.0 OR MIT"], "a list of SPDX identifiers such as CC0-1.0"),
+        ("training_licenses", [7], "a list of SPDX identifiers such as CC0-1.0"),
         ("scores", {"Set5": 31.0}, "an object of numbers"),
         ("built_with", {"torch": 2}, "an object of strings"),
         ("schema", 2, "1"),
@@ -116,6 +121,14 @@ def test_a_missing_field_is_named(field: str) -> None:
     del values[field]
     with pytest.raises(ManifestError, match=f"{field} is missing"):
         parse_manifest(json.dumps(values), source="x")
+
+
+def test_later_fields_are_written_only_if_set() -> None:
+    """A file without training licenses has the text that version 0.1.0 reads."""
+    assert '"training_licenses":["CC-BY-4.0","LicenseRef-Unsplash"]' in FULL.to_json()
+    without = dataclasses.replace(FULL, training_licenses=())
+    assert "training_licenses" not in without.to_json()
+    assert parse_manifest(without.to_json(), source="x") == without
 
 
 def test_a_manifest_that_is_no_json_table() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import srsdk
 from srsdk import models
 from srsdk.formats.onnx_rewrite import mixed, with_float_boundary
 from srsdk.formats.protobuf import join, split
+from srsdk.manifest import METADATA_KEY, Manifest
 from tests import networks
 from tests.conftest import make_picture
 
@@ -153,6 +155,28 @@ def test_a_mixture_knows_what_it_is(tmp_path: Path) -> None:
         assert up.manifest.parity_db is None
         picture = make_picture(20, 20)
         np.testing.assert_array_equal(up(picture), plain(picture))
+
+
+@pytest.mark.parametrize(
+    ("parent", "twin", "both"),
+    [
+        (("MIT",), ("CC0-1.0", "MIT"), ("CC0-1.0", "MIT")),
+        (("MIT",), (), ()),
+        ((), ("MIT",), ()),
+    ],
+)
+def test_a_mixture_has_the_licenses_of_both(
+    tmp_path: Path, parent: tuple[str, ...], twin: tuple[str, ...], both: tuple[str, ...]
+) -> None:
+    """If one of them states none, so does the mixture."""
+    about = Manifest(name="a", scale=1, channels=3, radius_px=0)
+    for name, licenses in (("a.onnx", parent), ("a_texture.onnx", twin)):
+        model = onnx.load(gain(tmp_path / name, 1.0))
+        text = dataclasses.replace(about, training_licenses=licenses).to_json()
+        helper.set_model_props(model, {METADATA_KEY: text})
+        onnx.save(model, tmp_path / name)
+    with srsdk.Upscaler(tmp_path / "a.onnx", texture=0.5) as up:
+        assert up.manifest.training_licenses == both
 
 
 def test_what_cannot_be_mixed(tmp_path: Path) -> None:

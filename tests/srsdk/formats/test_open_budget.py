@@ -381,6 +381,8 @@ def test_the_lowest_psnr_of_a_probe(value: object) -> None:
         {"scores": {f"s{i}": {} for i in range(300)}},
         {"scores": {"x" * 20_000: {}}},
         {"built_with": {f"p{i}": "1" for i in range(100)}},
+        {"training_licenses": ["MIT"] * 65},
+        {"training_licenses": ["x" * 20_000]},
         {"x" * 20_000: 1},
         {"a\nb": 1},
         {"probe": {"size_px": [4096, 4096], "samples": "AAAA", "min_psnr_db": 9, "max_lsb": 2}},
