@@ -1,4 +1,4 @@
-"""Subcommands other than training: `evaluate`, `naturalness`, `pack` and `drawings`."""
+"""Subcommands other than training: `evaluate`, `naturalness`, `pack`, `drawings`, `kernel`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training import packing
+from training.data import kernel_estimation, kernels
 from training.data.pictures import decode, find_pictures, refuse
 from training.data.resize import Picture
 from training.data.synthetic.drawings import picture as drawn
@@ -191,6 +192,22 @@ def drawings(words: Sequence[str]) -> None:
         picture = drawn(arguments.px, np.random.default_rng(seed))
         _save(picture, arguments.folder / f"drawing_{number:03d}.png")
     log.info("wrote %d drawings to %s", arguments.count, arguments.folder)
+
+
+def kernel(words: Sequence[str]) -> None:
+    """Estimate the blur kernel of low-resolution pictures, as recipes with `estimated` do."""
+    parser = Parser(prog="python -m training kernel", description=kernel.__doc__)
+    parser.add_argument("folder", type=Path, help="low-resolution pictures of one camera or source")
+    parser.add_argument(
+        "--scale", type=int, choices=(2, 3, 4), default=4, help="upscaling factor (default 4)"
+    )
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="write a picture of the kernel")
+    arguments = parser.parse_args(words)
+    found = kernel_estimation.of_folder(arguments.folder, arguments.scale)
+    log.info("%s (pixels of the x%d result)", found, arguments.scale)
+    if arguments.picture is not None:
+        _save(kernels.picture_of(found.kernel, arguments.scale), arguments.picture)
+        log.info("wrote %s", arguments.picture)
 
 
 def _save(picture: Picture, path: Path) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "naturalness": "fit the statistics of the naturalness score (NIQE)",
     "pack": "convert weights to float16 for publishing",
     "drawings": "write drawings like those drawing_x4 trains on",
+    "kernel": "estimate the blur kernel of low-resolution pictures",
 }
 """Other commands, each with a line for the help text; they import torch."""
 EPILOG = "\n".join(
@@ -121,7 +122,7 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
         "--lr",
         type=Path,
         metavar="DIR",
-        help="folder of low-resolution pictures, for modes paired and unpaired",
+        help="folder of low-resolution pictures, for modes paired, unpaired and adapt",
     )
     group.add_argument(
         "--test",

@@ -11,6 +11,7 @@ import torch
 from training import distributed
 from training.cli.progress import progress
 from training.data import batches
+from training.data.kernel_estimation import with_estimate
 from training.data.pictures import load_pairs
 from training.loop import train
 from training.recipe.schema import Recipe
@@ -37,6 +38,7 @@ def run(recipe: Recipe, arguments: argparse.Namespace) -> None:
 
 def _train(recipe: Recipe, arguments: argparse.Namespace, device: torch.device) -> None:
     folders = batches.Folders(arguments.data, arguments.lr, arguments.cache, arguments.teacher)
+    recipe = with_estimate(recipe, arguments.lr or arguments.data)
     with distributed.first_process_first():
         supply = batches.build(recipe, folders, distributed.shard())
     tests = {folder.name: load_pairs(folder, recipe.scale) for folder in arguments.test}

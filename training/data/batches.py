@@ -51,9 +51,9 @@ class Folders:
     """Files and folders that a run reads."""
 
     data: Path | None = None
-    """High-resolution pictures; in mode `adapt`, the low-resolution ones to adapt to."""
+    """High-resolution pictures; in mode `adapt`, without `lr`, the low-resolution ones."""
     lr: Path | None = None
-    """Low-resolution pictures of the modes `paired` and `unpaired`."""
+    """Low-resolution pictures of the modes `paired`, `unpaired` and, if given, `adapt`."""
     cache: Path | None = None
     """Folder of decoded pictures; the user's cache folder if not given."""
     teacher: Path | None = None
@@ -127,8 +127,12 @@ class Degrading:
         hr = _rescaled_crop(
             picture, (size + 2 * margin) * scale, self._recipe.data.rescale_from, random
         )
+        directed = self._recipe.degradation.kind == "gaussian"
+        if directed:
+            # a kernel has a direction: the patch is turned before it is reduced, not after
+            hr = dihedral(hr, int(random.integers(8)))
         lr = degradation.reduce(hr, scale, self._recipe.degradation, random)
-        flip = int(random.integers(8))
+        flip = 0 if directed else int(random.integers(8))
         inner, outer = slice(margin, margin + size), slice(margin * scale, (margin + size) * scale)
         return dihedral(lr[inner, inner], flip), dihedral(hr[outer, outer], flip)
 

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from training.data import kernels
+from training.data.pictures import DataError
 from training.data.resize import Picture, imresize
 from training.recipe.data import DegradationRecipe, StageRecipe
 
@@ -37,13 +39,18 @@ def reduce(
         hr: (H, W, 3) uint8, sides divisible by `scale`.
         scale: factor of the reduction; 1 degrades without reducing.
         recipe: the kind of degradation and its ranges.
-        random: source of all randomness; not used by `bicubic`.
+        random: source of all randomness; not used by `bicubic` and `gaussian`.
 
     Returns:
         (H / scale, W / scale, 3) uint8.
     """
     if recipe.kind == "bicubic":
         return hr if scale == 1 else imresize(hr, 1 / scale)
+    if recipe.kind == "gaussian":
+        kernel = kernels.Kernel(recipe.sigma_px, recipe.angle_deg)
+        return kernels.reduce(hr, kernels.taps(kernel, scale), scale)
+    if recipe.kind == "estimated":
+        raise DataError("the blur kernel is not known yet: kernel_estimation.with_estimate")
     return _realworld(hr, scale, recipe, random)
 
 

@@ -121,7 +121,13 @@ class DegradationRecipe:
     """How a low-resolution patch is made from a high-resolution one."""
 
     kind: str = "bicubic"
-    """`bicubic` is MATLAB's bicubic reduction; `realworld` is the second-order model below."""
+    """`bicubic` is MATLAB's bicubic reduction; `realworld` is the second-order model below;
+    `gaussian` is the blur of `sigma_px` and `angle_deg`, then every `scale`-th pixel; `estimated`,
+    for mode `adapt`, is `gaussian` with values estimated from your low-resolution pictures."""
+    sigma_px: tuple[float, float] = (1.6, 1.6)
+    """`gaussian`: standard deviations along and across `angle_deg`, high-resolution pixels."""
+    angle_deg: float = 0.0
+    """`gaussian`: direction of the first sigma, from the x axis (right) toward y (down)."""
     kernel_px: tuple[int, int] = (7, 21)
     """Smallest and largest side of a blur kernel; sides are odd."""
     final_sinc: float = 0.8
@@ -133,10 +139,16 @@ class DegradationRecipe:
 
     def checks(self) -> list[Check]:
         """Return the checks of this table."""
-        kinds, (low, high) = ("bicubic", "realworld"), self.kernel_px
+        kinds, (low, high) = ("bicubic", "realworld", "gaussian", "estimated"), self.kernel_px
         odd = 3 <= low <= high and low % 2 == high % 2 == 1
         return [
             (self.kind in kinds, "degradation.kind", self.kind, " or ".join(map(repr, kinds))),
+            (
+                min(self.sigma_px) >= 0.1 and max(self.sigma_px) <= 16,
+                "degradation.sigma_px",
+                self.sigma_px,
+                "two numbers of 0.1 to 16",
+            ),
             (
                 odd,
                 "degradation.kernel_px",

@@ -89,8 +89,8 @@ class Recipe:
     anchor and loss stay in float32."""
     mode: str = "selfsup"
     """`selfsup`: HR pictures only. `paired`: `--lr` holds their LR counterparts. `unpaired`: `--lr`
-    holds real LR pictures of other scenes. `adapt`: `--data` holds LR pictures; needs
-    `--start-from`."""
+    holds real LR pictures of other scenes. `adapt`: `--data` holds LR pictures, or `--lr` does and
+    `--data` holds sharp pictures of other scenes; needs `--start-from`."""
     check_step: int = 500
     """The run stops at this step if the net is over 0.5 dB below bicubic; 0: no check."""
     evaluate_every: int = 2_000
@@ -250,6 +250,12 @@ def _mode_checks(recipe: Recipe) -> list[Check]:
         (recipe.check_step >= 0, "check_step", recipe.check_step, "0 or more"),
         *recipe.data.checks(),
         *recipe.degradation.checks(),
+        (
+            recipe.degradation.kind != "estimated" or recipe.mode == "adapt",
+            "degradation.kind",
+            recipe.degradation.kind,
+            "'estimated' only in mode 'adapt'",
+        ),
         (
             not recipe.loss.teacher or _ready_pairs(recipe),
             "loss.teacher",

@@ -18,11 +18,11 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_are_valid(repository: Path) -> None:
-    """Each is named like its file; `_long` and `_mse` are later runs of the same model."""
+    """Each is named like its file; `_late`, `_long` and `_mse` are later runs of the same model."""
     recipes = sorted((repository / "training" / "recipes").glob("*.toml"))
     assert len(recipes) >= 2
     for path in recipes:
-        assert read_recipe(path).name == re.sub("_(long|mse)$", "", path.stem)
+        assert read_recipe(path).name == re.sub("_(late|long|mse)$", "", path.stem)
 
 
 def test_values_and_defaults(tmp_path: Path) -> None:
