@@ -11,9 +11,9 @@ from PIL import Image
 
 from training import objectives
 from training.cli import main
-from training.data.batches import UnpairedPatches
 from training.data.degradation import convolve, gaussian_kernel
 from training.data.pictures import Batch
+from training.data.sources import UnpairedPatches
 from training.data.synthetic import dead_leaves
 from training.objectives.unpaired import Unpaired, bicubic, details
 from training.recipe.schema import Recipe, recipe_from_dict
