@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[10, 20, 40],
         help="JPEG qualities (default: 10 20 40)",
     )
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: all")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), help="default: all but srsdk-told"
+    )
     parser.add_argument(
         "--pictures", type=int, default=0, help="pictures per folder, evenly spread (0: all)"
     )
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         RestorationError: the model, a folder or a level cannot be used.
     """
     named = {"srsdk", *(arguments.methods or [])}
-    arguments.methods = arguments.methods or list(METHODS)
+    arguments.methods = arguments.methods or [name for name in METHODS if name != "srsdk-told"]
     arguments.model = _model(arguments.model)
     _check(arguments)
     facts, made = machine.describe(), list[Record]()

@@ -79,7 +79,13 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
         return TrainingData(UnpairedPatches(real, [pair.hr for pair in pairs], recipe, shard), [])
     train, held = _split(pairs, recipe.data.holdout)
-    train = [*train, *_reduced_copies(train, recipe)]
+    train = [*_at_full_size(train, recipe), *_reduced_copies(train, recipe)]
+    if not train:
+        limit = recipe.data.full_size_below_px
+        raise DataError(
+            f"all pictures have a side of {limit} px or more, and no reduced copy has "
+            f"{recipe.data.patch_px * recipe.scale} px: raise full_size_below_px or reduced_copies"
+        )
     if recipe.loss.teacher:
         weights = _required(folders.teacher, "--teacher WEIGHTS", "the network to learn from")
         train = teacher.add_teacher_outputs(train, weights, recipe.scale, folders.cache)
@@ -102,6 +108,12 @@ def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
     folder = _required(folders.data, "--data DIR", "a folder of pictures")
     found = cache.pairs(folder, recipe.scale, min_px=min_px, gray=data.gray, cache=folders.cache)
     return [*made, *found]
+
+
+def _at_full_size(pairs: list[Pair], recipe: Recipe) -> list[Pair]:
+    """Return the pairs that are trained on at their own size."""
+    limit = recipe.data.full_size_below_px
+    return [pair for pair in pairs if max(pair.hr.shape[:2]) < limit] if limit else pairs
 
 
 def _reduced_copies(pairs: Sequence[Pair], recipe: Recipe) -> list[Pair]:

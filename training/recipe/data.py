@@ -33,6 +33,9 @@ class DataRecipe:
     """Factors by which each picture is also reduced once, before the run: a picture of a large
     sensor has little detail in each pixel, its reduced copies have more. Cheaper than
     `rescale_from`, and a teacher can see them."""
+    full_size_below_px: int = 0
+    """Pictures with a long side of this or more are trained on in their reduced copies only, where
+    they have more detail in each pixel; 0: at their own size, too."""
     gray: bool = False
     """Also train on gray pictures; otherwise they are skipped and counted."""
     holdout: float = 0.02
@@ -50,6 +53,13 @@ class DataRecipe:
                 "data.reduced_copies",
                 self.reduced_copies,
                 "factors between 0 and 1",
+            ),
+            (
+                self.full_size_below_px == 0
+                or (self.full_size_below_px > 0 and len(self.reduced_copies) > 0),
+                "data.full_size_below_px",
+                self.full_size_below_px,
+                "0, or a size in px with reduced_copies",
             ),
             (0 <= self.area_power <= 1, "data.area_power", self.area_power, "0 <= power <= 1"),
             (0 <= self.holdout < 1, "data.holdout", self.holdout, "0 <= share < 1"),

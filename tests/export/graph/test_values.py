@@ -19,7 +19,7 @@ from training import checkpoint, networks
 from training.evaluation.evaluate import network
 from training.networks import Autoencoder
 
-FORMS = {"": 0, ".fp16": 1, ".int8": 8}
+FORMS = {"": 1, ".fp16": 1, ".int8": 8}
 """Files, and levels by which each may differ from the network."""
 
 TOLD: tuple[dict[str, float], ...] = (

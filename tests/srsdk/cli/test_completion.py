@@ -52,7 +52,7 @@ def test_bash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert completed("upscale", "--den") == ["--denoise"]
     assert completed("upscale", "--kind", "re") == ["realworld"]
     assert completed("upscale", "a.png", "--model", "drawing") == ["drawing_x4"]
-    assert completed("info", "realtime") == ["realtime_x2"]
+    assert completed("info", "realtime") == ["realtime_x2", "realtime_x4"]
     assert completed("upscale", "pho") == ["photo.jpg"]
     assert completed("completion", "f") == ["fish"]
 

@@ -17,7 +17,7 @@ from tests.conftest import make_picture
 from training.cli import main
 from training.data import batches, cache, cifar
 from training.data.batches import Folders
-from training.data.pictures import DataError, Shard, Source, area_chance, make_pair
+from training.data.pictures import DataError, Patches, Shard, Source, area_chance, make_pair
 from training.data.resize import imresize
 from training.data.synthetic import dead_leaves, drawings
 from training.recipe.schema import Recipe, RecipeError, recipe_from_dict
@@ -220,6 +220,15 @@ def test_reduced_copies_of_the_training_pictures(tmp_path: Path) -> None:
         assert copy.hr.shape[0] == rows - rows % 2
     drawn = batches.build(made, Folders(folder)).source.draw()
     assert drawn.hr.shape == (4, 3, 16, 16)
+    # 56 px: none at its own size
+    small = batches.build(recipe(data=data | {"full_size_below_px": 50}), Folders(folder))
+    assert isinstance(small.source, Patches)
+    assert {pair.hr.shape[1] for pair in small.source._pairs} == {42}
+    none = recipe(data=data | {"full_size_below_px": 50, "reduced_copies": [0.1]})
+    with pytest.raises(DataError, match="all pictures have a side of 50 px or more, and no"):
+        batches.build(none, Folders(folder))
+    with pytest.raises(RecipeError, match="full_size_below_px = 50, allowed: 0, or a size"):
+        recipe(data={"patch_px": 8, "full_size_below_px": 50})
     with pytest.raises(RecipeError, match=r"data\.reduced_copies = \(1\.0,\), allowed: factors"):
         recipe(data=data | {"reduced_copies": [1.0]})
 
