@@ -78,6 +78,10 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
     if recipe.mode == "unpaired":
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
         return TrainingData(UnpairedPatches(real, [pair.hr for pair in pairs], recipe, shard), [])
+    if recipe.mode == "noisy":
+        # no truth to score against, so nothing is held out
+        source = Patches(pairs, size, batch, seed, shard, area_power=recipe.data.area_power)
+        return TrainingData(source, [])
     train, held = _split(pairs, recipe.data.holdout)
     train = [*_at_full_size(train, recipe), *_reduced_copies(train, recipe)]
     if not train:

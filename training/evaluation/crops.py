@@ -16,7 +16,7 @@ from training.evaluation import report
 from training.evaluation.evaluate import bicubic
 from training.evaluation.metrics import psnr_y
 from training.evaluation.subject import Model
-from training.recipe.schema import from_table, read_toml
+from training.recipe.table import from_table, read_toml
 
 
 @dataclass(frozen=True, kw_only=True)

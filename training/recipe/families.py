@@ -139,6 +139,18 @@ class AeRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoisyRecipe:
+    """`mode = "noisy"`: learn to remove noise from noisy pictures alone."""
+
+    sigma: float = 0.0
+    """Standard deviation of the noise, levels of 255; 0: estimated for each patch."""
+
+    def checks(self) -> list[Check]:
+        """Return the checks of this table."""
+        return [(0 <= self.sigma <= 255, "noisy.sigma", self.sigma, "0 to 255")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class VaeRecipe:
     """The conditional variational autoencoder, whose trunk is `network` (the plain net)."""
 

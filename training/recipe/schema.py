@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import sys
-import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 from training.recipe import losses
 from training.recipe.data import DataRecipe, DegradationRecipe, UnpairedRecipe
-from training.recipe.families import AeRecipe, Check, CorruptRecipe, SmallRecipe, VaeRecipe
+from training.recipe.families import (
+    AeRecipe,
+    Check,
+    CorruptRecipe,
+    NoisyRecipe,
+    SmallRecipe,
+    VaeRecipe,
+)
 from training.recipe.losses import DiscriminatorRecipe, LossRecipe
+from training.recipe.table import RecipeError, from_table, read_toml
 
-T = TypeVar("T")
+__all__ = [
+    "NetworkRecipe",
+    "OptimizerRecipe",
+    "Recipe",
+    "RecipeError",
+    "read_recipe",
+    "recipe_from_dict",
+]
 
 FAMILIES = ("gan", "ae", "vae")
 
 
-LARGEST = sys.float_info.max
 LARGEST_SIZE = 4096
 """Of a width, a depth or a latent."""
-
-
-class RecipeError(ValueError):
-    """An invalid recipe; the message names the file, the key and the allowed values."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,8 @@ class Recipe:
     anchor and loss stay in float32."""
     mode: str = "selfsup"
     """`selfsup`: HR pictures only. `paired`: `--lr` holds their LR counterparts. `unpaired`: `--lr`
-    holds real LR pictures of other scenes. `adapt`: `--data` holds LR pictures, or `--lr` does and
+    holds real LR pictures of other scenes. `noisy`, for family `ae` at x1: `--data` holds noisy
+    pictures, and no clean one is needed. `adapt`: `--data` holds LR pictures, or `--lr` does and
     `--data` holds sharp pictures of other scenes; needs `--start-from`."""
     check_step: int = 500
     """The run stops at this step if the net is over 0.5 dB below bicubic; 0: no check."""
@@ -117,6 +125,8 @@ class Recipe:
     """Damage to the input, to be removed."""
     degradation: DegradationRecipe = dataclasses.field(default_factory=DegradationRecipe)
     """How low-resolution patches are made."""
+    noisy: NoisyRecipe = dataclasses.field(default_factory=NoisyRecipe)
+    """Settings of mode `noisy`; ignored in other modes."""
     unpaired: UnpairedRecipe = dataclasses.field(default_factory=UnpairedRecipe)
     """Settings of mode `unpaired`; ignored in other modes."""
 
@@ -133,23 +143,6 @@ def read_recipe(path: Path) -> Recipe:
             type or an invalid value.
     """
     return recipe_from_dict(read_toml(path), source=str(path))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read one TOML file.
-
-    Raises:
-        RecipeError: no such file, or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise RecipeError(f"{path}: is a folder, expected a .toml file") from None
-    except (ValueError, RecursionError) as error:
-        # not TOML, not UTF-8, a number of thousands of digits, thousands of nested brackets
-        raise RecipeError(f"{path}: not TOML: {error}") from error
 
 
 def recipe_from_dict(table: dict[str, Any], *, source: str) -> Recipe:
@@ -244,12 +237,14 @@ def _family_checks(recipe: Recipe) -> list[Check]:
 
 
 def _mode_checks(recipe: Recipe) -> list[Check]:
-    modes = ("selfsup", "paired", "unpaired", "adapt")
+    modes = ("selfsup", "paired", "unpaired", "adapt", "noisy")
     return [
         (recipe.mode in modes, "mode", recipe.mode, f"one of {', '.join(modes)}"),
         (recipe.check_step >= 0, "check_step", recipe.check_step, "0 or more"),
         *recipe.data.checks(),
         *recipe.degradation.checks(),
+        *recipe.noisy.checks(),
+        *(_noisy_checks(recipe) if recipe.mode == "noisy" else ()),
         (
             recipe.degradation.kind != "estimated" or recipe.mode == "adapt",
             "degradation.kind",
@@ -265,50 +260,21 @@ def _mode_checks(recipe: Recipe) -> list[Check]:
     ]
 
 
+def _noisy_checks(recipe: Recipe) -> list[Check]:
+    """Refuse what would change the noise of the pictures, or needs clean ones."""
+    where, ae, data = "in mode 'noisy'", recipe.ae, recipe.data
+    right = recipe.family == "ae" and recipe.scale == 1 and not recipe.small.on
+    as_it_is = data.rescale_from == 1 and not data.reduced_copies and data.pictures == "folder"
+    return [
+        (right, "mode", recipe.mode, "'noisy' only for family 'ae' at scale 1"),
+        (data.patch_px % 16 == 0, "data.patch_px", data.patch_px, f"a multiple of 16 {where}"),
+        (as_it_is, "data", "changed pictures", f"pictures of a folder at their own size {where}"),
+        (not recipe.corrupt.on, "corrupt", "on", f"off {where}: the pictures are damaged already"),
+        (not ae.levels and not ae.relative, "ae", "levels or relative", f"neither {where}"),
+    ]
+
+
 def _ready_pairs(recipe: Recipe) -> bool:
     """Whether all inputs are known before the run, so that a teacher can process them."""
     fixed = recipe.data.rescale_from == 1 and recipe.degradation.kind == "bicubic"
     return fixed and recipe.family == "gan" and recipe.mode == "selfsup" and not recipe.corrupt.on
-
-
-def from_table(kind: type[T], table: dict[str, Any], source: str, prefix: str = "") -> T:
-    """Fill a dataclass from a table; `source` begins every error message.
-
-    Raises:
-        RecipeError: an unknown or a missing key, a wrong type.
-    """
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known: {sorted(hints)}"
-            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{hint}")
-        values[key] = _checked(hints[key], value, source, f"{prefix}{key}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        missing = str(error).rpartition(": ")[2]
-        raise RecipeError(f"{source}: missing {missing}") from error
-
-
-def _checked(kind: type[Any], value: Any, source: str, name: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise RecipeError(f"{source}: {name} = {value!r}, expected a table")
-        return from_table(kind, value, source, f"{name}.")
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple):
-            raise RecipeError(f"{source}: {name} = {value!r}, expected an array")
-        kinds = get_args(kind)
-        if kinds[-1] is not Ellipsis and len(kinds) != len(value):
-            raise RecipeError(f"{source}: {name} = {value!r}, expected {len(kinds)} values")
-        return tuple(_checked(kinds[0], each, source, name) for each in value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) <= LARGEST:
-            raise RecipeError(f"{source}: {name} = {value!r}, expected a finite number")
-        return float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        got = f"{value!r} ({type(value).__name__})"
-        raise RecipeError(f"{source}: {name} = {got}, expected {kind.__name__}")
-    return value
