@@ -115,6 +115,12 @@ def _name(made: Made) -> str:
 
 def _model(made: Made, options: Options) -> Model:
     manifest = made.manifest
+    if manifest.inputs:
+        raise ExportError(
+            f"--triton: {made.artifact.path.name} takes {', '.join(manifest.inputs)} beside the "
+            "picture, which a server that batches cannot pass: serve an engine of it (--target), "
+            "which has the defaults built in"
+        )
     platform, _ = PLATFORMS[made.artifact.is_engine]
     latent, batch = _latent(made), _max_batch(made)
     size = _size(manifest, options)

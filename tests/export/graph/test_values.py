@@ -57,6 +57,17 @@ def exported(restorer: Autoencoder, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+def test_a_server_that_batches_is_refused(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its inputs have one entry for each picture of a batch, these numbers have one for all."""
+    arguments = [f"{exported}/tiny.safetensors", "-o", f"{exported}/served"]
+    data = ["--data", f"{exported}/pictures", "--triton", f"{exported}/served"]
+    assert main([*arguments, *data, "--no-comparison"]) == 1
+    message = "tiny.onnx takes noise, jpeg beside the picture, which a server that batches cannot"
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_precision_takes_levels(restorer: Autoencoder, exported: Path, form: str) -> None:
     """The file follows the network for unknown and for known levels."""
