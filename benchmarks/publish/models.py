@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,13 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         RecordError: a file without markers.
     """
-    text = published()
-    if arguments.write is None:
-        sys.stdout.write(text)
-        return 0
-    before = arguments.write.read_text(encoding="utf-8")
-    after = tables.replaced(before, text, str(arguments.write), begin=BEGIN)
-    arguments.write.write_text(after, encoding="utf-8")
+    tables.show(published(), arguments.write, begin=BEGIN)
     return 0
 
 

@@ -43,14 +43,21 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         RecordError: no results of peers, or a file without markers.
     """
-    found = records.read_all(arguments.results)
-    text = published(found)
-    if arguments.write is None:
-        sys.stdout.write(text)
-        return 0
-    before = arguments.write.read_text(encoding="utf-8")
-    arguments.write.write_text(replaced(before, text, str(arguments.write)), encoding="utf-8")
+    show(published(records.read_all(arguments.results)), arguments.write)
     return 0
+
+
+def show(text: str, target: Path | None, *, begin: str = BEGIN) -> None:
+    """Print a table, or write it between the markers of a file.
+
+    Raises:
+        RecordError: a file without markers.
+    """
+    if target is None:
+        sys.stdout.write(text)
+        return
+    before = target.read_text(encoding="utf-8")
+    target.write_text(replaced(before, text, str(target), begin=begin), encoding="utf-8")
 
 
 def replaced(document: str, text: str, name: str, *, begin: str = BEGIN) -> str:

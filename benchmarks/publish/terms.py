@@ -51,13 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.export is not None:
         sys.stdout.write(shlex.join(export_options(arguments.export, known)) + "\n")
         return 0
-    text = published(known, cards.read_sources())
-    if arguments.write is None:
-        sys.stdout.write(text)
-        return 0
-    before = arguments.write.read_text(encoding="utf-8")
-    after = tables.replaced(before, text, str(arguments.write), begin=BEGIN)
-    arguments.write.write_text(after, encoding="utf-8")
+    tables.show(published(known, cards.read_sources()), arguments.write, begin=BEGIN)
     return 0
 
 

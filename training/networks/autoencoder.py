@@ -120,7 +120,7 @@ def encoded_levels(levels: Tensor) -> Tensor:
     """
     sigma, quality = levels[..., 0], levels[..., 1]
     known = (torch.maximum(sigma, quality) + 1).clamp(0, 1)
-    compressed = (quality + 1).clamp(0, 1) * (100 - quality.clamp_min(0)) / 100
+    compressed = (quality + 1).clamp(0, 1) * (100 - quality.clamp(0, 100)) / 100
     return torch.stack([known, sigma.clamp_min(0) / 50, compressed], dim=-1)
 
 
