@@ -18,6 +18,7 @@ from training import packing
 from training.data import kernel_estimation, kernels
 from training.data.pictures import decode, find_pictures, refuse
 from training.data.resize import Picture
+from training.data.synthetic import collages
 from training.data.synthetic.drawings import picture as drawn
 from training.evaluation import crops, niqe, report, subject
 from training.usage import Parser
@@ -167,9 +168,18 @@ def pack(words: Sequence[str]) -> None:
 
 
 def drawings(words: Sequence[str]) -> None:
-    """Write generated drawings like those that `data.pictures = "drawings"` trains on."""
+    """Write generated drawings like those that `data.pictures = "drawings"` trains on.
+
+    With `--cutouts`, pages of the drawings in a folder are written instead.
+    """
     parser = Parser(prog="python -m training drawings", description=drawings.__doc__)
     parser.add_argument("folder", type=Path, help="output folder, created if missing")
+    parser.add_argument(
+        "--cutouts",
+        type=Path,
+        metavar="DIR",
+        help="drawings with transparency, such as clip art, to be laid over one another",
+    )
     parser.add_argument(
         "--count", type=int, default=24, metavar="N", help="number of drawings (default 24)"
     )
@@ -186,10 +196,16 @@ def drawings(words: Sequence[str]) -> None:
             raise ValueError(f"--{name} {getattr(arguments, name)}: expected {lowest} or more")
     if arguments.folder.exists() and not arguments.folder.is_dir():
         raise ValueError(f"{arguments.folder}: is a file, expected a folder")
+    cutouts = collages.find_cutouts(arguments.cutouts) if arguments.cutouts else []
     arguments.folder.mkdir(parents=True, exist_ok=True)
     seeds = np.random.SeedSequence(arguments.seed).spawn(arguments.count)
     for number, seed in enumerate(tqdm(seeds, unit="drawing", disable=None)):
-        picture = drawn(arguments.px, np.random.default_rng(seed))
+        random = np.random.default_rng(seed)
+        picture = (
+            collages.collage(arguments.px, cutouts, random)
+            if cutouts
+            else drawn(arguments.px, random)
+        )
         _save(picture, arguments.folder / f"drawing_{number:03d}.png")
     log.info("wrote %d drawings to %s", arguments.count, arguments.folder)
 

@@ -54,6 +54,8 @@ class Case:
     """JPEG quality of the input; 0: not compressed."""
     fails: bool = False
     """Whether it shows a limit instead of a success."""
+    sheet: bool = False
+    """Whether it is a row of the sheets that show all models."""
 
 
 def read(path: Path = CASES) -> tuple[Case, ...]:

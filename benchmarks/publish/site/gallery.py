@@ -14,7 +14,7 @@ from PIL import Image
 import srsdk
 from benchmarks.machine import ROOT
 from benchmarks.publish import tables
-from benchmarks.publish.site import cases, drawings, front
+from benchmarks.publish.site import cases, drawings, front, sheets
 from benchmarks.publish.site.cases import LICENSES, METHODS, Case
 from benchmarks.publish.site.drawings import Picture
 from benchmarks.records import RecordError
@@ -38,11 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the crops")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to write them into")
     parser.add_argument("--front", type=Path, default=FRONT, help="picture of the README")
+    parser.add_argument(
+        "--sheets",
+        type=Path,
+        metavar="DIR",
+        help="write sheets of all models instead: x1.png, x2.png and x4.png in this folder",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the crops and the page's part that shows them.
+    """Write the crops and the page's part that shows them; or sheets of all models.
 
     Raises:
         RecordError: a picture is missing, a region outside of its picture, or a page without
@@ -50,6 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     found = cases.read()
     originals = {case.name: original(case, arguments.data) for case in found}
+    if arguments.sheets:
+        shown = [case for case in found if case.sheet]
+        regions = {case.name: (case.x, case.y, case.side) for case in shown}
+        sheets.write(
+            {case.title: (originals[case.name], regions[case.name]) for case in shown},
+            arguments.sheets,
+        )
+        return 0
     page = arguments.page.read_text(encoding="utf-8")
     arguments.out.mkdir(parents=True, exist_ok=True)
     parts = {True: "", False: ""}
