@@ -95,7 +95,15 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
         train = teacher.add_teacher_outputs(train, weights, recipe.scale, folders.cache)
     held = degraded(_central(held, recipe.scale), recipe.scale, recipe.degradation)
     if recipe.degradation.kind == "bicubic" and recipe.data.rescale_from == 1:
-        source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
+        source = Patches(
+            train,
+            size,
+            batch,
+            seed,
+            shard,
+            area_power=recipe.data.area_power,
+            color_changes=recipe.data.color_changes,
+        )
         return TrainingData(source, held)
     return TrainingData(Degrading([pair.hr for pair in train], recipe, shard), held)
 

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 
+LOWEST_CONTRAST = 0.5
+"""Of a patch, with `data.color_changes`."""
+
+
 class DataError(ValueError):
     """Data that cannot be trained or tested on; the message says what was found."""
 
@@ -182,12 +186,28 @@ class Source(Protocol):
         """Continue from a saved state."""
 
 
+@dataclass(frozen=True)
+class ColorChange:
+    """Another order of the channels, then a lower contrast.
+
+    Linear and the same for all pixels, as a reduction is: the pair stays one.
+    """
+
+    order: tuple[int, ...]
+    gain: float
+    offset: float
+
+    def __call__(self, patch: Tensor) -> None:
+        """Change (3, P, P), 0..1, in place."""
+        patch.copy_(patch[list(self.order)].mul_(self.gain).add_(self.offset))
+
+
 class Patches:
     """An endless source of random batches from existing pairs.
 
     A picture is drawn with a probability proportional to its area to the power of `area_power`,
-    then a position, then one of the eight flips and rotations. All randomness comes from one
-    generator whose state can be saved.
+    then a position, then one of the eight flips and rotations, and a change of color if wanted. All
+    randomness comes from one generator whose state can be saved.
     """
 
     def __init__(
@@ -199,8 +219,10 @@ class Patches:
         shard: Shard = WHOLE,
         *,
         area_power: float = 1.0,
+        color_changes: bool = False,
     ) -> None:
         self._pairs = pairs
+        self._color_changes = color_changes
         self._chance = area_chance([pair.lr for pair in pairs], area_power)
         self._patch_px = patch_px
         self._batch = batch
@@ -211,13 +233,25 @@ class Patches:
         """Return the next batch."""
         picks = self._random.choice(len(self._pairs), self._batch, p=self._chance)
         positions = [self._position(self._pairs[pick].lr) for pick in picks]
+        changes = [self._change() for _ in positions] if self._color_changes else []
         crops = [self._crop(self._pairs[picks[i]], *positions[i]) for i in self._mine]
         teacher = [crop.teacher for crop in crops if crop.teacher is not None]
-        return Batch(
+        batch = Batch(
             _floats([crop.lr for crop in crops]),
             _floats([crop.hr for crop in crops]),
             _floats(teacher) if teacher else None,
         )
+        for number, index in enumerate(self._mine if changes else ()):
+            for patches in (batch.lr, batch.hr, batch.teacher):
+                if patches is not None:
+                    changes[index](patches[number])
+        return batch
+
+    def _change(self) -> ColorChange:
+        """Draw a change of color; the same random numbers on all ranks."""
+        order = self._random.permutation(3) if self._random.random() < 0.5 else np.arange(3)
+        gain = float(self._random.uniform(LOWEST_CONTRAST, 1))
+        return ColorChange(tuple(order.tolist()), gain, float(self._random.uniform(0, 1 - gain)))
 
     def _position(self, lr: Picture) -> tuple[int, int, int]:
         top = int(self._random.integers(lr.shape[0] - self._patch_px + 1))

@@ -36,6 +36,9 @@ class DataRecipe:
     full_size_below_px: int = 0
     """Pictures with a long side of this or more are trained on in their reduced copies only, where
     they have more detail in each pixel; 0: at their own size, too."""
+    color_changes: bool = False
+    """Exchange the color channels of half of the patches, and reduce the contrast of all by a
+    random factor of 0.5 to 1: few pictures, seen often, are learned by heart less soon."""
     gray: bool = False
     """Also train on gray pictures; otherwise they are skipped and counted."""
     holdout: float = 0.02

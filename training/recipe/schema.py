@@ -252,6 +252,12 @@ def _mode_checks(recipe: Recipe) -> list[Check]:
             "'estimated' only in mode 'adapt'",
         ),
         (
+            not recipe.data.color_changes or _reduced_once(recipe),
+            "data.color_changes",
+            recipe.data.color_changes,
+            "true only in the modes 'selfsup' and 'adapt', with plain bicubic inputs",
+        ),
+        (
             not recipe.loss.teacher or _ready_pairs(recipe),
             "loss.teacher",
             recipe.loss.teacher,
@@ -276,5 +282,11 @@ def _noisy_checks(recipe: Recipe) -> list[Check]:
 
 def _ready_pairs(recipe: Recipe) -> bool:
     """Whether all inputs are known before the run, so that a teacher can process them."""
+    clean = recipe.mode == "selfsup" and not recipe.corrupt.on
+    return _reduced_once(recipe) and recipe.family == "gan" and clean
+
+
+def _reduced_once(recipe: Recipe) -> bool:
+    """Whether inputs are bicubic reductions, made before the run."""
     fixed = recipe.data.rescale_from == 1 and recipe.degradation.kind == "bicubic"
-    return fixed and recipe.family == "gan" and recipe.mode == "selfsup" and not recipe.corrupt.on
+    return fixed and recipe.mode in ("selfsup", "adapt")

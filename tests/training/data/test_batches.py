@@ -176,13 +176,14 @@ def modes(tmp_path: Path) -> dict[str, tuple[Recipe, Folders]]:
     data = {"patch_px": 8, "batch": 4}
     return {
         "bicubic": (recipe(), Folders(folder)),
+        "colors": (recipe(data=data | {"color_changes": True}), Folders(folder)),
         "rescaled": (recipe(data=data | {"rescale_from": 0.6}), Folders(folder)),
         "realworld": (recipe(degradation={"kind": "realworld"}), Folders(folder)),
         "unpaired": (recipe(mode="unpaired"), Folders(folder, folder)),
     }
 
 
-@pytest.mark.parametrize("mode", ["bicubic", "rescaled", "realworld", "unpaired"])
+@pytest.mark.parametrize("mode", ["bicubic", "colors", "rescaled", "realworld", "unpaired"])
 def test_a_source_resumes_and_shards_exactly(tmp_path: Path, mode: str) -> None:
     """A restored source continues exactly; two processes draw what one does, in turns."""
     made, folders = modes(tmp_path)[mode]
@@ -231,6 +232,24 @@ def test_reduced_copies_of_the_training_pictures(tmp_path: Path) -> None:
         recipe(data={"patch_px": 8, "full_size_below_px": 50})
     with pytest.raises(RecipeError, match=r"data\.reduced_copies = \(1\.0,\), allowed: factors"):
         recipe(data=data | {"reduced_copies": [1.0]})
+
+
+def test_changed_colors(tmp_path: Path) -> None:
+    """Channels change places, contrast falls, and the pair stays one: a reduction is linear."""
+    pairs = [make_pair(make_picture(64, 64, seed), 2) for seed in range(4)]
+    plain, changed = (
+        Patches(pairs, 32, 64, 0, color_changes=changes).draw() for changes in (False, True)
+    )
+    assert float(changed.hr.min()) >= 0
+    assert float(changed.hr.max()) <= 1
+    assert not torch.equal(plain.hr, changed.hr)
+    ratios = changed.hr.flatten(1).std(1) / plain.hr.flatten(1).std(1)
+    assert 0.4 < float(ratios.min()) < float(ratios.max()) < 1.2
+    # the mean of a patch is that of its reduction, whatever the colors
+    means = changed.lr.mean((2, 3)) - changed.hr.mean((2, 3))
+    assert float(means.abs().max()) < 0.01
+    with pytest.raises(RecipeError, match=r"data\.color_changes = True, allowed: true only in the"):
+        recipe(data={"patch_px": 8, "color_changes": True}, degradation={"kind": "realworld"})
 
 
 def test_a_rescaled_patch_belongs_to_its_twin(tmp_path: Path) -> None:
