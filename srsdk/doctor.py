@@ -7,13 +7,12 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 import srsdk
 from srsdk import models
+from srsdk.device_checks import Check, accelerators
 from srsdk.engines.backends import BACKENDS, installed
 from srsdk.engines.cuda.device import Device
 from srsdk.errors import ModelError, SelfTestError, SrsdkError
@@ -37,30 +36,17 @@ OTHER_LIBRARIES = (
     ("fastapi", "http", "the server, srsdk serve"),
     ("shtab", "cli", "srsdk completion"),
 )
+ONNXRUNTIME_WHEELS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-trt-rtx",
+    "onnxruntime-webgpu",
+)
+"""Distributions with the same import package."""
 SAME = {"pillow-heif": "pi-heif"}
 """Distributions that do the same."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Result of one check."""
-
-    name: str
-    """What was checked."""
-    works: bool
-    """Whether it works on this machine."""
-    found: str
-    """What was found: a version, a device, an error."""
-    fix: str = ""
-    """The command that fixes it; empty if there is none."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        fix = f"\n      -> {self.fix}" if self.fix else ""
-        return f"[{'ok' if self.works else '--'}] {self.name}: {self.found}{fix}"
 
 
 def examine() -> list[Check]:
@@ -72,6 +58,7 @@ def examine() -> list[Check]:
         Check("cpu", True, f"{os.cpu_count()} logical cores, {processor()}"),
         *(_backend(name) for name in BACKENDS),
         *_self_tests(),
+        *accelerators(),
         _cache(),
         *_gpus(),
         *_libraries(GPU_LIBRARIES),
@@ -244,10 +231,10 @@ def _libraries(libraries: Iterable[tuple[str, str, str]]) -> list[Check]:
 
 def _one_onnxruntime() -> Check:
     """Check for two ONNX Runtime wheels: they share an import package, so the last one wins."""
-    wheels = [n for n in ("onnxruntime", "onnxruntime-gpu") if _version(n) is not None]
+    wheels = [name for name in ONNXRUNTIME_WHEELS if _version(name) is not None]
     if len(wheels) < 2:
         return Check("onnxruntime wheels", True, ", ".join(wheels) or "none")
-    fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'srsdk[cpu]'"
+    fix = f"pip uninstall -y {' '.join(wheels)} && pip install 'srsdk[cpu]'"
     return Check("onnxruntime wheels", False, f"{' and '.join(wheels)} overwrite each other", fix)
 
 

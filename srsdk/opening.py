@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from srsdk import models
 from srsdk.adoption.adopt import Adopted, adopt
 from srsdk.adoption.io import IO
 from srsdk.autotune.settings import Settings, choose_settings, streams_of
+from srsdk.engines.accelerators.spelling import Accelerator, choose_accelerator, plain_device
 from srsdk.engines.backends import installed
 from srsdk.engines.devices import choose_gpus
 from srsdk.engines.foreign import infer_manifest
@@ -88,6 +89,10 @@ class Placement:
     """Tiles that a CPU computes at the same time."""
     max_memory_bytes: int | None
     """Device memory for tiles on each GPU; None: all that is free."""
+    accelerator: Accelerator | None = None
+    """A device of OpenVINO or a provider of ONNX Runtime that was named; None: CPU or `gpus`."""
+    is_any_device: bool = False
+    """The user named no device."""
 
     @classmethod
     def of(
@@ -97,6 +102,7 @@ class Placement:
         device: str,
         devices: Sequence[int] | None,
         backend: str,
+        provider: str | None,
         threads: int | None,
         optimize: Optimize,
         max_memory: int | str | None,
@@ -111,11 +117,27 @@ class Placement:
             positive("threads", threads)
         streams, limit = streams_of(optimize, threads), parse_bytes(max_memory)
         is_engine = path.suffix == PLAN_SUFFIX
+        accelerator = choose_accelerator(device, devices, backend, provider, is_engine=is_engine)
+        if accelerator is not None:
+            if limit is not None:
+                raise UsageError(
+                    f"max_memory bounds the memory of CUDA GPUs, this runs on {accelerator}: use "
+                    "tile="
+                )
+            chosen = choose_backend(accelerator.backend)
+            return cls(chosen, False, (), threads, streams, None, accelerator)
+        device, backend = plain_device(device, devices, backend, provider)
         gpus = choose_gpus(device, devices, is_engine=is_engine)
         if limit is not None and not gpus:
             raise UsageError("max_memory bounds device memory, but this runs on a CPU: use tile=")
         chosen = choose_backend(backend, on_gpu=bool(gpus), is_engine=is_engine)
-        return cls(chosen, backend == "auto", gpus, threads, streams, limit)
+        is_any = device == "auto" and devices is None
+        return cls(chosen, backend == "auto", gpus, threads, streams, limit, is_any_device=is_any)
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether a plain CPU engine runs the model."""
+        return not self.gpus and self.accelerator is None
 
     @property
     def slots(self) -> int:
@@ -179,9 +201,13 @@ def open_model(
         threads=placement.threads,
         # without its self-test nothing shows that INT8 is right on this machine, and a pass that
         # is remembered may not decide it: the same call would give another picture tomorrow
-        may_replace=is_named and self_test and texture is None and not placement.gpus,
+        may_replace=is_named and self_test and texture is None and placement.is_cpu,
         on_gpu=bool(placement.gpus),
+        any_device=placement.is_any_device,
     )
+    if settings.device:
+        chosen = choose_accelerator(settings.device, None, placement.backend, None, is_engine=False)
+        placement = replace(placement, accelerator=chosen)
     opened = partial(
         _open,
         scale=scale,
@@ -204,8 +230,16 @@ def open_model(
 def _check_precision(
     precision: str, tune: bool, texture: float | None, placement: Placement
 ) -> None:
-    if tune and placement.gpus:
-        raise UsageError("tune chooses among ways of the CPU, but this runs on a GPU")
+    if tune and not placement.is_cpu:
+        where = placement.accelerator or "a GPU"
+        raise UsageError(
+            f"tune chooses the device, or ways of the CPU, but this runs on {where}: omit tune"
+        )
+    if precision == "bf16" and placement.accelerator is not None:
+        raise UsageError(
+            f"precision='bf16' is for device='cpu', this runs on {placement.accelerator}: "
+            "precision='fp16' opens the FP16 file of the same weights"
+        )
     if precision in ("int8", "fp16") and texture is not None:
         raise UsageError(
             f"texture mixes float32 files: omit precision={precision!r}, or open NAME_texture"
@@ -286,7 +320,8 @@ def _open(
     path = settings.path
     manifest = read_manifest(path)
     inferred = manifest is None
-    if not placement.gpus:
+    accelerator = placement.accelerator
+    if placement.is_cpu or (accelerator is not None and accelerator.uses_cpu):
         refuse_gpu_form(path, manifest)
     graph, manifest = mix(path, manifest, texture)
     if manifest is None and path.suffix != PLAN_SUFFIX:
@@ -299,6 +334,7 @@ def _open(
     open_file = partial(
         open_engine,
         gpus=placement.gpus,
+        accelerator=accelerator,
         threads=placement.threads,
         streams=placement.streams,
         max_memory=placement.max_memory_bytes,

@@ -12,6 +12,7 @@ from srsdk.budget import Budget
 from srsdk.errors import UsageError
 
 Backend = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
+Provider = Literal["cpu", "cuda", "coreml", "directml", "openvino", "tensorrt-rtx", "webgpu"]
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Optimize = Literal["latency", "throughput"]
 Order = Literal["rgb", "bgr"]
@@ -26,6 +27,7 @@ class UpscalerOptions(TypedDict, total=False):
     device: str
     devices: Sequence[int] | None
     backend: Backend
+    provider: Provider | None
     tile: int | tuple[int, int] | Literal["auto"]
     slots: int | Literal["auto"]
     batch: int | Literal["auto"]

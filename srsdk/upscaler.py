@@ -28,7 +28,7 @@ from srsdk.inference.profiling import CallTimings
 from srsdk.inference.self_test import require
 from srsdk.manifest import Manifest
 from srsdk.opening import Placement, Tiling, check_flags, open_model
-from srsdk.options import Backend, Optimize, PictureOptions, Precision
+from srsdk.options import Backend, Optimize, PictureOptions, Precision, Provider
 from srsdk.scheduling import callbacks
 from srsdk.scheduling.context import Call, Progress
 from srsdk.scheduling.futures import Workers
@@ -56,11 +56,16 @@ class Upscaler(BaseUpscaler):
             `.engine` file, which is then the file that runs; for a file without a manifest, its
             properties are inferred from the graph.
         scale: the scale that the model must have, as a check; a call's `options` resize the result.
-        device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a GPU.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`; an `.engine` file runs on a CUDA GPU. In
+            OpenVINO also `"gpu"`, `"gpu:1"` and `"npu"`, `"auto:gpu,cpu"` (the first of these that
+            can run the model) and `"hetero:gpu,cpu"` (one graph over both). See docs/devices.md.
         devices: numbers of several GPUs that share the work; instead of `device`.
         backend: `"auto"`, `"openvino"`, `"onnxruntime"` or `"tensorrt"`. A named backend is used
             or it is an error. `auto` is decided once, logged once and shown by `repr()`; ONNX
             Runtime opens a file that OpenVINO refuses on this machine.
+        provider: of ONNX Runtime, the execution provider: `"coreml"`, `"directml"`, `"openvino"`,
+            `"tensorrt-rtx"` or `"webgpu"`; `"cpu"` and `"cuda"` are its other devices. `device`
+            may choose among the provider's devices.
         tile: side of a tile in source pixels, (height, width), or `"auto"`. The result does not
             depend on it; memory does. On a GPU, smaller pictures are mirrored up to it, which
             changes a few pixels at those edges.
@@ -80,7 +85,8 @@ class Upscaler(BaseUpscaler):
             float32 file in bfloat16, about twice as fast on processors that have it.
         tune: use what a short trial on this machine found fastest (`srsdk tune`): bfloat16, the
             INT8 file beside this one, the tile size. It takes a few seconds on first use and is
-            remembered; `repr()` shows the choice. CPUs only.
+            remembered; `repr()` shows the choice. With `device="auto"` it tries OpenVINO's other
+            devices here, too; not with another device that is named.
         texture: 0 (the model's fidelity) to 1 (all of the texture of the file beside it, whose name
             ends in `_texture`); None: the model as it is.
         health: compare some tiles of each picture with bicubic, and raise
@@ -114,6 +120,7 @@ class Upscaler(BaseUpscaler):
         device: str = "auto",
         devices: Sequence[int] | None = None,
         backend: Backend = "auto",
+        provider: Provider | None = None,
         tile: int | tuple[int, int] | Literal["auto"] = "auto",
         slots: int | Literal["auto"] = "auto",
         batch: int | Literal["auto"] = "auto",
@@ -146,6 +153,7 @@ class Upscaler(BaseUpscaler):
             device=device,
             devices=devices,
             backend=backend,
+            provider=provider,
             threads=threads,
             optimize=optimize,
             max_memory=max_memory,
@@ -185,7 +193,7 @@ class Upscaler(BaseUpscaler):
 
     @property
     def device(self) -> str:
-        """The device in use: `cpu`, `cuda:0`, or several such."""
+        """The device in use: `cpu`, `cuda:0`, `gpu`, `gpu (auto:gpu,cpu)`, or several such."""
         return self._engine.device
 
     @property

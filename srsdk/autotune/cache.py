@@ -20,6 +20,8 @@ log = logging.getLogger("srsdk")
 
 SCHEMA = 3
 """3: with its length and SHA-256."""
+ON = " on "
+"""Between form and device in the name of a candidate."""
 MAX_MS = 3_600_000.0
 """Longest time of a tile that is believed."""
 MAX_SIDE_PX = 1 << 14
@@ -31,7 +33,7 @@ class Trial:
     """Result of one candidate."""
 
     name: str
-    """`fp32`, `bf16` or `int8`."""
+    """`fp32`, `bf16`, `int8`, or such as `fp16 on gpu`."""
     ms: float
     """Median time of the probe; 0 if it does not run."""
     parity_db: float
@@ -59,7 +61,7 @@ class Choice:
     precision: str
     """`auto` or `bf16`, as for the Upscaler."""
     name: str
-    """`fp32`, `bf16` or `int8`."""
+    """`fp32`, `bf16` or `int8`; on another device than the CPU, with its name: `fp16 on gpu`."""
     speed_up: float
     """Speed relative to the unchanged file; 2.0 is twice as fast."""
     tile_budget_px: int
@@ -69,12 +71,19 @@ class Choice:
     tiles_ms: dict[str, float]
     """Milliseconds of a tile by its size."""
 
+    @property
+    def device(self) -> str:
+        """`cpu`, or another of OpenVINO's devices, as for the Upscaler."""
+        return self.name.partition(ON)[2] or "cpu"
+
     def __str__(self) -> str:
         return f"tuned: {self.name}, {self.speed_up:.1f}x"
 
 
-def key(files: Sequence[Path], backend: str, threads: int | None) -> str:
-    """Return the cache key: a hash of files, processor, cores, versions and arguments."""
+def key(
+    files: Sequence[Path], backend: str, threads: int | None, devices: Sequence[str] = ()
+) -> str:
+    """Return the cache key: a hash of files, processor, cores, devices, versions and arguments."""
     facts = {
         "schema": SCHEMA,
         "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
@@ -84,6 +93,8 @@ def key(files: Sequence[Path], backend: str, threads: int | None) -> str:
         "backend": backend,
         "threads": threads,
     }
+    if devices:
+        facts["devices"] = list(devices)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -36,6 +36,8 @@ class Settings:
     float32_path: Path | None = None
     """`path` is the INT8 file that `auto` chose instead of this one, which is opened if `path`
     fails, and for pictures with more than 8 bits; None: `path` is not a choice of `auto`."""
+    device: str = ""
+    """The device of OpenVINO that tuning chose instead of the CPU; empty: the one placed."""
 
     def without_int8(self, error: ModelError) -> Settings:
         """Return the settings of the float32 file, after the INT8 file has failed."""
@@ -55,6 +57,7 @@ def choose_settings(
     threads: int | None,
     may_replace: bool = False,
     on_gpu: bool = False,
+    any_device: bool = False,
 ) -> Settings:
     """Choose the settings to run a file with, tuning them if `tune` is set.
 
@@ -66,6 +69,7 @@ def choose_settings(
         threads: CPU threads of the backend; None: its own choice.
         may_replace: `auto` may choose the INT8 file of the same weights.
         on_gpu: the file runs on a GPU, for which INT8 has a file of its own.
+        any_device: the user named no device, so that tuning may choose one of OpenVINO's.
 
     Raises:
         UsageError: an unknown precision, one that the file does not have, or a precision together
@@ -78,7 +82,7 @@ def choose_settings(
     if tune:
         if precision != "auto":
             raise UsageError("tune chooses the precision: omit one of the two")
-        return _tuned(path, backend, threads)
+        return _tuned(path, backend, threads, any_device=any_device)
     if precision == "auto":
         return _auto(path) if may_replace else Settings(path)
     if precision in ("fp16", "int8"):
@@ -127,16 +131,18 @@ def _require_float32(path: Path, precision: str) -> None:
         raise UsageError(f"precision={precision!r} is for float32 files, {path.name} is {have}")
 
 
-def _tuned(path: Path, backend: str, threads: int | None) -> Settings:
+def _tuned(path: Path, backend: str, threads: int | None, *, any_device: bool) -> Settings:
     # imported here because most programs never tune
     from srsdk.autotune.trials import tuned
 
-    choice = tuned(path, backend=backend, threads=threads)
+    choice = tuned(path, backend=backend, threads=threads, any_device=any_device)
     precision: Literal["auto", "bf16"] = "bf16" if choice.precision == "bf16" else "auto"
     in_bf16 = " in bf16" if precision == "bf16" else ""
     side = round(choice.tile_budget_px**0.5)
     suffix = f"{in_bf16} ({choice}, tiles up to {side}x{side})"
-    return Settings(path.with_name(choice.file), precision, (choice.tile_budget_px,), suffix)
+    device = "" if choice.device == "cpu" else choice.device
+    budgets_px = (choice.tile_budget_px,)
+    return Settings(path.with_name(choice.file), precision, budgets_px, suffix, device=device)
 
 
 def streams_of(optimize: object, threads: int | None) -> int:

@@ -2,15 +2,16 @@
 
 Candidates are the unchanged file, the same file in bfloat16 if the processor supports it and the
 result stays within `MIN_PARITY_DB` of float32, and the INT8 file of the same weights if the folder
-has one. Each must first pass its self-test (`srsdk.inference.self_test`). Then the tile size is
-measured. The choice is cached.
+has one; where any device may be chosen, also the unchanged file and its FP16 form on each. Each
+must first pass its self-test (`srsdk.inference.self_test`). Then the tile size is measured. The
+choice is cached.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from srsdk.autotune import cache
-from srsdk.autotune.cache import Choice, Trial, Tried
-from srsdk.autotune.forms import int8_file
+from srsdk.autotune.cache import ON, Choice, Trial, Tried
+from srsdk.autotune.forms import int8_file, sibling
+from srsdk.engines.accelerators.spelling import choose_accelerator
 from srsdk.engines.protocol import Engine, Slot
 from srsdk.engines.select import choose_backend, open_engine, refuse_gpu_form
 from srsdk.errors import BackendError, ModelError, UsageError
@@ -33,6 +35,7 @@ from srsdk.manifest import Manifest, read_manifest
 
 log = logging.getLogger("srsdk")
 
+CPU = "cpu"
 MIN_PARITY_DB = 45.0
 """Minimum PSNR of bfloat16 against float32, on `probe`."""
 PROBE_PX = (180, 320)
@@ -52,15 +55,28 @@ class Candidate:
     """`auto` or `bf16`, as for the Upscaler."""
     manifest: Manifest
     """Manifest of the file."""
+    device: str = CPU
+    """Where it runs, as for the Upscaler."""
 
     @property
     def name(self) -> str:
         """Name of the candidate in a trial."""
-        return "bf16" if self.precision == "bf16" else self.manifest.precision
+        form = "bf16" if self.precision == "bf16" else self.manifest.precision
+        return form if self.device == CPU else f"{form}{ON}{self.device}"
+
+    @property
+    def tried(self) -> Tried:
+        """The candidate as a choice names it."""
+        return Tried(self.path.name, self.precision, self.name)
 
 
 def tuned(
-    path: Path, *, backend: str = "auto", threads: int | None = None, again: bool = False
+    path: Path,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    again: bool = False,
+    any_device: bool = False,
 ) -> Choice:
     """Return the fastest way to run a model file on this machine; measure once, then cache.
 
@@ -69,15 +85,17 @@ def tuned(
         backend: as for the Upscaler; only `openvino` supports `bf16`.
         threads: as for the Upscaler.
         again: measure even if there is a cached choice.
+        any_device: also try OpenVINO's other devices that exist here; only with `openvino`.
 
     Raises:
         UsageError: a file without a manifest, or one that accepts one size only.
         ModelError, BackendError: as for the Upscaler.
     """
     backend = choose_backend(backend)
-    candidates = list(_candidates(path, backend))
-    key = cache.key([c.path for c in candidates], backend, threads)
-    tried = [Tried(c.path.name, c.precision, c.name) for c in candidates]
+    devices = other_devices() if any_device and backend == "openvino" else ()
+    candidates = list(_candidates(path, backend, devices))
+    key = cache.key([c.path for c in candidates], backend, threads, devices)
+    tried = [candidate.tried for candidate in candidates]
     found = None if again else cache.load(key, tried)
     if found is not None:
         return found
@@ -98,13 +116,23 @@ def probe(height: int, width: int, channels: int) -> Picture:
     return levels
 
 
-def _candidates(path: Path, backend: str) -> Iterator[Candidate]:
+def other_devices() -> tuple[str, ...]:
+    """Return OpenVINO's devices here besides the CPU, as for the Upscaler."""
+    from srsdk.engines.accelerators import openvino_devices
+
+    names = map(openvino_devices.own_name, openvino_devices.available())
+    return tuple(name for name in names if name != CPU)
+
+
+def _candidates(path: Path, backend: str, devices: Sequence[str]) -> Iterator[Candidate]:
     manifest = read_manifest(path)
     refuse_gpu_form(path, manifest)
     if manifest is None or manifest.size_px is not None:
         what = "has no manifest" if manifest is None else f"accepts {manifest.size_px} only"
         raise UsageError(f"{path} {what}, so there is nothing to tune: open it without tune")
     yield Candidate(path, "auto", manifest)
+    for device in devices:
+        yield Candidate(path, "auto", manifest, device)
     if manifest.precision != "fp32":
         return
     if backend == "openvino":
@@ -113,6 +141,12 @@ def _candidates(path: Path, backend: str) -> Iterator[Candidate]:
     of_int8 = None if int8 is None else read_manifest(int8)
     if int8 is not None and of_int8 is not None:
         yield Candidate(int8, "auto", of_int8)
+    fp16 = sibling(path, "fp16", on_gpu=True)
+    of_fp16 = None if fp16 is None else read_manifest(fp16)
+    if fp16 is not None and of_fp16 is not None:
+        # a processor computes it in float32, as it does the file itself
+        for device in devices:
+            yield Candidate(fp16, "auto", of_fp16, device)
 
 
 def _measured(candidates: list[Candidate], backend: str, threads: int | None) -> Choice:
@@ -194,7 +228,13 @@ def _budget_px(tiles_ms: dict[int, float], radius_px: int) -> int:
 
 
 def _open(candidate: Candidate, backend: str, threads: int | None, stack: ExitStack) -> Engine:
-    engine = open_engine(candidate.path, backend, threads=threads, precision=candidate.precision)
+    engine = open_engine(
+        candidate.path,
+        backend,
+        accelerator=choose_accelerator(candidate.device, None, backend, None, is_engine=False),
+        threads=threads,
+        precision=candidate.precision,
+    )
     stack.callback(engine.close)
     return engine
 

@@ -11,6 +11,7 @@ import srsdk
 from srsdk import models
 from srsdk.autotune.settings import PRECISIONS
 from srsdk.cli.parser import nearest
+from srsdk.engines.accelerators.spelling import PROVIDERS
 from srsdk.engines.backends import ALL_BACKENDS
 from srsdk.errors import UsageError
 
@@ -53,13 +54,19 @@ def add_running_arguments(command: Container) -> None:
         help="tile size in pixels: N, HEIGHTxWIDTH or auto (default: auto)",
     )
     command.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N; of OpenVINO gpu, gpu:N, npu, auto:gpu,cpu, hetero:gpu,cpu "
+        "(default: auto)",
     )
     command.add_argument(
         "--backend",
         choices=("auto", *ALL_BACKENDS),
         default="auto",
         help="inference library (default: auto)",
+    )
+    command.add_argument(
+        "--provider", choices=PROVIDERS, help="execution provider of the backend onnxruntime"
     )
     command.add_argument(
         "--precision",
@@ -94,6 +101,7 @@ def open_model(
         model,
         device=arguments.device,
         backend=arguments.backend,
+        provider=arguments.provider,
         tile=arguments.tile,
         threads=arguments.threads,
         optimize=optimize,

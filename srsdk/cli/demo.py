@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     chosen = any(getattr(arguments, name) is not None for name in ("model", "kind", "scale"))
     model = model_name(arguments) if chosen else None
-    names = ("device", "backend", "tile", "threads", "precision", "tune")
+    names = ("device", "backend", "provider", "tile", "threads", "precision", "tune")
     options = {name: getattr(arguments, name) for name in names}
     ended = threading.Event()
     with demo.serve(model, port=arguments.port, **options) as address:

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     from srsdk.serving.app import make_app
 
     model = model_name(arguments)
-    names = ("device", "backend", "tile", "threads", "precision", "tune")
+    names = ("device", "backend", "provider", "tile", "threads", "precision", "tune")
     options = {name: getattr(arguments, name) for name in names}
     limits = Limits(
         body_bytes=arguments.max_body,

@@ -24,6 +24,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="inference library (default: auto)",
     )
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu"),
+        default="auto",
+        help="auto: all devices that OpenVINO has here, if it is the backend; cpu: the CPU alone "
+        "(default: auto)",
+    )
     command.add_argument("--threads", type=int, help="CPU threads (default: chosen by the backend)")
     command.add_argument(
         "--force", action="store_true", help="measure again, even if a result is cached"
@@ -38,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         threads=arguments.threads,
         again=arguments.force,
+        any_device=arguments.device == "auto",
     )
     text = json.dumps(asdict(choice), indent=2) + "\n" if arguments.json else _table(choice)
     sys.stdout.write(text)

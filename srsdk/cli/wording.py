@@ -22,6 +22,7 @@ FLAGS = {
     "overwrite": "--force",
     "precision": "--precision",
     "preset": "--preset",
+    "provider": "--provider",
     "quality": "--quality",
     "report": "--report",
     "resume": "--resume",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from srsdk.engines.accelerators.spelling import DEVICES
 from srsdk.errors import SrsdkError, UsageError
 
 log = logging.getLogger("srsdk")
@@ -33,7 +34,10 @@ def choose_gpus(device: str, devices: Sequence[int] | None, *, is_engine: bool) 
             )
         return ()
     if device != "auto":
-        raise UsageError(f"device {device!r} is not one of auto, cpu, cuda, cuda:0, cuda:1, ...")
+        raise UsageError(
+            f"device {device!r} is not one of auto, cpu, cuda, cuda:0, cuda:1, ..., or, in "
+            f"OpenVINO, {DEVICES}"
+        )
     if is_engine:
         return (0,)
     return (0,) if has_gpu_onnxruntime() and _shows_a_gpu() else ()

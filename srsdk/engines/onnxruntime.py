@@ -53,25 +53,15 @@ class OnnxRuntimeEngine:
         if threads is not None or streams > 1:
             # threads for each stream: a worker computes on its own thread and the session's pool
             options.intra_op_num_threads = max(1, (threads or streams) // streams)
-        with _translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
+        with translated(f"{path}: ONNX Runtime cannot open this model", ModelError):
             self._session = ort.InferenceSession(
-                _readable(path) if graph is None else graph,
+                readable(path) if graph is None else graph,
                 options,
                 providers=["CPUExecutionProvider"],
                 # to the same provider: it prints to stdout and fails again
                 enable_fallback=0,
             )
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        names = [[str(port.name) for port in ports] for ports in (inputs, outputs)]
-        last = onnx_shape(inputs[-1]) if inputs else ()
-        further = further_inputs(path, names[0], names[1], last)
-        self.signature: Signature = make_signature(
-            path,
-            (onnx_dtype(inputs[0]), onnx_dtype(outputs[0])),
-            onnx_shape(inputs[0]),
-            onnx_shape(outputs[0]),
-            further,
-        )
+        self.signature: Signature = session_signature(path, self._session)
         # one worker for each stream: the caller's thread cuts and pastes tiles while they compute
         self._worker = started_pool(streams, "srsdk-onnxruntime")
 
@@ -108,16 +98,15 @@ class OnnxRuntimeSlot:
         self._session = session
         self._worker = worker
         self._binding = session.io_binding()
-        self._binding.bind_cpu_input(session.get_inputs()[0].name, self.input)
+        self._input_name = session.get_inputs()[0].name
         self._output_name = session.get_outputs()[0].name
         self._future: Future[npt.NDArray[Any]] | None = None
-        self._samples = signature.latent > 0
+        self._samples, self._has_values = signature.latent > 0, signature.values > 0
         if self._samples:
             self.noise: npt.NDArray[Any] = np.zeros(signature.noise_shape(input_shape), np.float32)
-            self._binding.bind_cpu_input(EPS, self.noise)
-        if signature.values:
+        if self._has_values:
             self.values: npt.NDArray[Any] = np.zeros(signature.values, np.float32)
-            self._binding.bind_cpu_input(VALUES, self.values)
+        self._bind_inputs()
 
     def submit(self) -> None:
         """Start the run on a worker of the engine."""
@@ -139,6 +128,13 @@ class OnnxRuntimeSlot:
         """Drop the binding and its buffers."""
         self._binding = None
 
+    def _bind_inputs(self) -> None:
+        self._binding.bind_cpu_input(self._input_name, self.input)
+        if self._samples:
+            self._binding.bind_cpu_input(EPS, self.noise)
+        if self._has_values:
+            self._binding.bind_cpu_input(VALUES, self.values)
+
     def _run(self) -> npt.NDArray[Any]:
         began_s = time.perf_counter()
         try:
@@ -147,7 +143,7 @@ class OnnxRuntimeSlot:
             self._run_ms = 1000 * (time.perf_counter() - began_s)
 
     def _bound_run(self) -> npt.NDArray[Any]:
-        with _translated("ONNX Runtime failed"):
+        with translated("ONNX Runtime failed"):
             if self._output is None:
                 # the first run reveals the output shape; later runs write into that array
                 names = [self._output_name, *([CONFIDENCE] if self._samples else [])]
@@ -166,12 +162,32 @@ class OnnxRuntimeSlot:
         return self._output
 
 
-def _readable(path: Path) -> str | bytes:
+def readable(path: Path) -> str | bytes:
     """Return the path, or the file's bytes if its name is not UTF-8, as the library requires."""
     try:
         return os.fspath(path).encode().decode()
     except UnicodeEncodeError:
         return path.read_bytes()
+
+
+def session_signature(path: Path, session: Any) -> Signature:
+    """Return the signature of a session's graph.
+
+    Raises:
+        ModelError: it is not an image model.
+    """
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = [[str(port.name) for port in ports] for ports in (inputs, outputs)]
+    last = onnx_shape(inputs[-1]) if inputs else ()
+    # first: it refuses graphs without inputs or outputs
+    further = further_inputs(path, names[0], names[1], last)
+    return make_signature(
+        path,
+        (onnx_dtype(inputs[0]), onnx_dtype(outputs[0])),
+        onnx_shape(inputs[0]),
+        onnx_shape(outputs[0]),
+        further,
+    )
 
 
 def onnx_dtype(port: Any) -> str:
@@ -185,7 +201,7 @@ def onnx_shape(port: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def _translated(what: str, kind: type[Exception] = BackendError) -> Iterator[None]:
+def translated(what: str, kind: type[Exception] = BackendError) -> Iterator[None]:
     """Translate ONNX Runtime's exceptions into srsdk's, keeping the cause.
 
     Their only common base class is `Exception`.

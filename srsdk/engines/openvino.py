@@ -35,7 +35,7 @@ from srsdk.engines.compiled import openvino_graph
 from srsdk.engines.compiled.forms import CompiledForms, Form
 from srsdk.engines.compiled.openvino_tail import outputs_for, without_shuffle
 from srsdk.engines.protocol import Signature, further_inputs, make_signature
-from srsdk.errors import BackendError, ModelError
+from srsdk.errors import BackendError, ModelError, OutOfMemoryError
 
 log = logging.getLogger("srsdk")
 
@@ -59,6 +59,14 @@ OpenVINO's default of 5000, 400 sizes add 210 MB to the process instead of 65 (g
 _WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 """oneDNN's names of instruction sets without bfloat16."""
 
+_OUT_OF_MEMORY = (
+    "CL_OUT_OF",
+    "CL_MEM_OBJECT_ALLOCATION",
+    "out of GPU resources",
+    "max size of memory",
+)
+"""Marks of the errors in which its GPU device reports that memory is short."""
+
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
 _COMPILES_ALL = platform.machine().lower() in ("x86_64", "amd64")
@@ -74,6 +82,11 @@ The Core that loads the CPU plugin gives the loading thread an alternate signal 
 is freed with the Core. If another thread drops the Core, the first thread keeps the address, and
 the next signal kills the process: Python's handlers, Ctrl-C's included, run on that stack.
 """
+
+
+def core() -> Any:
+    """Return the only `openvino.Core` of this process."""
+    return _CORE
 
 
 class OpenVinoEngine:
@@ -115,7 +128,7 @@ class OpenVinoEngine:
         self._path = path
         if precision == "bf16":
             _check_bf16()
-        self._config = _config(threads, streams, precision)
+        self._config = cpu_config(threads, streams, precision)
         content = compiled_cache.content_of(path, graph) if cache else None
         # what is read must be what the cache file is named after, even if the file changes
         self._source: Any = content or graph or path
@@ -129,9 +142,9 @@ class OpenVinoEngine:
         signature, compiled = cached or (None, None)
         if cached is None and not _COMPILES_ALL:
             # check now, while another backend can still be chosen, not at the first picture
-            with _translated(f"{path}: OpenVINO cannot run this model on this machine", ModelError):
+            with translated(f"{path}: OpenVINO cannot run this model on this machine", ModelError):
                 _CORE.query_model(self._read(), "CPU", self._config)
-        self.signature = signature or _signature(path, self._read())
+        self.signature = signature or signature_of(path, self._read())
         fits = cached is not None or openvino_graph.fits_any_size(self._read())
         compile_any = self._compile_any if fits else None
         self._forms = CompiledForms(compile_any, self._compile_own, compiled)
@@ -161,11 +174,11 @@ class OpenVinoEngine:
 
     def _refused(self, input_shape: tuple[int, ...]) -> AbstractContextManager[None]:
         refused = f"{self._path}: OpenVINO refuses shape {input_shape}"
-        return _translated(refused, fix=f"; {advice(self.backend)}")
+        return translated(refused, fix=f"; {advice(self.backend)}")
 
     def _read(self) -> Any:
         """Return the model, read when it is first needed."""
-        opening = _translated(f"{self._path}: OpenVINO cannot open this model", ModelError)
+        opening = translated(f"{self._path}: OpenVINO cannot open this model", ModelError)
         with self._reading, opening:
             if self._model is None:
                 self._model = _CORE.read_model(self._source)
@@ -194,7 +207,7 @@ class OpenVinoEngine:
 
     def _compile_own(self, input_shape: tuple[int, ...]) -> Any:
         model = self._read().clone()
-        model.reshape(_shapes(self.signature, input_shape))
+        model.reshape(shapes_of(self.signature, input_shape))
         return _CORE.compile_model(without_shuffle(model), "CPU", self._config)
 
 
@@ -232,12 +245,12 @@ class OpenVinoSlot:
             form = self._count(self.input.shape)
             if form is not None:
                 self._use(form)
-        with _translated("OpenVINO failed"):
+        with translated("OpenVINO failed"):
             self._request.start_async()
 
     def wait(self) -> npt.NDArray[Any]:
         """Wait for the output."""
-        with _translated("OpenVINO failed"):
+        with translated("OpenVINO failed"):
             self._request.wait()
             if self._output is not None:
                 return self._output
@@ -256,7 +269,7 @@ class OpenVinoSlot:
         self._request: Any = None
 
     def _use(self, form: Form) -> None:
-        with _translated("OpenVINO failed"):
+        with translated("OpenVINO failed"):
             request = form.compiled.create_infer_request()
             request.set_input_tensor(0, ov.Tensor(self.input, shared_memory=True))
             if self._samples:
@@ -293,7 +306,8 @@ def _check_bf16() -> None:
             raise BackendError(f"{name}={limit} switches bfloat16 off: unset it, or omit bf16")
 
 
-def _config(threads: int | None, streams: int, precision: str) -> dict[str, Any]:
+def cpu_config(threads: int | None, streams: int, precision: str) -> dict[str, Any]:
+    """Return the settings of the CPU device; the arguments are those of `OpenVinoEngine`."""
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": streams,
@@ -308,7 +322,7 @@ def _config(threads: int | None, streams: int, precision: str) -> dict[str, Any]
     return config
 
 
-def _signature(path: Path, model: Any) -> Signature:
+def signature_of(path: Path, model: Any) -> Signature:
     """Return the signature of a model."""
     inputs, outputs = model.inputs, model.outputs
     names = [[_name(port) for port in ports] for ports in (inputs, outputs)]
@@ -318,7 +332,8 @@ def _signature(path: Path, model: Any) -> Signature:
     return make_signature(path, types, _shape(inputs[0]), _shape(outputs[0]), further)
 
 
-def _shapes(signature: Signature, input_shape: tuple[int, ...]) -> dict[int, list[int]]:
+def shapes_of(signature: Signature, input_shape: tuple[int, ...]) -> dict[int, list[int]]:
+    """Return the shapes of a model's inputs, by index, for one shape of the picture."""
     shapes = {0: list(input_shape)}
     if signature.latent:
         shapes[1] = list(signature.noise_shape(input_shape))
@@ -342,11 +357,13 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def _translated(what: str, kind: type[Exception] = BackendError, fix: str = "") -> Iterator[None]:
+def translated(what: str, kind: type[Exception] = BackendError, fix: str = "") -> Iterator[None]:
     """Translate OpenVINO's RuntimeError into srsdk's exceptions, keeping the cause."""
     try:
         yield
     except RuntimeError as error:
+        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+            kind = OutOfMemoryError
         raise kind(f"{what}: {_last_line(error)}{fix}") from error
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from srsdk.engines.accelerators.spelling import Accelerator
 from srsdk.engines.backends import ALL_BACKENDS, BACKENDS, installed
 from srsdk.engines.protocol import Engine
 from srsdk.errors import BackendError, UsageError
@@ -58,6 +59,7 @@ def open_engine(
     backend: str,
     *,
     gpus: Sequence[int] = (),
+    accelerator: Accelerator | None = None,
     threads: int | None = None,
     streams: int = 1,
     max_memory: int | None = None,
@@ -72,6 +74,7 @@ def open_engine(
         path: an `.onnx` or `.engine` file.
         backend: name of the backend.
         gpus: indexes of the GPUs; empty: the CPU.
+        accelerator: what `choose_accelerator` returned; None: the CPU or `gpus`.
         threads: total threads of a CPU backend; None: the backend decides.
         streams: tiles computed at the same time on a CPU, each with its share of the threads.
         max_memory: device memory in bytes that it may use on each GPU; None: no limit.
@@ -90,6 +93,8 @@ def open_engine(
     """
     if precision != "auto" and (gpus or backend != "openvino"):
         raise UsageError(f"precision={precision!r} needs backend='openvino', got {backend!r}")
+    if accelerator is not None:
+        return _open_on_accelerator(path, accelerator, threads, streams, graph)
     if gpus:
         return _open_on_gpus(path, backend, gpus, max_memory, graph)
     from srsdk.engines.cpu import open_on_cpu
@@ -124,6 +129,18 @@ def _open_on_gpus(
     return open_on_each(
         lambda gpu: open_onnxruntime_cuda(path, gpu, max_memory=max_memory, graph=graph), gpus
     )
+
+
+def _open_on_accelerator(
+    path: Path, accelerator: Accelerator, threads: int | None, streams: int, graph: bytes | None
+) -> Engine:
+    if accelerator.provider:
+        from srsdk.engines.accelerators.provider_engine import ProviderEngine
+
+        return ProviderEngine(path, accelerator, threads=threads, graph=graph)
+    from srsdk.engines.accelerators.openvino_engine import OpenVinoDeviceEngine
+
+    return OpenVinoDeviceEngine(path, accelerator, threads=threads, streams=streams, graph=graph)
 
 
 def refuse_gpu_form(path: Path, manifest: Manifest | None) -> None:

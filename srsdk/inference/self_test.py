@@ -2,7 +2,8 @@
 
 Kernels differ between processors, GPUs and library versions, so a file may give other results here
 than on the machine that measured it. A pass on a CPU is cached by file, backend, its version and
-processor in the user's cache folder (`SRSDK_CACHE` sets another); on a GPU each process tests once.
+processor in the user's cache folder (`SRSDK_CACHE` sets another); on any other device each process
+tests once.
 """
 
 from __future__ import annotations

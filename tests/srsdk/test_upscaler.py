@@ -277,7 +277,7 @@ def test_arrays_keep_shape_and_dtype(shape: tuple[int, ...], dtype: str) -> None
         ({"slots": 0}, "slots is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"backend": "tflite"}, "not one of auto, openvino, onnxruntime, tensorrt"),
-        ({"device": "gpu"}, "not one of auto, cpu, cuda"),
+        ({"device": "tpu"}, "not one of auto, cpu, cuda"),
         ({"device": "cuda:"}, "not one of auto, cpu, cuda"),
         ({"device": "cuda:x"}, "not one of auto, cpu, cuda"),
         ({"devices": []}, "devices is "),

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
         gpus=arguments.gpus_per_worker,
         batch=arguments.batch,
     )
-    names = ("device", "backend", "tile", "precision")
+    names = ("device", "backend", "provider", "tile", "precision")
     options = {name: getattr(arguments, name) for name in names}
     reports.check(arguments.report)
     work = planning.plan(

@@ -162,6 +162,7 @@ def open_models(arguments: argparse.Namespace, optimize: Literal["latency", "thr
         "tune": arguments.tune,
         "device": arguments.device,
         "backend": arguments.backend,
+        "provider": arguments.provider,
         "threads": arguments.threads,
     }
     restorer = restorer_name(arguments.denoise, arguments.kind)

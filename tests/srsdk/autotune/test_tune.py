@@ -22,6 +22,7 @@ from srsdk.engines.backends import library_version
 from srsdk.formats.probe import psnr_db
 from srsdk.system import user_cache
 from tests.conftest import make_picture
+from tests.fakes.openvino_core import FakeCore
 
 HAS_BF16 = "BF16" in vars(openvino)["ov"].Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
@@ -129,6 +130,38 @@ def test_onnxruntime_has_no_bf16() -> None:
     """Only OpenVINO supports bfloat16; every backend supports the INT8 file."""
     choice = trials.tuned(models.find("gan_x2"), backend="onnxruntime", threads=1)
     assert [trial.name for trial in choice.trials] == ["fp32", "int8"]
+
+
+def test_another_device_may_win(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each device of OpenVINO is tried, with the file and its FP16 form; `repr` shows it."""
+    monkeypatch.setattr(trials, "other_devices", lambda: ("hetero:cpu", "gpu:77"))
+    chosen(monkeypatch, "fp16 on hetero:cpu")
+    picture = make_picture(40, 50)
+    with srsdk.Upscaler("gan_x2", backend="openvino", tune=True) as up:
+        assert "fp16 (tuned: fp16 on hetero:cpu, 100.0x, tiles up to " in repr(up)
+        assert "openvino on cpu (hetero:cpu)" in repr(up)
+        result = up(picture)
+    with srsdk.Upscaler("gan_x2.fp16", backend="openvino", device="hetero:cpu") as up:
+        assert np.array_equal(up(picture), result)
+    assert main(["tune", "gan_x2", "--backend", "openvino"]) == 0
+    text = capsys.readouterr().out
+    assert "fp16 on hetero:cpu" in text
+    assert "OpenVINO has no device gpu:77 here" in text
+    # a device that was named is used, and has a choice of its own
+    with srsdk.Upscaler("gan_x2", device="cpu", backend="openvino", tune=True) as up:
+        assert up.device == "cpu"
+    assert len(list(cache.glob("tune-*.json"))) == 2
+    assert main(["tune", "gan_x2", "--backend", "openvino", "--device", "cpu"]) == 0
+    assert "hetero" not in capsys.readouterr().out
+
+
+def test_the_devices_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of OpenVINO besides the CPU, as `device=` takes them."""
+    core = FakeCore(openvino.core(), ("CPU", "GPU.0", "GPU.1", "NPU"))
+    monkeypatch.setattr(openvino, "_CORE", core)
+    assert trials.other_devices() == ("gpu:0", "gpu:1", "npu")
 
 
 def test_int8_of_other_weights_is_not_a_candidate(tmp_path: Path) -> None:
