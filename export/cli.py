@@ -1,6 +1,7 @@
 """Export a network to ONNX files and TensorRT engines.
 
 Example: python -m export weights.safetensors -o models/ --precision fp32,fp16
+         python -m export gan_x2 --target web -o site/
 
 The graph of every file is compared with the float32 network before it is written.
 
@@ -40,11 +41,18 @@ from export.sources.user_module import Form
 from export.targets.atomic_output import Staging
 from export.targets.lint import LintError
 from export.targets.triton import write_repository
+from export.targets.web.site import write_site
 from training.checkpoint import CheckpointError
 from training.data.pictures import DataError
 from training.recipe.schema import RecipeError
 from training.usage import Parser, show_usage_error
 
+WEB = "web"
+"""The target that copies finished models instead of making files; see `export.targets.web.site`."""
+WEB_REFUSES = (
+    *("precision", "tile", "batch", "profiles", "data", "test", "triton", "weights", "texture"),
+    *("parent", "arg", "scale", "channels", "multiple", "result"),
+)
 EXIT_FAILED, EXIT_USAGE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 PROGRAM = "python -m export"
 
@@ -56,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     arguments = parser.parse_args(argv)
+    if WEB not in _listed(arguments.target, "onnx"):
+        if len(arguments.source) > 1:
+            parser.error(f"unexpected argument {str(arguments.source[1])!r}")
+        arguments.source = arguments.source[0]
     logging.basicConfig(format="export: %(message)s", level=logging.WARNING)
     if argv is None:
         # SIGTERM, which stops containers and services, cleans up as Ctrl-C does
@@ -65,7 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("export").setLevel(logging.INFO)
     staging = Staging()
     try:
+        if isinstance(arguments.source, list):
+            return _web(arguments, staging)
         options = _options(arguments)
+        if arguments.onnxruntime_web is not None:
+            raise UsageError("--onnxruntime-web is for --target web only")
         if arguments.triton is not None and options.data is None:
             raise UsageError(
                 "--triton needs real tiles for the server's warm-up: name a folder with --data"
@@ -109,6 +125,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = [str(line) for line in lines]
         said += filter(None, [worth(lines, _cost(report))])
         sys.stdout.write(table(report) + "".join(f"{line}\n" for line in said))
+    return 0
+
+
+def _web(arguments: argparse.Namespace, staging: Staging) -> int:
+    """Write a folder for browsers; options of other targets are refused."""
+    given = {name for name in WEB_REFUSES if getattr(arguments, name) not in (None, [])}
+    if _listed(arguments.target, "onnx") != (WEB,):
+        raise UsageError("--target web copies finished models; run the other targets before it")
+    if given:
+        option = f"--{min(given).replace('_', '-')}"
+        raise UsageError(
+            f"{option} is not for --target web, which takes finished models: name the file in the "
+            "form that you want, such as gan_x2.int8"
+        )
+    site = write_site(
+        [str(source) for source in arguments.source],
+        arguments.output,
+        onnxruntime_web=arguments.onnxruntime_web,
+        force=arguments.force,
+        staging=staging,
+    )
+    as_json = json.dumps(site.to_dict(), indent=2)
+    sys.stdout.write(f"{as_json if arguments.json else site}\n")
     return 0
 
 
@@ -217,10 +256,11 @@ def _parser() -> Parser:
     parser.add_argument(
         "source",
         type=Path,
+        nargs="+",
         metavar="SOURCE",
         help="checkpoint of `python -m training`, third-party .pth or .safetensors, .onnx file, "
         "TorchScript, .pt2 of torch.export, or a network of your own: my_nets.py:MyNet (the file "
-        "is run)",
+        "is run); for --target web one or more names of models, or .onnx files",
     )
     _add_own(parser.add_argument_group("network of your own"))
     _add_files(parser.add_argument_group("files"))
@@ -264,6 +304,12 @@ def _add_files(group: argparse._ActionsContainer) -> None:
     )
     add("--force", action="store_true", help="replace existing files")
     add("--triton", type=Path, metavar="REPO", help="also write a Triton model repository")
+    add(
+        "--onnxruntime-web",
+        type=Path,
+        metavar="FOLDER",
+        help="installed onnxruntime-web for --target web (default: that of export/web)",
+    )
 
 
 def _add_weights(group: argparse._ActionsContainer) -> None:
@@ -315,7 +361,8 @@ def _add_forms(group: argparse._ActionsContainer) -> None:
         "--target",
         action="append",
         metavar="T",
-        help=f"one or more of {', '.join(TARGETS)}; comma-separated (default: onnx)",
+        help=f"one or more of {', '.join(TARGETS)}; comma-separated (default: onnx); or web: a "
+        "folder for browsers",
     )
     add(
         "--boundary",
