@@ -15,12 +15,8 @@ from srsdk.models import terms
 NOT_YET = {
     "ae_x1",
     "drawing_x4",
-    "gan_x2",
     "gan_x2_quality",
-    "gan_x2_texture",
-    "gan_x4",
     "gan_x4_quality",
-    "gan_x4_texture",
     "realworld_x4",
     "vae_x4",
 }

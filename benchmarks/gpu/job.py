@@ -33,7 +33,7 @@ class Setup:
     """TensorRT engines."""
     train_data: Path | None = None
     """Folder of pictures to train on; None: no training."""
-    recipe: Path = ROOT / "training" / "recipes" / "gan_x4_long.toml"
+    recipe: Path = ROOT / "training" / "recipes" / "gan_x4_late.toml"
     """Recipe of the training run."""
     start_from: Path | None = WEIGHTS / "gan_x4.safetensors"
     """Initial weights of the training run."""
