@@ -62,6 +62,22 @@ async () => {
     };
 }
 """
+FAILED_WORKER = """
+async () => {
+    const workers = [];
+    const Before = Worker;
+    window.Worker = class extends Before {
+        constructor(...words) { super(...words); workers.push(this); }
+    };
+    const { upscale } = await import("./srsdk/browser.js");
+    const picture = new ImageData(16, 12);
+    const options = { model: "realtime_x2" };
+    await upscale(picture, options);
+    workers[0].dispatchEvent(new ErrorEvent("error", { message: "gone" }));
+    const after = await upscale(picture, options);
+    return { width: after.width, workers: workers.length };
+}
+"""
 
 
 @pytest.fixture(params=[True], ids=["isolated"])
@@ -139,6 +155,13 @@ def test_progress_abort_and_errors(address: str) -> None:
     assert "got HTMLBodyElement, expected ImageData, ImageBitmap or Blob" in found["wrong"]
     assert "scale is 9, but there are these models: gan_x2 (x2), realtime_x2 (x2)" in found["scale"]
     assert found["ours"]
+
+
+def test_a_worker_that_fails_is_replaced(address: str) -> None:
+    """`upscale` keeps a model open, but not one whose worker has ended."""
+    with browser.window() as page:
+        page.goto(address)
+        assert page.evaluate(FAILED_WORKER) == {"width": 32, "workers": 2}
 
 
 def test_the_page_enlarges_the_example(address: str) -> None:

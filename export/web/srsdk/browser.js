@@ -102,6 +102,11 @@ export class Upscaler {
     return new ImageData(data, width, height);
   }
 
+  /** Whether it can be used no more: it was closed, or its worker has failed. */
+  get closed() {
+    return this.#closed !== null;
+  }
+
   /** Stop the worker and free its memory; running calls are rejected. */
   close() {
     this.#end(new UpscaleError("usage", "this upscaler is closed: open another one"));
@@ -184,8 +189,15 @@ export async function upscale(source, options = {}) {
   const key = JSON.stringify({ ...rest, assets: folderOf(rest.assets) });
   const found = opened.get(key) ?? open(rest);
   opened.set(key, found);
-  found.catch(() => opened.delete(key));
-  return (await found).upscale(source, { onProgress, signal, tile });
+  const forget = () => opened.get(key) === found && opened.delete(key);
+  found.catch(forget);
+  const upscaler = await found;
+  if (upscaler.closed) {
+    // its worker has failed since
+    forget();
+    return upscale(source, options);
+  }
+  return upscaler.upscale(source, { onProgress, signal, tile });
 }
 
 /**
