@@ -98,7 +98,7 @@ from pathlib import Path
 import srsdk
 picture = np.load(sys.argv[1])
 for path in map(Path, sys.argv[3:]):
-    with srsdk.Upscaler(path, backend="openvino", self_test=False) as up:
+    with srsdk.Upscaler(path, backend="openvino", self_test=False, health=False) as up:
         np.save(Path(sys.argv[2]) / f"{path.name}.npy", up(picture))
 """
 

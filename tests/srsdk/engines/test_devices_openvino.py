@@ -314,6 +314,8 @@ def test_on_the_command_line(
     tmp_path: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """`--device` takes every spelling, and messages name the options."""
+    # put back afterwards: -v sets it for the process
+    caplog.set_level(logging.INFO, "srsdk")
     source = tmp_path / "a.png"
     Image.fromarray(make_picture(20, 24)).save(source)
     call = ["upscale", str(source), "-o", str(tmp_path / "b.png"), "--scale", "2", "--device"]
