@@ -75,14 +75,14 @@ def test_tool_commands_parse(program: str, line: str) -> None:
     """Every documented command and option of `benchmarks`, `export` and `training` exists."""
     pytest.importorskip("torch", reason="pip install 'srsdk[train]'")
     from benchmarks import cli as benchmarks_cli
-    from export import cli as export_cli
+    from export import arguments as export_arguments
     from training.cli import commands, entry
 
     words = shlex.split(line)
     if program == "benchmarks":
         benchmarks_cli._parser().parse_args(words)
     elif program == "export":
-        export_cli._parser().parse_args(words)
+        export_arguments.make_parser().parse_args(words)
     elif words[0] == "evaluate":
         commands._evaluate_parser().parse_args(words[1:])
     elif words[0] not in entry.COMMANDS:

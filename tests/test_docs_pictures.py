@@ -20,11 +20,12 @@ def test_the_python_of_pictures_runs(
     Image.fromarray(make_picture(270, 480)).save(tmp_path / "photo.jpg")
     text = (repository / "docs" / "pictures.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {"picture": make_picture(20, 30)}
     for block in blocks:
         code = "\n".join(line[4:] for line in block.splitlines())
         exec(compile(code, "pictures.md", "exec"), names)
     with Image.open(tmp_path / "large.jpg") as large:
         assert large.width == 3840
+    assert names["clean"].shape == (270, 480, 3)
     assert len(names["result"].samples) == 4

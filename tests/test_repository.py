@@ -30,7 +30,6 @@ CLEAN = {"Set5", "Set14", "BSD100"}
 REPAIRED = {f"{name} {damage}" for name in CLEAN for damage in ("noise 25", "JPEG 10")}
 SHIPPED = {
     "ae_x1": REPAIRED,
-    "drawing_x4": CLEAN,
     "gan_x2": CLEAN,
     "gan_x2_quality": CLEAN,
     "gan_x2_texture": CLEAN,
@@ -39,6 +38,7 @@ SHIPPED = {
     "gan_x4_texture": CLEAN,
     "realtime_x2": CLEAN,
     "realtime_x4": CLEAN,
+    "realworld_x2": CLEAN | {f"{name} realworld" for name in CLEAN},
     "realworld_x4": CLEAN | {f"{name} realworld" for name in CLEAN},
     "vae_x4": CLEAN,
 }

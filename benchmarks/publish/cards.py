@@ -9,7 +9,7 @@ the weights began as or were taught by, whose data counts as theirs:
 
     Began as: `gan_x4`
 
-    Taught by: `gan_x4_teacher`
+    Taught by: `gan_x4_quality`
 
 The sources are those of `sources.toml` beside the cards.
 """

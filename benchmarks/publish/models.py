@@ -19,9 +19,9 @@ FORMS = ("", ".fp16", ".int8", ".int8.gpu")
 """Suffixes of a model's files: precision, and the processor that INT8 is for."""
 CHOSEN_BY = {
     "ae_x1": "`--denoise`, `--kind compressed`",
-    "drawing_x4": "`--kind drawing`",
     "realtime_x2": "`srsdk video`",
     "realtime_x4": "`srsdk video --scale 4`",
+    "realworld_x2": "`--kind realworld`",
     "realworld_x4": "`--kind realworld`",
 }
 """What chooses a model that is not named, beside the defaults."""

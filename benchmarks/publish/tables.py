@@ -102,15 +102,26 @@ def _of_size(found: Sequence[Record], rows: Sequence[Record]) -> str:
 
 
 def _machine(rows: Sequence[Record]) -> str:
-    """Return the machine, date and command behind the results of one kind of processor."""
-    last = (records.measured(rows) or rows)[-1]
-    c, meta = last["config"], last["meta"]
-    sets = ", ".join(meta["machine"].get("instruction_sets", []))
+    """Return the machine, date and command behind the results of one kind of processor.
+
+    Rows that were measured again later are named with their own date and command.
+    """
+    by_command: dict[str, list[Record]] = {}
+    for record in records.measured(rows) or rows:
+        by_command.setdefault(record["meta"]["command"], []).append(record)
+    most, *others = sorted(by_command.values(), key=len, reverse=True)
+    last = most[-1]
+    sets = ", ".join(last["meta"]["machine"].get("instruction_sets", []))
     name = f"{records.processor_of(last)} (**{kind_of(last)}**{': ' * bool(sets)}{sets})"
-    return (
-        f"{c['threads']} threads of {name}, {str(meta['before']['time'])[:10]}, "
-        f"{c['rounds']} round{'s' * (c['rounds'] != 1)} by `{meta['command']}`"
-    )
+    again = [f"{', '.join(r['config']['title'] for r in group)}: {_how(group)}" for group in others]
+    return "; ".join([f"{last['config']['threads']} threads of {name}, {_how(most)}", *again])
+
+
+def _how(rows: Sequence[Record]) -> str:
+    """Return date, rounds and command of results that were measured together."""
+    c, meta = rows[-1]["config"], rows[-1]["meta"]
+    rounds = f"{c['rounds']} round{'s' * (c['rounds'] != 1)}"
+    return f"{str(meta['before']['time'])[:10]}, {rounds} by `{meta['command']}`"
 
 
 def peers(found: Sequence[Record]) -> dict[str, str]:

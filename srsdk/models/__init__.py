@@ -22,13 +22,14 @@ DEFAULTS = MappingProxyType(
     {
         "photo": MappingProxyType({2: ("gan_x2",), 4: ("gan_x4",)}),
         "compressed": MappingProxyType({2: ("ae_x1", "gan_x2"), 4: ("ae_x1", "gan_x4")}),
-        "realworld": MappingProxyType({4: ("realworld_x4",)}),
-        "drawing": MappingProxyType({4: ("drawing_x4",)}),
+        "realworld": MappingProxyType({2: ("realworld_x2",), 4: ("realworld_x4",)}),
+        "drawing": MappingProxyType({2: ("gan_x2",), 4: ("gan_x4",)}),
     }
 )
 """Model names by kind of picture and scale, in running order. `photo`: small, but clean;
 `compressed`: JPEG artifacts or noise, but sharp; `realworld`: blurred, noisy and compressed,
-perhaps more than once; `drawing`: comics, charts, screenshots."""
+perhaps more than once; `drawing`: comics, charts, screenshots, of which the models for photographs
+have learned too."""
 
 VIDEO = MappingProxyType(
     {

@@ -18,15 +18,15 @@ log = logging.getLogger("srsdk")
 PURPOSES: Mapping[str, str] = MappingProxyType(
     {
         "ae_x1": "noise and JPEG damage, same size",
-        "drawing_x4": "comics, charts, screenshots",
         "gan_x2": "photographs, fidelity; the default of x2",
-        "gan_x2_quality": "photographs, fidelity; four times the weights",
+        "gan_x2_quality": "photographs, fidelity; six layers more",
         "gan_x2_texture": "photographs, texture; for texture= of gan_x2",
         "gan_x4": "photographs, fidelity; the default",
-        "gan_x4_quality": "photographs, fidelity; two layers more",
+        "gan_x4_quality": "photographs, fidelity; four layers more",
         "gan_x4_texture": "photographs, texture; for texture= of gan_x4",
         "realtime_x2": "video in real time; luma only",
         "realtime_x4": "video in real time; luma only",
+        "realworld_x2": "blurred, noisy and compressed photographs",
         "realworld_x4": "blurred, noisy and compressed photographs",
         "vae_x4": "photographs; samples and their confidence",
     }

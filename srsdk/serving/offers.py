@@ -48,6 +48,7 @@ class Offers:
     def __init__(self, model: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> None:
         self._options = dict(options)
         self._opened: dict[tuple[str, int], Any] = {}
+        self._chains: dict[tuple[str, ...], Any] = {}  # by names: several kinds may share a model
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._model = model
@@ -103,10 +104,11 @@ class Offers:
         with self._lock:
             if (kind, scale) not in self._opened:
                 own = min(each for each in models.DEFAULTS[kind] if each >= scale)
-                if (kind, own) not in self._opened:
+                names = models.chain(kind, own)
+                if names not in self._chains:
                     chain = srsdk.Chain.of(kind, own, **self._options)
-                    self._opened[kind, own] = self._stack.enter_context(chain)
-                self._opened[kind, scale] = self._opened[kind, own]
+                    self._chains[names] = self._stack.enter_context(chain)
+                self._opened[kind, scale] = self._chains[names]
             return self._opened[kind, scale]
 
     def upscale(self, kind: str, scale: int, source: Path, target: Path) -> None:

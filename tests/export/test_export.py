@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import srsdk
-from export.cli import _parser, main
+from export.arguments import make_parser
+from export.cli import main
 from export.errors import ExportError, GateError
 from export.evaluation.parity import (
     LIMITS,
@@ -297,7 +298,7 @@ def test_the_workflow_example_calls_what_there_is(repository: Path) -> None:
     """Every option and module in `export/ci.yml` exists."""
     text = (repository / "export" / "ci.yml").read_text(encoding="utf-8")
     command = text[text.index("python -m export") :].partition(">")[0]
-    known = _parser().format_help()
+    known = make_parser().format_help()
     options = re.findall(r"--[a-z]+[a-z-]*", command)
     assert len(options) >= 8
     assert all(option in known for option in options)

@@ -209,10 +209,10 @@ def test_a_chain_for_a_kind_of_picture() -> None:
         np.testing.assert_array_equal(chain(picture), second(first(picture)))
     with pytest.raises(srsdk.UsageError, match="kind is 'comic', expected one of photo, "):
         srsdk.Chain.of("comic")
-    with pytest.raises(srsdk.UsageError, match=r"drawing enlarges 2 times; available: drawing_x4"):
-        srsdk.Chain.of("drawing", 2)
+    with pytest.raises(srsdk.UsageError, match=r"drawing enlarges 3 times; available: gan_x2"):
+        srsdk.Chain.of("drawing", 3)
     with pytest.raises(srsdk.UsageError, match="needs ae_x1 and gan_x4, expected a kind with one"):
         srsdk.models.default("compressed")
     with pytest.raises(srsdk.UsageError, match="backend 'none'"):
         srsdk.Chain.of("compressed", 2, backend="none")  # type: ignore[arg-type]
-    assert srsdk.models.default("drawing") == "drawing_x4"
+    assert srsdk.models.default("drawing") == "gan_x4"

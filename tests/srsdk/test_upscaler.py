@@ -299,7 +299,7 @@ def test_a_wrong_argument_lists_the_right_ones(options: dict[str, Any], message:
 
 def test_an_unknown_model_lists_the_shipped_ones(tmp_path: Path) -> None:
     """Names, paths and kinds of file."""
-    with pytest.raises(srsdk.ModelError, match=r"available: ae_x1, drawing_x4, gan_x2, "):
+    with pytest.raises(srsdk.ModelError, match=r"available: ae_x1, gan_x2, gan_x2_quality, "):
         srsdk.Upscaler("gan_x3")
     with pytest.raises(srsdk.ModelError, match="no such model file"):
         srsdk.Upscaler(tmp_path / "gone.onnx")

@@ -22,7 +22,7 @@ COMMANDS = {
     "evaluate": "score a model; write a table and picture sheets",
     "naturalness": "fit the statistics of the naturalness score (NIQE)",
     "pack": "convert weights to float16 for publishing",
-    "drawings": "write drawings like those drawing_x4 trains on",
+    "drawings": "write generated drawings, or pages of clip art, to train on",
     "kernel": "estimate the blur kernel of low-resolution pictures",
 }
 """Other commands, each with a line for the help text; they import torch."""

@@ -74,7 +74,8 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
         train, held = _split(_paired(recipe, folders), recipe.data.holdout)
         source = Patches(train, size, batch, seed, shard, area_power=recipe.data.area_power)
         return TrainingData(source, _central(held, recipe.scale))
-    pairs = _pictures(recipe, folders)
+    found, generated = _found(recipe, folders), _generated(recipe)
+    pairs = [*generated, *found]
     if recipe.mode == "unpaired":
         real = [pair.hr for pair in _low_resolution(recipe, folders)]
         return TrainingData(UnpairedPatches(real, [pair.hr for pair in pairs], recipe, shard), [])
@@ -83,7 +84,9 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
         source = Patches(pairs, size, batch, seed, shard, area_power=recipe.data.area_power)
         return TrainingData(source, [])
     train, held = _split(pairs, recipe.data.holdout)
-    train = [*_at_full_size(train, recipe), *_reduced_copies(train, recipe)]
+    made = {id(pair) for pair in generated}
+    copied = [pair for pair in train if id(pair) not in made]
+    train = [*_at_full_size(train, recipe), *_reduced_copies(copied, recipe)]
     if not train:
         limit = recipe.data.full_size_below_px
         raise DataError(
@@ -108,18 +111,22 @@ def build(recipe: Recipe, folders: Folders, shard: Shard = WHOLE) -> TrainingDat
     return TrainingData(Degrading([pair.hr for pair in train], recipe, shard), held)
 
 
-def _pictures(recipe: Recipe, folders: Folders) -> list[Pair]:
-    """Return the high-resolution pictures of all modes but `paired`."""
+def _generated(recipe: Recipe) -> list[Pair]:
+    """Return the generated pictures. No copy is reduced: their finest patterns would vanish."""
+    data = recipe.data
+    if data.pictures == "folder":
+        return []
+    side = max(data.generated_px, data.patch_px * recipe.scale)
+    return GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
+
+
+def _found(recipe: Recipe, folders: Folders) -> list[Pair]:
+    """Return the high-resolution pictures of `--data`, of all modes but `paired`."""
     data, min_px = recipe.data, recipe.data.patch_px * recipe.scale
-    made: list[Pair] = []
-    if data.pictures != "folder":
-        side = max(data.generated_px, min_px)
-        made = GENERATORS[data.pictures](data.generated, side, recipe.scale, recipe.seed)
-        if folders.data is None:
-            return made
+    if data.pictures != "folder" and folders.data is None:
+        return []
     folder = _required(folders.data, "--data DIR", "a folder of pictures")
-    found = cache.pairs(folder, recipe.scale, min_px=min_px, gray=data.gray, cache=folders.cache)
-    return [*made, *found]
+    return cache.pairs(folder, recipe.scale, min_px=min_px, gray=data.gray, cache=folders.cache)
 
 
 def _at_full_size(pairs: list[Pair], recipe: Recipe) -> list[Pair]:

@@ -93,14 +93,16 @@ def _onnx_model(path: Path) -> Model:
             f"{path}: input {entry.shape} {entry.type}, expected uint8 (N, H, W, 3), or 1 for luma"
         )
     manifest = json.loads(session.get_modelmeta().custom_metadata_map.get("srsdk.manifest", "{}"))
-    multiple = int(manifest.get("multiple_px", 1))
+    multiple, defaults = int(manifest.get("multiple_px", 1)), dict(manifest.get("inputs", {}))
 
     def upscale(lr: Picture) -> Picture:
         padded = pad_to(lr, multiple)
         feed = {entry.name: padded[None]}
-        # zero noise gives the mean of a VAE
         for port in session.get_inputs()[1:]:
-            feed[port.name] = np.zeros((1, port.shape[1], *padded.shape[:2]), np.float32)
+            if len(port.shape) == 4:  # zero noise gives the mean of a VAE
+                feed[port.name] = np.zeros((1, port.shape[1], *padded.shape[:2]), np.float32)
+            else:  # the numbers beside the picture
+                feed[port.name] = np.array(list(defaults.values()), np.float32)
         result: Picture = session.run(None, feed)[0][0]
         height, width = (side * result.shape[0] // padded.shape[0] for side in lr.shape[:2])
         return result[:height, :width]

@@ -23,11 +23,10 @@ WIDTH = 100
 GROUPS: Mapping[str, Callable[[ModelInfo], bool]] = {
     "restoration": lambda model: model.scale == 1,
     "video": lambda model: "video" in model.purpose,
-    "drawings": lambda model: "comics" in model.purpose,
     "photographs": lambda _: True,
 }
 """What models are for; a model belongs to the first group that it fits."""
-ORDER = ("photographs", "drawings", "video", "restoration")
+ORDER = ("photographs", "video", "restoration")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

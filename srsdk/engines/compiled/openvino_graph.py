@@ -44,9 +44,23 @@ def fits_any_size(model: Any) -> bool:
 
     That is tested for the operators of the shipped networks; a graph with any other is compiled for
     each size, and so is INT8 with a DepthToSpace, such as ae_x1.int8, where 2 levels differ.
+    What is computed from numbers beside the picture alone does not count: its sizes are fixed.
     """
-    types = {node.get_type_name() for node in model.get_ops()}
+    types = _types_of_any_size(model)
     return types <= _FIT and not types >= {"FakeQuantize", "DepthToSpace"}
+
+
+def _types_of_any_size(model: Any) -> set[str]:
+    """Return the types of the operators that inputs without a fixed size reach."""
+    inputs = [port.get_node() for port in model.inputs if port.get_partial_shape().is_dynamic]
+    reached = {node.get_friendly_name() for node in inputs}
+    types = {node.get_type_name() for node in inputs}
+    for node in model.get_ordered_ops():
+        sources = (value.get_node().get_friendly_name() for value in node.input_values())
+        if not reached.isdisjoint(sources):
+            reached.add(node.get_friendly_name())
+            types.add(node.get_type_name())
+    return types
 
 
 def for_any_size(model: Any) -> Any:

@@ -113,6 +113,20 @@ def test_table_between_the_markers(results: list[Record]) -> None:
         tables.replaced("nothing", text, "README.md")
 
 
+def test_a_row_that_was_measured_again_is_named(results: list[Record]) -> None:
+    """Its title, date and command follow those of the others; the row has the newest figures."""
+    third, again = (copy.deepcopy(of_kind(results, "peer")[1]) for _ in range(2))
+    third["config"].update(peer="third", title="the third")
+    again["meta"].update(command="python -m benchmarks y", before={"time": "2026-02-03T00:00:00"})
+    again["result"]["median_ms"] = 28.0
+    text = tables.published([*results, third, again])
+    assert (
+        "2026-01-02, 5 rounds by `python -m benchmarks x`; the other: 2026-02-03, 5 rounds by "
+        "`python -m benchmarks y`"
+    ) in text
+    assert "| the other | 28.0 (9.0 to 11.0) |" in text
+
+
 def test_the_published_table_matches_the_results(repository: Path) -> None:
     """It is generated and up to date."""
     page = (repository / "docs" / "performance.md").read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.publish import cards, tables, terms
 from benchmarks.records import RecordError
-from export.cli import _options, _parser
+from export.arguments import make_parser
+from export.cli import _options
 
 SOURCES = """
 [[source]]
@@ -151,7 +152,7 @@ def test_options_of_the_export(capsys: pytest.CaptureFixture[str]) -> None:
     """`--export` prints what `python -m export` takes, with the authors' names."""
     assert main(["terms", "--export", "realtime_x2"]) == 0
     words = shlex.split(capsys.readouterr().out)
-    options = _options(_parser().parse_args(["x.safetensors", "-o", "out/", *words]))
+    options = _options(make_parser().parse_args(["x.safetensors", "-o", "out/", *words]))
     assert options.licence == "Apache-2.0"
     assert options.training_licenses == cards.training_licenses("realtime_x2", cards.read_cards())
     assert "Jakkub Mede (CC-BY-4.0)" in options.training_data

@@ -127,7 +127,7 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
         (["upscale", "IN", "-o", "OUT", "--scale", "17"], 2, "up to 16"),
         (["upscale", "IN", "-o", "OUT", "--quality", "fine"], 2, "keep, lossless"),
         (
-            ["upscale", "IN", "-o", "OUT", "--kind", "drawing", "--texture", "0.5"],
+            ["upscale", "IN", "-o", "OUT", "--kind", "realworld", "--texture", "0.5"],
             1,
             "no textured twin",
         ),
@@ -140,11 +140,6 @@ def test_side_by_side(photo: Path, tmp_path: Path) -> None:
             ["upscale", "IN", "-o", "OUT", "--kind", "compressed", "--ray"],
             2,
             "--ray takes a --model",
-        ),
-        (
-            ["video", "IN", "OUT", "--kind", "drawing", "--scale", "2"],
-            2,
-            "no shipped model for drawing enlarges 2 times; available: drawing_x4 (x4)",
         ),
         (
             ["demo", "--model", "gan_x4", "--kind", "photo"],

@@ -51,7 +51,7 @@ def test_bash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert completed("upsc") == ["upscale"]
     assert completed("upscale", "--den") == ["--denoise"]
     assert completed("upscale", "--kind", "re") == ["realworld"]
-    assert completed("upscale", "a.png", "--model", "drawing") == ["drawing_x4"]
+    assert completed("upscale", "a.png", "--model", "realw") == ["realworld_x2", "realworld_x4"]
     assert completed("info", "realtime") == ["realtime_x2", "realtime_x4"]
     assert completed("upscale", "pho") == ["photo.jpg"]
     assert completed("completion", "f") == ["fish"]
@@ -69,7 +69,7 @@ def test_fish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "upscale" in completed("srsdk upsc")
     assert "--denoise" in completed("srsdk upscale --den")
     assert "realworld" in completed("srsdk upscale --kind re")
-    assert "drawing_x4" in completed("srsdk upscale a.png --model drawing")
+    assert "realworld_x4" in completed("srsdk upscale a.png --model realw")
 
 
 def test_zsh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,14 +27,14 @@ def test_one_line_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(row, text, re.MULTILINE)
     groups = re.findall(r"^([a-z]+, x\d)$", text, re.MULTILINE)
     assert groups == [
-        *("photographs, x4", "photographs, x2", "drawings, x4"),
+        *("photographs, x4", "photographs, x2"),
         *("video, x4", "video, x2", "restoration, x1"),
     ]
     for line in (
         "for --kind photo: gan_x2 or gan_x4\n",
         "for --kind compressed: ae_x1 + gan_x2 or ae_x1 + gan_x4\n",
-        "for --kind realworld: realworld_x4\n",
-        "for --kind drawing: drawing_x4\n",
+        "for --kind realworld: realworld_x2 or realworld_x4\n",
+        "for --kind drawing: gan_x2 or gan_x4\n",
         "for video --quality realtime: realtime_x2 or realtime_x4\n",
     ):
         assert line in text
@@ -65,7 +65,7 @@ def test_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^gan_x4.int8 +x4 +int8 +\d+ +Set5 31\.\d\d, Set14 28", text, re.MULTILINE)
     for name in srsdk.models.shipped():
         assert re.search(rf"^{re.escape(name)} ", text, re.MULTILINE)
-    assert "license of ae_x1, drawing_x4, gan_x2" in text
+    assert "license of ae_x1, gan_x2, gan_x2_quality" in text
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,17 @@ def test_generated_pictures_beside_those_of_a_folder(tmp_path: Path) -> None:
     assert not np.array_equal(both.source.draw().hr, alone.source.draw().hr)
 
 
+def test_generated_pictures_are_not_reduced(tmp_path: Path) -> None:
+    """`data.reduced_copies` are made of the folder's pictures: drawings have patterns of 2.2 px."""
+    folder = fill(tmp_path / "data", 4)
+    table = {"patch_px": 8, "pictures": "drawings", "generated": 3, "generated_px": 96}
+    copied = recipe(data={**table, "reduced_copies": [0.5], "holdout": 0.0})
+    source = batches.build(copied, Folders(folder, cache=tmp_path / "cache")).source
+    assert isinstance(source, Patches)
+    heights = [pair.hr.shape[0] for pair in source._pairs]
+    assert sorted(heights) == [20] * 4 + [40] * 4 + [96] * 3
+
+
 def test_drawings_are_drawings() -> None:
     """Most of a drawing is flat: neighbors are equal, which is rare in a photograph."""
     shares = []
@@ -210,7 +221,7 @@ def test_reduced_copies_of_the_training_pictures(tmp_path: Path) -> None:
     folder = fill(tmp_path / "data", 12)
     data = {"patch_px": 8, "batch": 4, "holdout": 0.3, "reduced_copies": [0.75, 0.1]}
     made = recipe(data=data)
-    pairs = batches._pictures(made, Folders(folder))
+    pairs = batches._found(made, Folders(folder))
     train, held = batches._split(pairs, 0.3)
     assert held
     copies = batches._reduced_copies(train, made)
