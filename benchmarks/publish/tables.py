@@ -113,7 +113,10 @@ def _machine(rows: Sequence[Record]) -> str:
     last = most[-1]
     sets = ", ".join(last["meta"]["machine"].get("instruction_sets", []))
     name = f"{records.processor_of(last)} (**{kind_of(last)}**{': ' * bool(sets)}{sets})"
-    again = [f"{', '.join(r['config']['title'] for r in group)}: {_how(group)}" for group in others]
+    again = [
+        f"{' and '.join(row['config']['title'] for row in group)}: {_how(group)}"
+        for group in others
+    ]
     return "; ".join([f"{last['config']['threads']} threads of {name}, {_how(most)}", *again])
 
 

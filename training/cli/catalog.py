@@ -15,7 +15,8 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SUFFIX = ".toml"
 LEGEND = (
-    "times: on one core of an AMD EPYC without bfloat16 (AVX2), 2026-11-30; bfloat16 takes less",
+    "times: on one core of an AMD EPYC; shipped models with bfloat16 (AVX-512), 2026-12-01;",
+    "       other recipes without it (AVX2), 2026-11-30",
     "needs: data: --data PICTURES; from X: --start-from X, shipped weights or the folder of a run",
     "run:   python -m training smoke --out runs/smoke",
     "       python -m training gan_x4 --data PICTURES --start-from gan_x2 --out runs/gan_x4",
