@@ -34,6 +34,8 @@ def served(folder: Path, *, isolated: bool) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:  # a skip passes here too, and the thread would keep the process from ending
+            server.shutdown()
+            thread.join()

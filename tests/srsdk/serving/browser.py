@@ -70,9 +70,11 @@ def another_site() -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Empty) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:  # a skip passes here too, and the thread would keep the process from ending
+            server.shutdown()
+            thread.join()
 
 
 UPLOAD = """
