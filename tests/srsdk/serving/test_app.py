@@ -234,7 +234,7 @@ def test_the_lifespan_closes() -> None:
 
     asyncio.run(app({"type": "lifespan"}, receive, send))
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_model_that_cannot_be_opened() -> None:
     before = threading.active_count()
     with pytest.raises(srsdk.ModelError):
         make_app("no_such_model")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 HEADERS: list[Headers] = [

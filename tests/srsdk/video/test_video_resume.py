@@ -455,7 +455,7 @@ def test_a_refused_thread(
     before = threading.active_count()
     with pytest.raises(srsdk.BackendError, match="ulimit -u"):
         run(up, source, tmp_path / "out.mkv")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     monkeypatch.setattr(parts, "PART_FRAMES", LENGTH)
