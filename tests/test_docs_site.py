@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 import srsdk
 from benchmarks.publish.site import commands, hooks
 from srsdk.cli.main import make_parser
+from tests.loopback import serving
 from tests.srsdk.serving import browser
 
 ROOT = Path(__file__).parents[1]
@@ -46,12 +46,8 @@ def address(site: Path) -> Iterator[str]:
             """Say nothing."""
 
     handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
+    with serving(handler) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 def test_the_reference_is_complete(site: Path) -> None:

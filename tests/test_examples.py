@@ -7,7 +7,6 @@ import io
 import threading
 import urllib.error
 import urllib.request
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 
 import srsdk
 from tests.conftest import make_picture
+from tests.loopback import serving
 
 
 def load(repository: Path, name: str) -> Any:
@@ -36,13 +36,11 @@ def test_the_server(repository: Path) -> None:
     answers: dict[int, Any] = {}
     with (
         srsdk.Upscaler("gan_x2") as up,
-        ThreadingHTTPServer(("127.0.0.1", 0), example.Handler) as server,
+        serving(example.Handler) as port,
     ):
         example.Handler.up = up
         example.Handler.log_message = lambda *_: None
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        url = f"http://127.0.0.1:{port}/"
 
         def ask(index: int) -> None:
             body = io.BytesIO()
@@ -59,8 +57,6 @@ def test_the_server(repository: Path) -> None:
             urllib.request.urlopen(url, b"no picture")
         assert error.value.code == 400
         error.value.close()
-        server.shutdown()
-        thread.join()
         for index, picture in enumerate(pictures):
             np.testing.assert_array_equal(answers[index], up(picture))
 

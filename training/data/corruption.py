@@ -110,7 +110,7 @@ class Corrupting:
             noise = not recipe.noise_share <= kind < recipe.noise_share + recipe.jpeg_share
             blocks = kind >= recipe.noise_share
         if noise:
-            sigma = random.uniform(0, recipe.noise_max)
+            sigma = recipe.noise_max * random.random() ** recipe.noise_power
             picture = add_noise(picture, sigma, random)
         if blocks:
             share = random.random() ** recipe.jpeg_power

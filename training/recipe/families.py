@@ -20,7 +20,10 @@ class CorruptRecipe:
     """
 
     noise_max: float = 0.0
-    """Gaussian noise, independent in each color: sigma is uniform in 0..this, levels of 255."""
+    """Gaussian noise, independent in each color, sigma in 0..this, levels of 255."""
+    noise_power: float = 1.0
+    """Sigmas are `noise_max * u**noise_power` with u uniform in 0..1: at 1 all are equally likely;
+    above 1 low ones, whose small errors weigh least in the loss, are more frequent."""
     jpeg_min: int = 10
     """Lowest JPEG quality."""
     jpeg_power: float = 1.0
@@ -55,6 +58,7 @@ class CorruptRecipe:
         shares = self.noise_share + self.jpeg_share
         return [
             (self.noise_max >= 0, "corrupt.noise_max", self.noise_max, "0 or more"),
+            (self.noise_power > 0, "corrupt.noise_power", self.noise_power, "over 0"),
             (0 <= self.jpeg_max <= 100, "corrupt.jpeg_max", self.jpeg_max, "0 to 100"),
             (
                 self.jpeg_max == 0 or 1 <= self.jpeg_min <= self.jpeg_max,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import gc
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+
+from tests.loopback import serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EVIL = "evil.example"
@@ -67,14 +68,8 @@ class _Empty(BaseHTTPRequestHandler):
 @contextmanager
 def another_site() -> Iterator[int]:
     """Serve an empty page of another site, and yield its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Empty) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:  # a skip passes here too, and the thread would keep the process from ending
-            server.shutdown()
-            thread.join()
+    with serving(_Empty) as port:
+        yield port
 
 
 UPLOAD = """

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from PIL import Image
 
 import srsdk
 from tests.conftest import make_picture
+from tests.loopback import serving
 from tests.srsdk.serving.clients import encoded, frames
 
 
@@ -30,13 +29,9 @@ def port(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     example.Handler.log_message = lambda *_: None
     with (
         srsdk.Upscaler("gan_x2", budget=example.BUDGET) as example.Handler.up,
-        ThreadingHTTPServer(("127.0.0.1", 0), example.Handler) as server,
+        serving(example.Handler) as number,
     ):
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        yield number
 
 
 def status(port: int, body: bytes, size: object = None, host: str = "", more: str = "") -> int:

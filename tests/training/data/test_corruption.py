@@ -112,6 +112,18 @@ def test_levels_say_what_was_done() -> None:
     torch.testing.assert_close(found, batch.levels[:, 0], rtol=0.25, atol=1.0)
 
 
+def test_low_noise_more_often() -> None:
+    """`noise_power = 2` draws half of the sigmas from the lowest quarter, and none above `max`."""
+    recipe = CorruptRecipe(noise_max=40, noise_power=2.0)
+    damaging = Corrupting(source(), recipe, 0)
+    drawn = [damaging.draw().levels for _ in range(40)]
+    sigma = torch.cat([levels[:, 0] for levels in drawn if levels is not None])
+    assert len(sigma) == 320
+    assert 0.4 < float((sigma < 10).float().mean()) < 0.6
+    assert 30 < float(sigma.max()) <= 40
+    assert float(sigma.min()) >= 0
+
+
 def test_shares_of_damage() -> None:
     """With a noise share of 1 there is noise alone; the truth is never changed."""
     recipe = CorruptRecipe(noise_max=50, jpeg_max=95, noise_share=1.0, jpeg_share=0.0)
