@@ -47,6 +47,8 @@ class Facts:
     """The only input size; None: any."""
     inputs: Mapping[str, float] = field(default_factory=dict)
     """Numbers that it takes beside the picture, and their defaults; see `export.graph.values`."""
+    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """See `srsdk.Manifest.input_ranges`."""
     sha256: str
     """Hash of the source file."""
     weights: int = 0

@@ -320,6 +320,7 @@ class Work:
             bytes_per_px=f.bytes_per_px,
             # an engine restores at the defaults: its builder sees the constant
             inputs=MappingProxyType({} if engine else dict(f.inputs)),
+            input_ranges=MappingProxyType({} if engine else dict(f.input_ranges)),
             size_px=sizes.pop() if len(sizes) == 1 else f.size_px,
             precision=artifact.precision,
             flavour=artifact.flavour,

@@ -21,7 +21,15 @@ METADATA_KEY = "srsdk.manifest"
 
 MAX_TEXT_CHARACTERS = 1 << 16
 """Longest manifest; those of the shipped files have about 2,000 characters."""
-LATER_FIELDS = ("tiling", "tiling_db", "bytes_per_px", "inputs", "io", "training_licenses")
+LATER_FIELDS = (
+    "tiling",
+    "tiling_db",
+    "bytes_per_px",
+    "inputs",
+    "input_ranges",
+    "io",
+    "training_licenses",
+)
 """Fields that version 0.1.0 does not know."""
 MAX_PROBE_PX = 1 << 18
 """Pixels of a probe's picture, where the file accepts any size; exports write 32x32."""
@@ -81,6 +89,11 @@ class Manifest:
     inputs: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Numbers that the network takes beside the picture, such as a noise level, with their
     defaults; a call gives others by keyword."""
+    input_ranges: MappingProxyType[str, tuple[float, float]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Lowest and highest number that the network has learned, by name; a call with another is a
+    `UsageError`. An input that is not named takes any number."""
     io: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Input and output of the network before srsdk wrote its own boundary around it: see
     `srsdk.IO`; empty: a file that `python -m export` made."""
@@ -203,5 +216,6 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
     values["scores"] = {name: dict(score) for name, score in manifest.scores.items()}
     for name in ("built_with", "tiling_db", "inputs", "io"):
         values[name] = dict(values[name])
+    values["input_ranges"] = {name: list(pair) for name, pair in manifest.input_ranges.items()}
     values["probe"] = None if manifest.probe is None else manifest.probe.to_dict()
     return values

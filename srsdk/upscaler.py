@@ -209,10 +209,11 @@ class Upscaler(BaseUpscaler):
             count,
             takes_alpha=m.channels == WITH_ALPHA,
             inputs=tuple(m.inputs),
+            input_ranges=m.input_ranges,
             tiling=m.tiling,
         )
 
-    @overload
+    @overload  # type: ignore[override]  # out= and stream= could be names of inputs
     def __call__(self, picture: Image.Image, **call: Unpack[CallOptions]) -> Image.Image: ...
     @overload
     def __call__(
@@ -258,6 +259,16 @@ class Upscaler(BaseUpscaler):
         timeout: float | None = None,
         **inputs: float,
     ) -> Array: ...
+    @overload
+    def __call__(
+        self,
+        picture: Picture,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> Array | Image.Image: ...
 
     def __call__(
         self,
@@ -285,8 +296,9 @@ class Upscaler(BaseUpscaler):
             progress: called with (tiles done, tiles in all); an exception from it cancels the call.
             timeout: seconds; checked before each tile.
             inputs: numbers that the network takes beside the picture, such as `noise=15`; their
-                names and defaults are `manifest.inputs`. `options.inputs` gives them where there
-                are no keywords: to files, streams and futures.
+                names and defaults are `manifest.inputs`, their ranges `manifest.input_ranges`.
+                `options.inputs` gives them where there are no keywords: to files, streams and
+                futures.
 
         Returns:
             As for `BaseUpscaler`; `out` where it was given; for an array on a GPU a `GPUArray` for
@@ -301,8 +313,7 @@ class Upscaler(BaseUpscaler):
             DeadlineExceeded: `timeout` has passed.
         """
         call = self._begin(options, progress, timeout)
-        if inputs:
-            call.inputs = {**call.inputs, **self._known(inputs)}
+        self._give(inputs, call)
         if out is None and stream is None:
             return self._serve(picture, options, call)
         if options is not None:

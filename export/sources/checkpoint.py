@@ -90,6 +90,7 @@ def _source_of(path: Path, tensors: dict[str, Tensor], recipe: Recipe) -> Source
         architecture=type(network).__name__,
         recipe=recipe,
         inputs=recipe.ae.inputs() if recipe.family == "ae" else None,
+        input_ranges=recipe.ae.input_ranges(recipe.corrupt) if recipe.family == "ae" else None,
     )
 
 

@@ -109,6 +109,7 @@ def torch_source(
     architecture: str = "",
     recipe: Recipe | None = None,
     inputs: Mapping[str, float] | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> TorchSource:
     """Wrap a network that maps (N, C, H, W) floats 0..1, and determine how it can be tiled.
 
@@ -126,6 +127,7 @@ def torch_source(
         recipe: that it was trained with.
         inputs: numbers that it takes beside the picture, (numbers,), by name, with their defaults,
             which it also takes if they are not given.
+        input_ranges: the lowest and highest that it has learned, by name.
 
     Raises:
         ExportError: a weight is NaN or infinite.
@@ -151,6 +153,7 @@ def torch_source(
             multiple_px=reach.multiple_px,
             size_px=size_px,
             inputs=dict(inputs or {}),
+            input_ranges=dict(input_ranges or {}),
             sha256=sha256,
             weights=sum(parameter.numel() for parameter in network.parameters()),
             architecture=architecture,

@@ -103,7 +103,10 @@ def flat(values: dict[str, Any], manifest: Manifest | None) -> list[tuple[str, s
     if manifest.tiling_db:
         by_overlap = (f"{db:g} dB at {px} px" for px, db in manifest.tiling_db.items())
         rows.append(("tiles against the whole", ", ".join(by_overlap) + " of overlap"))
-    rows += [(f"input {name}", f"{value:g} by default") for name, value in manifest.inputs.items()]
+    for name, value in manifest.inputs.items():
+        low_high = manifest.input_ranges.get(name)
+        allowed = f", {low_high[0]:g} to {low_high[1]:g}" if low_high else ""
+        rows.append((f"input {name}", f"{value:g} by default{allowed}"))
     rows += [(f"network {name}", text) for name, text in manifest.io.items()]
     rows += [(f"built with {name}", version) for name, version in manifest.built_with.items()]
     return rows

@@ -191,6 +191,17 @@ def _check_inputs(source: str, name: str, value: Any) -> MappingProxyType[str, f
     return MappingProxyType({key: float(number) for key, number in value.items()})
 
 
+def _check_ranges(source: str, name: str, value: Any) -> MappingProxyType[str, tuple[float, float]]:
+    allowed = f"an object of [lowest, highest] by name, at most {MAX_INPUTS}"
+    if not isinstance(value, dict) or len(value) > MAX_INPUTS:
+        raise wrong(source, name, value, allowed)
+    for key, pair in value.items():
+        both = isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))
+        if not _is_text(key) or not both or not pair[0] <= pair[1]:
+            raise wrong(source, name, value, allowed)
+    return MappingProxyType({key: (float(low), float(high)) for key, (low, high) in value.items()})
+
+
 def _check_probe(source: str, name: str, value: Any) -> Probe | None:
     if value is None:
         return None
@@ -221,6 +232,7 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "radius_measured": _check_flag,
     "tiling_db": _check_overlaps,
     "inputs": _check_inputs,
+    "input_ranges": _check_ranges,
     "io": _check_versions,
     "parity_db": _check_number,
     "parity_lsb": _check_lsb,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self, Unpack, overload
+from typing import Any, Self, overload
 
 import numpy.typing as npt
 from PIL import Image
@@ -16,7 +16,7 @@ from srsdk.options import PictureOptions, check_inputs
 from srsdk.scheduling import callbacks
 from srsdk.scheduling.context import Call, Progress
 from srsdk.upscaling import files
-from srsdk.upscaling.background import Background, CallOptions, D, Picture
+from srsdk.upscaling.background import Background, D, Picture
 from srsdk.upscaling.steps import Step, factor_of
 
 
@@ -34,13 +34,45 @@ class BaseUpscaler(Background):
         return " + ".join(step.name for step in self._steps)
 
     @overload
-    def __call__(self, picture: Image.Image, **call: Unpack[CallOptions]) -> Image.Image: ...
+    def __call__(
+        self,
+        picture: Image.Image,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> Image.Image: ...
     @overload
-    def __call__(self, picture: npt.NDArray[D], **call: Unpack[CallOptions]) -> npt.NDArray[D]: ...
+    def __call__(
+        self,
+        picture: npt.NDArray[D],
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> npt.NDArray[D]: ...
     @overload
-    def __call__(self, picture: Encoded, **call: Unpack[CallOptions]) -> Array: ...
+    def __call__(
+        self,
+        picture: Encoded,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> Array: ...
     @overload
-    def __call__(self, picture: Picture, **call: Unpack[CallOptions]) -> Array | Image.Image: ...
+    def __call__(
+        self,
+        picture: Picture,
+        *,
+        options: PictureOptions | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        **inputs: float,
+    ) -> Array | Image.Image: ...
 
     def __call__(
         self,
@@ -49,6 +81,7 @@ class BaseUpscaler(Background):
         options: PictureOptions | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
+        **inputs: float,
     ) -> Any:
         """Upscale one picture.
 
@@ -59,6 +92,10 @@ class BaseUpscaler(Background):
             options: size of the result, order of the channels, and how alpha is treated.
             progress: called with (tiles done, tiles in all); an exception from it cancels the call.
             timeout: seconds; checked before each tile.
+            inputs: numbers that a model takes beside the picture, such as `noise=15`; their names,
+                defaults and ranges are in its manifest (`inputs`, `input_ranges`).
+                `options.inputs` gives them where there are no keywords: to files, streams and
+                futures.
 
         Returns:
             For an array one of the same dtype and channels, `scale` times as high and wide. For a
@@ -74,6 +111,7 @@ class BaseUpscaler(Background):
             DeadlineExceeded: `timeout` has passed.
         """
         call = self._begin(options, progress, timeout)
+        self._give(inputs, call)
         return self._serve(picture, options, call)
 
     def upscale_file(
@@ -132,11 +170,16 @@ class BaseUpscaler(Background):
             call.inputs = self._known(options.inputs)
         return call
 
+    def _give(self, inputs: Mapping[str, float], call: Call) -> None:
+        if inputs:
+            call.inputs = {**call.inputs, **self._known(inputs)}
+
     def _known(self, inputs: Mapping[str, float]) -> Mapping[str, float]:
         """Return numbers for the networks, if these take them.
 
         Raises:
-            UsageError: a name that no network has, or what is not a finite number.
+            UsageError: a name that no network has, what is not a finite number, or a number that
+                the network has not learned.
         """
         known = [name for step in self._steps for name in step.inputs]
         for name in inputs:
@@ -144,6 +187,13 @@ class BaseUpscaler(Background):
                 takes = f"takes {', '.join(known)}" if known else "takes a picture alone"
                 raise UsageError(f"{self.name} has no input {name!r}: it {takes}")
         check_inputs(inputs)
+        for step in self._steps:
+            for name, (low, high) in step.input_ranges.items():
+                if name in inputs and not low <= inputs[name] <= high:
+                    raise UsageError(
+                        f"input {name} is {inputs[name]:g}, expected {low:g} to {high:g}: "
+                        f"{step.name} has learned no other"
+                    )
         return dict(inputs)
 
     @property

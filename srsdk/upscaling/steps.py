@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class Step:
     """`run` also maps (H, W, 4), color and alpha together."""
     inputs: tuple[str, ...] = ()
     """Names of the numbers that it takes beside the picture."""
+    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """See `Manifest.input_ranges`."""
     tiling: str = "exact"
     """Whether parts of a picture give what the whole gives; see `Manifest.tiling`."""
 

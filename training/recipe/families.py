@@ -120,6 +120,12 @@ class AeRecipe:
         """Return the numbers that the network takes beside the picture, and their defaults."""
         return {"noise": -1.0, "jpeg": -1.0} if self.levels else {}
 
+    def input_ranges(self, damage: CorruptRecipe) -> dict[str, tuple[float, float]]:
+        """Return the lowest and highest of these numbers in training; -1 is unknown."""
+        highest = {"noise": damage.noise_max, "jpeg": float(damage.jpeg_max)}
+        unknown = self.inputs()
+        return {name: (unknown[name], highest[name]) for name in unknown if highest[name] > 0}
+
     def checks(self) -> list[Check]:
         """Return the checks of this table."""
         return [

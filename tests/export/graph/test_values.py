@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,7 +47,8 @@ def restorer() -> Autoencoder:
 def exported(restorer: Autoencoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with its files."""
     folder = tmp_path_factory.mktemp("levels")
-    recipe = tiny("ae", 1, ae={"width": 8, "levels": True})
+    damage = {"noise_max": 50.0, "jpeg_max": 95}
+    recipe = tiny("ae", 1, ae={"width": 8, "levels": True}, corrupt=damage)
     facts = {"recipe": recipe.to_dict(), "step": 0}
     checkpoint.save(folder / "tiny.safetensors", restorer.state_dict(), facts)
     for seed in range(8):
@@ -82,3 +84,27 @@ def test_every_precision_takes_levels(restorer: Autoencoder, exported: Path, for
             results.append(up(picture, options=srsdk.PictureOptions(inputs=told)))
             assert np.abs(results[-1].astype(int) - expected).max() <= FORMS[form], told
     assert all(np.abs(results[0].astype(int) - other).max() > 3 for other in results[1:])
+
+
+def test_levels_that_were_not_learned_are_refused(exported: Path) -> None:
+    """Before any work, by keyword and in options, alone and in a chain; at the limit they work."""
+    picture = make_picture(24, 24)
+    with srsdk.Chain(srsdk.Restorer(exported / "tiny.onnx"), srsdk.Upscaler("gan_x2")) as chain:
+        restorer = chain._models[0]
+        ranges = restorer.manifest.input_ranges
+        assert dict(ranges) == {"noise": (-1.0, 50.0), "jpeg": (-1.0, 95.0)}
+        for models in (restorer, chain):
+            told: Any
+            for told in ({"noise": 50}, {"jpeg": 95}, {"noise": 0, "jpeg": -1}):
+                options = srsdk.PictureOptions(inputs=told)
+                np.testing.assert_array_equal(
+                    models(picture, **told), models(picture, options=options)
+                )
+            message = r"input noise is 300, expected -1 to 50: tiny has learned no other"
+            with pytest.raises(srsdk.UsageError, match=message):
+                models(picture, noise=300)
+            with pytest.raises(srsdk.UsageError, match=r"jpeg is 95.5, expected -1 to 95"):
+                models(picture, options=srsdk.PictureOptions(inputs={"jpeg": 95.5}))
+            with pytest.raises(srsdk.UsageError, match="has no input 'sigma'"):
+                models(picture, sigma=3)
+        assert np.any(chain(picture, noise=50) != chain(picture))
