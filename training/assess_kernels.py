@@ -39,6 +39,7 @@ GAUSSIANS = (
     Kernel((0.8, 0.8)),
     Kernel((1.0, 0.375), 30),
     Kernel((0.625, 0.25), 120),
+    Kernel((0.9, 0.6), 75),
 )
 """Kernels for all scales: sigmas in *low-resolution* pixels."""
 DISKS_PX = (0.75, 1.25)

@@ -16,13 +16,13 @@ from training.data.pictures import Batch
 from training.objectives import small
 from training.objectives.ae import Restore
 from training.objectives.gan import Gan
-from training.objectives.noisy import Neighbors
+from training.objectives.noisy import Noisy
 from training.objectives.pixel import Pixel
 from training.objectives.unpaired import Unpaired
 from training.objectives.vae import Elbo
 from training.recipe.schema import Recipe
 
-__all__ = ["Elbo", "Gan", "Neighbors", "Objective", "Pixel", "Restore", "Unpaired", "build"]
+__all__ = ["Elbo", "Gan", "Noisy", "Objective", "Pixel", "Restore", "Unpaired", "build"]
 
 
 class Objective(Protocol):
@@ -49,7 +49,7 @@ def build(recipe: Recipe) -> Objective:
     if recipe.small.on:
         return small.build(recipe)
     if recipe.family == "ae":
-        return Neighbors(recipe) if recipe.mode == "noisy" else Restore(recipe)
+        return Noisy(recipe) if recipe.mode == "noisy" else Restore(recipe)
     if recipe.family == "vae":
         return Elbo(recipe)
     if recipe.objective == "gan":

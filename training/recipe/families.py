@@ -154,10 +154,21 @@ class NoisyRecipe:
 
     sigma: float = 0.0
     """Standard deviation of the noise, levels of 255; 0: estimated for each patch."""
+    self_training: float = 0.6
+    """Share of the steps, the last ones, that learn from what the network itself has made of the
+    pictures; 0: all steps learn from neighboring pixels."""
 
     def checks(self) -> list[Check]:
         """Return the checks of this table."""
-        return [(0 <= self.sigma <= 255, "noisy.sigma", self.sigma, "0 to 255")]
+        return [
+            (0 <= self.sigma <= 255, "noisy.sigma", self.sigma, "0 to 255"),
+            (
+                0 <= self.self_training < 1,
+                "noisy.self_training",
+                self.self_training,
+                "0 or more, under 1",
+            ),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Mode `noisy`: neighbors, the noise's sigma and clipped mean, and a run without clean pictures."""
+"""Mode `noisy`: neighbors, the noise's sigma and clipped mean, and runs without clean pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.data import batches
 from training.data.batches import Folders
 from training.data.corruption import add_noise
 from training.data.pictures import Batch, Pair, Patches
-from training.objectives.noisy import Neighbors, clipped_mean, neighbors, noise_sigma
+from training.objectives.noisy import Noisy, clipped_mean, neighbors, noise_sigma, renoised
 from training.recipe.schema import Recipe, RecipeError
 
 SIGMA = 25.0
@@ -91,24 +91,55 @@ def test_the_clipped_mean_is_that_of_many_files() -> None:
     torch.testing.assert_close(outside, torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
 
 
-def test_the_clean_picture_is_not_looked_at() -> None:
-    """A step is the same whatever `hr` holds."""
+def test_noise_is_added_as_in_a_file() -> None:
+    """Of the sigma of each picture, in whole levels, cut off at black and white."""
+    torch.manual_seed(0)
+    clean = torch.full((2, 3, 100, 100), 0.5)
+    clean[1] = 1.0
+    noisy = renoised(clean, torch.tensor([10.0, 40.0]).view(2, 1, 1, 1) / 255)
+    assert float((noisy[0] - clean[0]).std()) * 255 == pytest.approx(10, rel=0.03)
+    assert float((noisy[1] == 1).float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(noisy[1].max()) == 1.0
+    torch.testing.assert_close(noisy * 255, (noisy * 255).round())
+
+
+@pytest.mark.parametrize("step", [0, 99])
+def test_the_clean_picture_is_not_looked_at(step: int) -> None:
+    """A step of either part is the same whatever `hr` holds."""
     losses = []
     for fill in (0.0, 1.0):
         torch.manual_seed(0)
-        learn = objectives.build(recipe())
-        assert isinstance(learn, Neighbors)
+        learn = objectives.build(recipe(steps=100))
+        assert isinstance(learn, Noisy)
         torch.manual_seed(1)
         batch = Batch(torch.rand(4, 3, 32, 32), torch.full((4, 3, 32, 32), fill))
-        losses.append(learn.step(batch, 0)["loss"])
+        losses.append(learn.step(batch, step)["loss"])
     assert losses[0] == losses[1]
 
 
-def test_it_learns_from_noisy_pictures_alone() -> None:
+def test_what_teaches_is_settled_when_it_begins_to() -> None:
+    """The averaged weights follow the network in the first part and stay in the second."""
+    learn = objectives.build(recipe(steps=4))
+    assert isinstance(learn, Noisy)
+    seen = []
+    for step in range(4):
+        learn.step(Batch(torch.rand(4, 3, 32, 32), torch.zeros(4, 3, 32, 32)), step)
+        seen.append(torch.cat([p.flatten().clone() for p in learn._teacher.parameters()]))
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[2], seen[3])
+
+
+@pytest.mark.parametrize("self_training", [0.0, 0.5])
+def test_it_learns_from_noisy_pictures_alone(self_training: float) -> None:
     """After some steps the network removes noise from a picture that it has not seen."""
     torch.manual_seed(0)
-    optimizer = {"kind": "muon", "warm_up": 10, "learning_rate": 4e-3}
-    learn = objectives.build(recipe(steps=150, ae={"width": 16, "blocks": 1}, optimizer=optimizer))
+    tables = {
+        "optimizer": {"kind": "muon", "warm_up": 10, "learning_rate": 4e-3},
+        "ae": {"width": 16, "blocks": 1},
+        "noisy": {"self_training": self_training},
+    }
+    learn = objectives.build(recipe(steps=150, **tables))
     source = Patches(noisy_pairs(6), 32, 8, 0)
     for step in range(150):
         learn.step(source.draw(), step)
@@ -124,9 +155,11 @@ def test_it_learns_from_noisy_pictures_alone() -> None:
     assert error(y.numpy()) < 0.5 * error(noisy)
 
 
-def test_it_resumes_exactly(tmp_path: Path) -> None:
-    """Which neighbors are drawn belongs to the state."""
-    assert_resumes_exactly(recipe(), noisy_pairs(), tmp_path)
+@pytest.mark.parametrize("self_training", [0.0, 0.5, 0.99])
+def test_it_resumes_exactly(tmp_path: Path, self_training: float) -> None:
+    """Which neighbors and which noise are drawn belongs to the state; so does what teaches."""
+    noisy = {"self_training": self_training}
+    assert_resumes_exactly(recipe(noisy=noisy), noisy_pairs(), tmp_path)
 
 
 def test_all_pictures_are_trained_on(tmp_path: Path) -> None:
@@ -149,6 +182,7 @@ def test_all_pictures_are_trained_on(tmp_path: Path) -> None:
         ({"corrupt": {"noise_max": 20.0}}, "the pictures are damaged already"),
         ({"ae": {"levels": True}}, "ae = 'levels or relative', allowed: neither in mode 'noisy'"),
         ({"noisy": {"sigma": -1.0}}, "noisy.sigma = -1.0, allowed: 0 to 255"),
+        ({"noisy": {"self_training": 1.0}}, "self_training = 1.0, allowed: 0 or more, under 1"),
     ],
 )
 def test_mistakes_are_named(tables: dict[str, object], message: str) -> None:
